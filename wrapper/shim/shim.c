@@ -1,0 +1,294 @@
+// SPDX-License-Identifier: Apache-2.0
+// The program that cargo starts in place of rustc.
+//
+// It hands its arguments, environment and working directory to the user's daemon over a Unix
+// socket and does what the daemon answers: replay output and exit, or run rustc here. Whatever
+// goes wrong before the first byte of output ends in plain rustc, as if it had not been there.
+//
+// Protocol (wrapper/daemon/protocol.py is the other end). Request: u32 length, then NUL-ended
+// strings: "1", parent pid, cwd, argc, arguments, environment. Frames in both directions: one
+// byte kind, u32 length, payload; integers are little endian.
+//   to the shim:   O stdout, E stderr, W a line for the user, X exit code (u32),
+//                  L exec the real rustc as it was called,
+//                  T run: u32 count of replacements, pairs of strings, then the arguments
+//   to the daemon: E a piece of rustc's stderr, X its wait status (u32)
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+extern char **environ;
+static char **rustc; // the command as cargo meant it: argv[1..]
+static char home[PATH_MAX]; // the daemon's directory: two levels above this program
+
+static void plain_rustc(void) {
+    execvp(rustc[0], rustc);
+    fprintf(stderr, "error: cannot run %s: %s\n", rustc[0], strerror(errno));
+    _exit(127);
+}
+
+static int write_all(int fd, const char *data, size_t size) {
+    while (size > 0) {
+        ssize_t n = write(fd, data, size);
+        if (n < 0 && errno == EINTR) continue;
+        if (n <= 0) return -1;
+        data += n;
+        size -= (size_t)n;
+    }
+    return 0;
+}
+
+static int read_all(int fd, char *data, size_t size) {
+    while (size > 0) {
+        ssize_t n = read(fd, data, size);
+        if (n < 0 && errno == EINTR) continue;
+        if (n <= 0) return -1;
+        data += n;
+        size -= (size_t)n;
+    }
+    return 0;
+}
+
+static int send_frame(int fd, char kind, const char *data, uint32_t size) {
+    char head[5] = {kind, (char)size, (char)(size >> 8), (char)(size >> 16), (char)(size >> 24)};
+    return write_all(fd, head, 5) || write_all(fd, data, size) ? -1 : 0;
+}
+
+static uint32_t u32(const char *p) {
+    const unsigned char *b = (const unsigned char *)p;
+    return b[0] | b[1] << 8 | b[2] << 16 | (uint32_t)b[3] << 24;
+}
+
+// A path under the home directory may be longer than a socket address holds: go through a
+// descriptor of the directory.
+static int connect_daemon(void) {
+    int dir = open(home, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (dir < 0) return -1;
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    snprintf(address.sun_path, sizeof address.sun_path, "/proc/self/fd/%d/daemon.sock", dir);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd >= 0 && connect(fd, (struct sockaddr *)&address, sizeof address) != 0) {
+        close(fd);
+        fd = -1;
+    }
+    close(dir);
+    return fd;
+}
+
+// Starts the daemon in a session of its own; of many started at once one stays (it holds a lock).
+static void start_daemon(void) {
+    char program[PATH_MAX + 32];
+    snprintf(program, sizeof program, "%s/bin/start-daemon", home);
+    pid_t child = fork();
+    if (child == 0) {
+        if (fork() != 0) _exit(0);
+        setsid();
+        int null = open("/dev/null", O_RDWR);
+        for (int fd = 0; fd < 3; fd++) dup2(null, fd);
+        // cargo's jobserver and the like must not stay open in the daemon
+        syscall(SYS_close_range, 3, ~0U, 0);
+        execl("/bin/sh", "sh", program, (char *)NULL);
+        _exit(127);
+    }
+    if (child > 0) waitpid(child, NULL, 0);
+}
+
+static int daemon_socket(void) {
+    int fd = connect_daemon();
+    if (fd >= 0) return fd;
+    start_daemon();
+    for (int waited = 0; waited < 10000; waited += 20) {
+        struct timespec pause = {0, 20 * 1000 * 1000};
+        nanosleep(&pause, NULL);
+        if ((fd = connect_daemon()) >= 0) return fd;
+    }
+    return -1;
+}
+
+static int send_request(int fd, int argc, char **argv) {
+    char cwd[PATH_MAX];
+    if (!getcwd(cwd, sizeof cwd)) return -1;
+    char *data = NULL;
+    size_t size = 0;
+    FILE *out = open_memstream(&data, &size);
+    if (!out) return -1;
+    fprintf(out, "1%c%d%c%s%c%d%c", 0, (int)getppid(), 0, cwd, 0, argc - 1, 0);
+    for (int i = 1; i < argc; i++) fwrite(argv[i], 1, strlen(argv[i]) + 1, out);
+    for (char **e = environ; *e; e++) fwrite(*e, 1, strlen(*e) + 1, out);
+    if (fclose(out) != 0 || size > UINT32_MAX) return -1;
+    uint32_t n = (uint32_t)size;
+    char head[4] = {(char)n, (char)(n >> 8), (char)(n >> 16), (char)(n >> 24)};
+    int failed = write_all(fd, head, 4) || write_all(fd, data, size);
+    free(data);
+    return failed ? -1 : 0;
+}
+
+// cargo keeps what comes on our stderr and shows it again with every later build, so a word to
+// the user goes to cargo's own stderr, where that can be had.
+static void tell_user(const char *text, uint32_t size) {
+    int target = -1;
+#if defined(SYS_pidfd_open) && defined(SYS_pidfd_getfd)
+    int parent = (int)syscall(SYS_pidfd_open, getppid(), 0);
+    if (parent >= 0) target = (int)syscall(SYS_pidfd_getfd, parent, 2, 0);
+#endif
+    if (target < 0) {
+        char name[64];
+        struct stat st;
+        snprintf(name, sizeof name, "/proc/%d/fd/2", (int)getppid());
+        // a file would be written at an offset of our own, over cargo's words
+        if (stat(name, &st) == 0 && !S_ISREG(st.st_mode)) target = open(name, O_WRONLY | O_APPEND);
+    }
+    if (target < 0 || write_all(target, text, size) != 0) write_all(2, text, size);
+}
+
+struct pair { char *from, *to; };
+
+// Writes a line with every `from` turned into its `to`: the canonical paths of shared artifacts
+// become the user's own in what rustc says.
+static void write_replaced(const char *line, size_t size, struct pair *pairs, uint32_t count) {
+    char *out = NULL;
+    size_t out_size = 0;
+    FILE *memory = open_memstream(&out, &out_size);
+    if (!memory) { write_all(2, line, size); return; }
+    for (size_t i = 0; i < size;) {
+        uint32_t k = 0;
+        size_t n = 0;
+        for (; k < count; k++) {
+            n = strlen(pairs[k].from);
+            if (n > 0 && n <= size - i && memcmp(line + i, pairs[k].from, n) == 0) break;
+        }
+        if (k < count) { fputs(pairs[k].to, memory); i += n; }
+        else fputc(line[i++], memory);
+    }
+    if (fclose(memory) == 0) write_all(2, out, out_size);
+    free(out);
+}
+
+static pid_t child_pid;
+static void pass_on(int number) { if (child_pid > 0) kill(child_pid, number); }
+
+// Copies rustc's stderr line by line to ours and, as it is, to the daemon.
+static void forward_stderr(int from, int daemon, struct pair *pairs, uint32_t count) {
+    size_t used = 0, room = 1 << 16;
+    char *buffer = malloc(room);
+    ssize_t n;
+    while (buffer && ((n = read(from, buffer + used, room - used)) > 0 || (n < 0 && errno == EINTR))) {
+        if (n < 0) continue;
+        if (daemon >= 0 && send_frame(daemon, 'E', buffer + used, (uint32_t)n) != 0) daemon = -1;
+        used += (size_t)n;
+        char *last = memrchr(buffer, '\n', used);
+        if (last) {
+            size_t whole = (size_t)(last - buffer) + 1;
+            write_replaced(buffer, whole, pairs, count);
+            memmove(buffer, buffer + whole, used - whole);
+            used -= whole;
+        }
+        if (used == room) buffer = realloc(buffer, room *= 2);
+    }
+    if (buffer && used) write_replaced(buffer, used, pairs, count);
+}
+
+static void run_tracked(int daemon, char *payload, uint32_t size) {
+    char *end = payload + size, *p = payload + 4;
+    uint32_t count = u32(payload), argc = 0;
+    struct pair *pairs = calloc(count + 1, sizeof *pairs);
+    char **args = calloc(size + 1, sizeof *args);
+    int ends[2];
+    if (!pairs || !args || pipe2(ends, O_CLOEXEC) != 0) plain_rustc();
+    for (uint32_t i = 0; i < count; i++) {
+        pairs[i].from = p; p += strlen(p) + 1;
+        pairs[i].to = p; p += strlen(p) + 1;
+    }
+    for (; p < end; p += strlen(p) + 1) args[argc++] = p;
+    pid_t self = getpid();
+    struct sigaction forward = {.sa_handler = pass_on};
+    sigaction(SIGTERM, &forward, NULL);
+    sigaction(SIGINT, &forward, NULL);
+    sigaction(SIGHUP, &forward, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    child_pid = fork();
+    if (child_pid < 0) plain_rustc();
+    if (child_pid == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        if (getppid() != self) _exit(1);
+        signal(SIGPIPE, SIG_DFL);
+        dup2(ends[1], 2);
+        execvp(args[0], args);
+        _exit(127);
+    }
+    close(ends[1]);
+    forward_stderr(ends[0], daemon, pairs, count);
+    int status = 0;
+    while (waitpid(child_pid, &status, 0) < 0 && errno == EINTR) {}
+    char code[4] = {(char)status, (char)(status >> 8), (char)(status >> 16), (char)(status >> 24)};
+    send_frame(daemon, 'X', code, 4);
+    // the daemon answers when it has noted the outputs, or goes away
+    char answer;
+    while (read(daemon, &answer, 1) < 0 && errno == EINTR) {}
+    if (WIFSIGNALED(status)) {
+        signal(WTERMSIG(status), SIG_DFL);
+        kill(getpid(), WTERMSIG(status));
+    }
+    _exit(WIFEXITED(status) ? WEXITSTATUS(status) : 1);
+}
+
+static void obey(int fd) {
+    int written = 0;
+    for (;;) {
+        char head[5];
+        char *payload = NULL;
+        uint32_t size = 0;
+        if (read_all(fd, head, 5) == 0) {
+            size = u32(head + 1);
+            payload = malloc((size_t)size + 1);
+        }
+        if (!payload || read_all(fd, payload, size) != 0) {
+            if (!written) plain_rustc();
+            write_all(2, "error: distbuild: the daemon went away in the middle of a result\n", 65);
+            _exit(1);
+        }
+        payload[size] = 0;
+        switch (head[0]) {
+        case 'O': written = 1; if (write_all(1, payload, size)) _exit(1); break;
+        case 'E': written = 1; if (write_all(2, payload, size)) _exit(1); break;
+        case 'W': tell_user(payload, size); break;
+        case 'X': _exit(size == 4 ? (int)u32(payload) : 1);
+        case 'T': if (size >= 4) run_tracked(fd, payload, size); plain_rustc(); break;
+        default: plain_rustc();
+        }
+        free(payload);
+    }
+}
+
+int main(int argc, char **argv) {
+    if (argc < 2) {
+        fputs("usage: set RUSTC_WRAPPER to this program; cargo gives it the rustc to run\n", stderr);
+        return 2;
+    }
+    rustc = argv + 1;
+    ssize_t n = readlink("/proc/self/exe", home, sizeof home - 1);
+    for (int level = 0; level < 2 && n > 0; level++) {
+        while (n > 0 && home[n - 1] != '/') n--;
+        if (n > 0) home[--n] = 0;
+    }
+    signal(SIGPIPE, SIG_IGN);
+    int fd = n > 0 ? daemon_socket() : -1;
+    int ready = fd >= 0 && send_request(fd, argc, argv) == 0;
+    signal(SIGPIPE, SIG_DFL);
+    if (!ready) plain_rustc();
+    obey(fd);
+}
