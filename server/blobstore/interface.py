@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncGenerator, AsyncIterator, Collection
+from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Protocol
 
 from remote_apis.digest import Digest
@@ -26,7 +28,7 @@ class BlobStore(Protocol):
 
         Raises BlobNotFound before the first chunk when it is absent or its stored bytes turn out
         damaged. `offset` must lie in [0, size]; the callers check. The iterator must be closed
-        (`contextlib.aclosing`) when it is not read to its end.
+        when it is not read to its end: use `reading`.
         """
         ...
 
@@ -38,6 +40,31 @@ class BlobStore(Protocol):
         a time are fine.
         """
         ...
+
+
+class LocalFiles(Protocol):
+    """What a store that keeps each blob in a file of its own offers besides."""
+
+    async def path_of(self, digest: Digest) -> Path:
+        """A file with the blob's bytes, checked as for a read, to be copied or linked soon.
+
+        Raises BlobNotFound. The file is read-only and the store's: never write to it. The empty
+        blob has one too.
+        """
+        ...
+
+
+@asynccontextmanager
+async def reading(
+    store: BlobStore, digest: Digest, offset: int = 0, limit: int = 0
+) -> AsyncIterator[AsyncIterator[bytes]]:
+    """`store.open_read`, closed at the end of the `async with`."""
+    chunks = store.open_read(digest, offset, limit)
+    try:
+        yield chunks
+    finally:
+        if isinstance(chunks, AsyncGenerator):
+            await chunks.aclose()
 
 
 async def read_all(store: BlobStore, digest: Digest) -> bytes:

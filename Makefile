@@ -1,0 +1,35 @@
+# `make demo` and `make test` each do all of their own set-up.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test check protos clean
+
+$(BIN)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@
+
+# Debian packages and client programs for the tests, where they may be installed.
+.PHONY: tools
+tools: $(BIN)/.installed
+	sh tools/install_debian.sh
+
+demo: $(BIN)/.installed
+	sh tools/install_debian.sh bubblewrap
+	$(BIN)/python tools/demo.py
+
+test: tools check
+	$(BIN)/python -m pytest -n auto $(PYTEST_ARGS)
+
+check: $(BIN)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+protos: $(BIN)/.installed
+	$(BIN)/python tools/generate_stubs.py
+
+clean:
+	rm -rf $(VENV) examples/workspace/target

@@ -1,0 +1,219 @@
+"""The CAS as a client sees it: find, upload and read many blobs with few calls."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import tempfile
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any, TypeVar
+
+import grpc
+import grpc.aio
+
+from remote_apis.client.blobs import BlobSource, verify
+from remote_apis.client.bytestream import ByteStreamClient
+from remote_apis.client.packing import batches, chunked, run_all
+from remote_apis.client.retry import retrying
+from remote_apis.client.rpc_errors import error_of_status, rpc_errors
+from remote_apis.client.settings import ClientLimits, Metadata
+from remote_apis.digest import Digest
+from remote_apis.errors import BlobNotFound, MissingBlobs
+from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
+from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2_grpc as re_grpc
+
+T = TypeVar("T")
+
+
+class CasClient:
+    """Blobs of one instance. Raises the errors of `remote_apis.errors`.
+
+    Calls that fail as Unavailable are repeated as `limits.retry` says. At most
+    `limits.concurrent_calls` calls run at a time, those of `with_metadata` copies included.
+    """
+
+    def __init__(
+        self,
+        channel: grpc.aio.Channel,
+        *,
+        instance: str = "",
+        limits: ClientLimits | None = None,
+        metadata: Metadata = (),
+    ) -> None:
+        self._channel = channel
+        self._instance = instance
+        self._limits = limits or ClientLimits()
+        self._metadata = metadata
+        self._stub = re_grpc.ContentAddressableStorageStub(channel)
+        self._stream = ByteStreamClient(
+            channel, instance=instance, limits=self._limits, metadata=metadata
+        )
+        self._slots = asyncio.Semaphore(self._limits.concurrent_calls)
+
+    def with_metadata(self, metadata: Metadata) -> CasClient:
+        """The same client with other headers (see `settings.request_metadata`)."""
+        client = CasClient(
+            self._channel, instance=self._instance, limits=self._limits, metadata=metadata
+        )
+        client._slots = self._slots
+        return client
+
+    async def find_missing(self, digests: Iterable[Digest]) -> set[Digest]:
+        """Those that the server lacks; it keeps the others for a while. The empty blob is there."""
+        missing: set[Digest] = set()
+
+        async def ask(chunk: list[Digest]) -> None:
+            function = chunk[0].function
+            request = re_pb.FindMissingBlobsRequest(
+                instance_name=self._instance,
+                blob_digests=[digest.to_message() for digest in chunk],
+                digest_function=function.name,
+            )
+            response: re_pb.FindMissingBlobsResponse = await self._call(
+                "asking for missing blobs", self._stub.FindMissingBlobs, request
+            )
+            for message in response.missing_blob_digests:
+                missing.add(Digest.from_message(message, function))
+
+        wanted = {digest for digest in digests if digest.size}
+        await run_all(ask(chunk) for chunk in chunked(wanted, self._limits.find_missing_digests))
+        return missing
+
+    async def upload(self, sources: Iterable[BlobSource]) -> None:
+        """Store blobs, whether or not they are there: small ones in batches, others as streams.
+
+        Raises InvalidRequest when the server finds other bytes than the digest says, OutOfSpace,
+        OSError when a file cannot be read. After an error some may be stored and some not.
+        """
+        unique = {source.digest: source for source in sources if source.digest.size}
+        small, large = self._by_size(unique)
+        calls = [self._upload_one(unique[digest]) for digest in large]
+        for batch in batches(small, self._limits):
+            calls.append(self._upload_batch([unique[digest] for digest in batch]))
+        await run_all(calls)
+
+    async def upload_missing(self, sources: Iterable[BlobSource]) -> set[Digest]:
+        """Store the blobs that the server lacks. Returns the digests that it lacked."""
+        unique = {source.digest: source for source in sources if source.digest.size}
+        missing = await self.find_missing(unique)
+        await self.upload(unique[digest] for digest in missing)
+        return missing
+
+    async def read(self, digest: Digest) -> bytes:
+        """One whole blob, verified. Raises BlobNotFound, also when it comes damaged."""
+        async with self._slots:
+            return b"".join([piece async for piece in self._stream.read(digest)])
+
+    async def read_many(self, digests: Iterable[Digest]) -> dict[Digest, bytes]:
+        """Whole blobs, verified, all in memory. Raises MissingBlobs with all that are absent."""
+        wanted = set(digests)
+        found = {digest: b"" for digest in wanted if not digest.size}
+        small, large = self._by_size(digest for digest in wanted if digest.size)
+
+        async def read_one(digest: Digest) -> None:
+            try:
+                found[digest] = await self.read(digest)
+            except BlobNotFound:
+                return
+
+        async def read_batch(batch: list[Digest]) -> None:
+            found.update(await self._read_batch(batch))
+
+        calls = [read_one(digest) for digest in large]
+        calls += [read_batch(batch) for batch in batches(small, self._limits)]
+        await run_all(calls)
+        missing = wanted - found.keys()
+        if missing:
+            raise MissingBlobs(sorted(missing, key=str), what="the reader")
+        return found
+
+    async def stream(self, digest: Digest) -> AsyncGenerator[bytes, None]:
+        """One blob in pieces, verified before the last of them (see `ByteStreamClient.read`)."""
+        async with self._slots, aclosing(self._stream.read(digest)) as pieces:
+            async for piece in pieces:
+                yield piece
+
+    async def download(self, digest: Digest, path: Path, *, mode: int = 0o644) -> None:
+        """Put the blob at `path`, replacing what is there in one step; nothing partial shows.
+
+        Raises BlobNotFound and OSError.
+        """
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".download-")
+        try:
+            with os.fdopen(handle, "wb", buffering=0) as file:
+                async with aclosing(self.stream(digest)) as pieces:
+                    async for piece in pieces:
+                        file.write(piece)
+                os.fchmod(file.fileno(), mode)
+            Path(name).rename(path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+
+    async def _upload_one(self, source: BlobSource) -> None:
+        async with self._slots:
+            await self._stream.write(source)
+
+    async def _upload_batch(self, batch: list[BlobSource]) -> None:
+        what = f"uploading {len(batch)} blobs"
+
+        async def attempt() -> None:
+            # Built here, and so in a slot: only so many batches are in memory.
+            request = re_pb.BatchUpdateBlobsRequest(
+                instance_name=self._instance, digest_function=batch[0].digest.function.name
+            )
+            for source in batch:
+                request.requests.add(digest=source.digest.to_message(), data=source.load())
+            response = await self._attempt(what, self._stub.BatchUpdateBlobs, request)
+            for answer in response.responses:
+                if answer.status.code:
+                    name = f"{answer.digest.hash}/{answer.digest.size_bytes}"
+                    raise error_of_status(answer.status, f"uploading {name}")
+
+        async with self._slots:
+            await retrying(self._limits.retry, attempt)
+
+    async def _read_batch(self, batch: list[Digest]) -> dict[Digest, bytes]:
+        """Those of the batch that are there."""
+        function = batch[0].function
+        request = re_pb.BatchReadBlobsRequest(
+            instance_name=self._instance,
+            digests=[digest.to_message() for digest in batch],
+            digest_function=function.name,
+        )
+
+        async def attempt() -> dict[Digest, bytes]:
+            found: dict[Digest, bytes] = {}
+            response: re_pb.BatchReadBlobsResponse = await self._attempt(
+                f"reading {len(batch)} blobs", self._stub.BatchReadBlobs, request
+            )
+            for answer in response.responses:
+                digest = Digest.from_message(answer.digest, function)
+                try:
+                    if answer.status.code:
+                        raise error_of_status(answer.status, f"reading {digest}", blob=digest)
+                    found[digest] = verify(digest, answer.data)
+                except BlobNotFound:
+                    continue
+            return found
+
+        async with self._slots:
+            return await retrying(self._limits.retry, attempt)
+
+    def _by_size(self, digests: Iterable[Digest]) -> tuple[list[Digest], list[Digest]]:
+        """Those for batches, and those for streams."""
+        small: list[Digest] = []
+        large: list[Digest] = []
+        for digest in digests:
+            (small if digest.size <= self._limits.small_blob_bytes else large).append(digest)
+        return small, large
+
+    async def _call(self, what: str, method: Callable[..., Awaitable[T]], request: Any) -> T:
+        async with self._slots:
+            return await retrying(self._limits.retry, lambda: self._attempt(what, method, request))
+
+    async def _attempt(self, what: str, method: Callable[..., Awaitable[T]], request: Any) -> T:
+        with rpc_errors(what):
+            return await method(request, metadata=self._metadata, timeout=self._limits.call_timeout)

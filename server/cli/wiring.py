@@ -1,0 +1,210 @@
+"""The one place where the server's parts are put together."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc.aio
+from google.longrunning import operations_pb2_grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from remote_apis.errors import FailedPrecondition, Unavailable
+from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
+from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2_grpc as re_grpc
+from remote_apis.stubs.buildbarn.remoteworker import remoteworker_pb2_grpc as rw_grpc
+from remote_apis.stubs.google.bytestream import bytestream_pb2_grpc as bs_grpc
+from server.actioncache.completeness import CompletenessCheckingActionCache
+from server.actioncache.interface import ActionCache
+from server.actioncache.memory import MemoryActionCache
+from server.actioncache.read_caching import ReadCachingActionCache
+from server.blobstore.disk import DiskBlobStore
+from server.blobstore.interface import BlobStore
+from server.db.action_results import SqlActionCache
+from server.db.engine import Database
+from server.db.operations import SqlOperationRepository
+from server.rpc.action_cache import ActionCacheServicer
+from server.rpc.byte_stream import ByteStreamServicer
+from server.rpc.capabilities import CapabilitiesServicer, ExecutionOffer, Offer
+from server.rpc.cas import CasServicer
+from server.rpc.execution import ExecutionServicer
+from server.rpc.execution_results import ResultRecorder
+from server.rpc.interceptors import StatusInterceptor
+from server.rpc.operation_queue import OperationQueueServicer
+from server.rpc.operations import OperationsServicer
+from server.rpc.terms import Terms
+from server.scheduler.driver import Scheduler
+
+MAX_MESSAGE_BYTES = 64 * 1024 * 1024
+_SERVICES = (
+    "build.bazel.remote.execution.v2.ActionCache",
+    "build.bazel.remote.execution.v2.Capabilities",
+    "build.bazel.remote.execution.v2.ContentAddressableStorage",
+    "build.bazel.remote.execution.v2.Execution",
+    "buildbarn.remoteworker.OperationQueue",
+    "google.bytestream.ByteStream",
+    "google.longrunning.Operations",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerSettings:
+    """What `distbuild serve` was told. `max_size` in bytes, None for no limit."""
+
+    listen: str
+    data_dir: Path
+    max_size: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunningServer:
+    """A server that answers at `url`."""
+
+    url: str
+    grpc_server: grpc.aio.Server
+    scheduler: Scheduler
+    health: health.aio.HealthServicer
+
+    async def drain(self, seconds: float) -> None:
+        """Take no new operations and wait for the accepted ones, at most so long."""
+        await self.health.enter_graceful_shutdown()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.scheduler.drain(), seconds)
+
+
+@contextlib.asynccontextmanager
+async def serving(settings: ServerSettings) -> AsyncIterator[RunningServer]:
+    """Open the stores below `data_dir` and serve until the block ends.
+
+    Raises FailedPrecondition when the address is taken, Unavailable when another server has the
+    directory, OSError when it cannot be written.
+    """
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    async with contextlib.AsyncExitStack() as stack:
+        store = await DiskBlobStore.open(settings.data_dir / "blobs")
+        stack.push_async_callback(store.close)
+        database = await Database.open(settings.data_dir / "server.sqlite")
+        stack.push_async_callback(database.close)
+        cache = _action_cache(database, store)
+        operations = SqlOperationRepository(database)
+        await operations.prepare()
+        scheduler = Scheduler(repository=operations, complete=ResultRecorder(store, cache))
+        restored = await scheduler.restore()
+        if restored:
+            logging.info("took up %d operations from before the restart", restored)
+        await stack.enter_async_context(_running(scheduler))
+        checker = health.aio.HealthServicer()
+        server = _grpc_server(store, cache, scheduler, checker, stack)
+        url = _bind(server, settings.listen)
+        await server.start()
+        stack.push_async_callback(server.stop, 1.0)
+        for service in ("", *_SERVICES):
+            await checker.set(service, health_pb2.HealthCheckResponse.SERVING)
+        yield RunningServer(url=url, grpc_server=server, scheduler=scheduler, health=checker)
+
+
+@contextlib.asynccontextmanager
+async def _running(scheduler: Scheduler) -> AsyncIterator[None]:
+    """Keep the scheduler's journal in a task until the block ends."""
+    journal = asyncio.create_task(scheduler.run())
+    try:
+        yield
+    finally:
+        await scheduler.close()
+        await journal
+
+
+def _action_cache(database: Database, store: BlobStore) -> ActionCache:
+    stored = ReadCachingActionCache(near=MemoryActionCache(), far=SqlActionCache(database))
+    return CompletenessCheckingActionCache(stored, store)
+
+
+def _grpc_server(
+    store: BlobStore,
+    cache: ActionCache,
+    scheduler: Scheduler,
+    checker: health.aio.HealthServicer,
+    stack: contextlib.AsyncExitStack,
+) -> grpc.aio.Server:
+    terms = Terms()
+    server = grpc.aio.server(interceptors=[StatusInterceptor()], options=_OPTIONS)
+    streams = ByteStreamServicer(store=store, terms=terms)
+    stack.push_async_callback(streams.close)
+    offer = Offer(execution=ExecutionOffer())
+    re_grpc.add_ContentAddressableStorageServicer_to_server(
+        CasServicer(store=store, terms=terms), server
+    )
+    bs_grpc.add_ByteStreamServicer_to_server(streams, server)
+    re_grpc.add_ActionCacheServicer_to_server(
+        ActionCacheServicer(cache=cache, store=store, terms=terms), server
+    )
+    re_grpc.add_CapabilitiesServicer_to_server(
+        CapabilitiesServicer(terms=terms, offer_of=lambda instance: offer), server
+    )
+    re_grpc.add_ExecutionServicer_to_server(
+        ExecutionServicer(scheduler=scheduler, store=store, cache=cache, terms=terms), server
+    )
+    operations_pb2_grpc.add_OperationsServicer_to_server(
+        OperationsServicer(scheduler=scheduler), server
+    )
+    rw_grpc.add_OperationQueueServicer_to_server(
+        OperationQueueServicer(scheduler=scheduler), server
+    )
+    health_pb2_grpc.add_HealthServicer_to_server(checker, server)
+    reflection.enable_server_reflection((*_SERVICES, reflection.SERVICE_NAME), server)
+    return server
+
+
+_OPTIONS = (
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    # a second server on the same port must fail, not share it
+    ("grpc.so_reuseport", 0),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+)
+
+
+def _bind(server: grpc.aio.Server, listen: str) -> str:
+    """Listen; the address for clients. Raises FailedPrecondition when that cannot be."""
+    if listen.startswith("unix:"):
+        _remove_dead_socket(listen)
+    try:
+        port = server.add_insecure_port(listen)
+    except RuntimeError:
+        port = 0
+    if listen.startswith("unix:"):
+        if not port:
+            raise FailedPrecondition(f"cannot listen on {listen}: the path is too long or taken")
+        Path(listen.removeprefix("unix:")).chmod(0o600)
+        return listen
+    host = listen.rpartition(":")[0]
+    if not port:
+        raise FailedPrecondition(f"cannot listen on {listen}: the port is taken or not ours")
+    return f"grpc://{host}:{port}"
+
+
+def _remove_dead_socket(listen: str) -> None:
+    """A socket that a killed server left would keep the next one from listening.
+
+    Raises FailedPrecondition when a server still answers on it.
+    """
+    path = Path(listen.removeprefix("unix:"))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.is_socket():
+        return
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink()
+            return
+        except OSError as error:
+            raise FailedPrecondition(f"cannot listen on {listen}: {error.strerror}") from None
+    raise FailedPrecondition(f"cannot listen on {listen}: another server does")

@@ -1,0 +1,77 @@
+"""`distbuild worker run`: a worker process, by itself or as a child of `distbuild serve`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import signal
+import sys
+
+import uvloop
+
+from remote_apis import link_set
+from remote_apis.errors import InvalidRequest
+from worker.config import WorkerConfig, host_properties
+from worker.run import run_worker
+
+OF_SERVER = "--until-stdin-closes"
+"""How `distbuild serve` starts its worker: it drains when its stdin ends, so that it outlives no
+server, however that one ended."""
+
+
+def run_worker_command(parsed: argparse.Namespace) -> int:
+    """Work until SIGINT or SIGTERM, then drain. Raises DistbuildError and OSError at start."""
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s"
+    )
+    uvloop.run(_run(_config(parsed), of_server=parsed.until_stdin_closes))
+    return 0
+
+
+def _config(parsed: argparse.Namespace) -> WorkerConfig:
+    extra = [_property(text) for text in parsed.property]
+    own_linker = link_set.link_set()
+    if own_linker is not None:
+        extra.append((link_set.PROPERTY, own_linker))
+    return WorkerConfig(
+        name=parsed.id,
+        server=parsed.server,
+        directory=parsed.cache_dir,
+        slots=parsed.slots,
+        numbers_slots=parsed.until_stdin_closes,
+        properties=host_properties(extra),
+        sandbox=parsed.sandbox,
+        cache_bytes=parsed.cache_size,
+        http_address=None if parsed.port is None else ("127.0.0.1", parsed.port),
+    )
+
+
+def _property(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise InvalidRequest(f"--property {text!r} is not NAME=VALUE")
+    return name, value
+
+
+async def _run(config: WorkerConfig, *, of_server: bool) -> None:
+    drain = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, drain.set)
+    if of_server:
+        reader = asyncio.StreamReader()
+        await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+        async with asyncio.TaskGroup() as group:
+            watcher = group.create_task(_drain_at_end(reader, drain))
+            await run_worker(config, drain=drain)
+            watcher.cancel()
+        return
+    print(f"distbuild worker {config.name} works for {config.server} ({config.sandbox})")
+    sys.stdout.flush()
+    await run_worker(config, drain=drain)
+
+
+async def _drain_at_end(reader: asyncio.StreamReader, drain: asyncio.Event) -> None:
+    await reader.read()
+    drain.set()

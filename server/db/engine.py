@@ -1,0 +1,166 @@
+"""Runs statements on threads of their own, writes in groups."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.exc import DBAPIError, OperationalError
+
+from remote_apis.errors import DistbuildError, OutOfSpace, Unavailable
+from server.db.migrations import migrate
+
+_READERS = 2
+_GROUP = 256
+_T = TypeVar("_T")
+
+
+@dataclass(slots=True)
+class _Write(Generic[_T]):
+    function: Callable[[Connection], _T]
+    future: asyncio.Future[_T]
+
+
+class Database:
+    """One database. Use `Database.open`.
+
+    Reads run on threads beside one another. Writes run on one thread in the order in which they
+    were asked for; those that wait together are committed together, each in its own savepoint.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._readers = ThreadPoolExecutor(_READERS, "db-read")
+        self._writer = ThreadPoolExecutor(1, "db-write")
+        self._waiting: list[_Write[Any]] = []
+        self._running: asyncio.Future[None] | None = None
+
+    @classmethod
+    async def open(cls, path: Path) -> Database:
+        """Open or create an SQLite database and bring its schema up to date.
+
+        Raises FailedPrecondition when it is newer than this program.
+        """
+        self = cls(_sqlite_engine(path))
+        try:
+            await self.write(migrate)
+        except BaseException:
+            await self.close()
+            raise
+        return self
+
+    async def close(self) -> None:
+        """Wait for the writes under way, then close all connections."""
+        while self._running is not None:
+            await asyncio.wait([self._running])
+        self._readers.shutdown()
+        self._writer.submit(self._engine.dispose).result()
+        self._writer.shutdown()
+
+    async def read(self, function: Callable[[Connection], _T]) -> _T:
+        """Run a function that only reads. Raises Unavailable when the database fails."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._readers, self._read, function)
+
+    async def write(self, function: Callable[[Connection], _T]) -> _T:
+        """Run a function and commit; durable when this returns.
+
+        What the function raises comes out here and undoes only what it did. Raises OutOfSpace
+        and Unavailable. A caller that is cancelled does not stop a write that has been asked for.
+        """
+        future: asyncio.Future[_T] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Write(function, future))
+        if self._running is None:
+            self._start()
+        return await asyncio.shield(future)
+
+    def _read(self, function: Callable[[Connection], _T]) -> _T:
+        try:
+            with self._engine.connect() as connection:
+                return function(connection)
+        except DBAPIError as error:
+            raise _translated(error) from error
+
+    def _start(self) -> None:
+        group, self._waiting = self._waiting[:_GROUP], self._waiting[_GROUP:]
+        loop = asyncio.get_running_loop()
+        self._running = loop.create_future()
+        running = loop.run_in_executor(self._writer, self._write_group, group)
+        running.add_done_callback(lambda finished: self._finish(group, finished))
+
+    def _finish(self, group: Sequence[_Write[Any]], finished: asyncio.Future[list[object]]) -> None:
+        running, self._running = self._running, None
+        failure = finished.exception()
+        outcomes = [failure] * len(group) if failure else finished.result()
+        for write, outcome in zip(group, outcomes, strict=True):
+            if isinstance(outcome, _Raised):
+                outcome = outcome.error
+            if isinstance(outcome, BaseException):
+                write.future.set_exception(outcome)
+                write.future.exception()  # a caller that is gone does not ask
+            else:
+                write.future.set_result(outcome)
+        if self._waiting:
+            self._start()
+        assert running is not None
+        running.set_result(None)
+
+    def _write_group(self, group: Sequence[_Write[Any]]) -> list[object]:
+        outcomes: list[object] = []
+        try:
+            with self._engine.begin() as connection:
+                for write in group:
+                    outcomes.append(_write_one(connection, write))
+        except DBAPIError as error:
+            raise _translated(error) from error
+        return outcomes
+
+
+@dataclass(frozen=True, slots=True)
+class _Raised:
+    error: Exception
+
+
+def _write_one(connection: Connection, write: _Write[Any]) -> object:
+    try:
+        with connection.begin_nested():
+            return write.function(connection)
+    except DBAPIError as error:
+        if connection.invalidated:
+            raise
+        return _Raised(_translated(error))
+    except Exception as error:  # noqa: BLE001 - handed to the one who asked for the write
+        return _Raised(error)
+
+
+def _translated(error: DBAPIError) -> DistbuildError:
+    code = getattr(error.orig, "sqlite_errorcode", None)
+    if code == sqlite3.SQLITE_FULL:
+        return OutOfSpace("no space is left on the disk for the database")
+    if isinstance(error, OperationalError):
+        return Unavailable(f"the database does not answer: {error.orig}")
+    return Unavailable(f"the database refused a statement: {error.orig}")
+
+
+def _sqlite_engine(path: Path) -> Engine:
+    engine = create_engine(f"sqlite:///{path}", connect_args={"check_same_thread": False})
+
+    @event.listens_for(engine, "connect")
+    def _set_up(connection: sqlite3.Connection, _record: object) -> None:
+        # Without this the driver begins transactions behind SQLAlchemy's back, which breaks
+        # savepoints.
+        connection.isolation_level = None
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=10000"):
+            connection.execute(f"PRAGMA {pragma}").close()
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN")
+
+    return engine

@@ -1,0 +1,167 @@
+"""Simulated workers: they behave like Buildbarn's, die, stall and lose messages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from remote_apis.digest import Digest
+from server.scheduler import commands as c
+from server.scheduler import events as e
+from server.scheduler.values import Offer, WorkerDescription
+from tests.scheduler.world import RPC_TIMEOUT, Violated, World
+
+
+@dataclass(kw_only=True)
+class SimulatedWorker:
+    """`life` grows when it dies, which makes old plans void."""
+
+    description: WorkerDescription
+    life: int = 0
+    is_up: bool = True
+    paused_until: float = 0.0
+    job: c.Assign | None = None
+    job_number: int = 0
+    is_finished: bool = False
+    call: int = 0
+    """The synchronisation that it waits for; 0 for none."""
+
+
+class Fleet:
+    """All workers of a world. What they tell the scheduler goes to `feed`."""
+
+    def __init__(self, world: World, feed: Callable[[e.Event], None]) -> None:
+        self._world = world
+        self._feed = feed
+        self._calls: dict[int, SimulatedWorker] = {}
+        self._answered: set[int] = set()
+        self.workers = [_new_worker(number) for number in range(world.plan.workers)]
+
+    def start(self) -> None:
+        """Have all of them connect, and some of them fail."""
+        world = self._world
+        for worker in self.workers:
+            self._later(world.random.uniform(0, 5), self._synchronize, worker, 0)
+        for _ in range(world.plan.worker_deaths):
+            world.after(world.random.uniform(0, world.plan.faults_until), self._kill)
+        for _ in range(world.plan.worker_pauses):
+            world.after(world.random.uniform(0, world.plan.faults_until), self._pause)
+
+    def scheduler_restarted(self) -> None:
+        """The calls that the old scheduler held are gone."""
+        self._calls.clear()
+
+    def take_answer(self, command: c.AnswerWorker) -> None:
+        """The scheduler answers a call."""
+        if command.call in self._answered:
+            raise Violated(f"call {command.call} was answered twice")
+        self._answered.add(command.call)
+        worker = self._calls.pop(command.call)
+        if not self._world.happens(self._world.plan.lost_message):
+            self._world.soon(lambda: self._answer(worker, command))
+
+    def _later(
+        self,
+        delay: float,
+        act: Callable[[SimulatedWorker, int], None],
+        worker: SimulatedWorker,
+        number: int,
+    ) -> None:
+        self._world.after(delay, lambda: act(worker, number))
+
+    def _synchronize(self, worker: SimulatedWorker, life: int) -> None:
+        if worker.life != life or not worker.is_up:
+            return
+        pause = worker.paused_until - self._world.now
+        if pause > 0:
+            self._later(pause, self._synchronize, worker, life)
+            return
+        call = worker.call = self._world.unique()
+        event = e.WorkerSynchronized(
+            now=0.0, call=call, worker=worker.description, report=_report(worker)
+        )
+        if not self._world.happens(self._world.plan.lost_message):
+            self._world.soon(lambda: self._arrive(worker, event))
+        self._later(RPC_TIMEOUT, self._time_out, worker, call)
+
+    def _arrive(self, worker: SimulatedWorker, event: e.WorkerSynchronized) -> None:
+        self._calls[event.call] = worker
+        self._feed(event)
+
+    def _time_out(self, worker: SimulatedWorker, call: int) -> None:
+        if worker.call == call:
+            name = worker.description.name
+            self._feed(e.WorkerHungUp(now=0.0, worker=name, call=call))
+            self._synchronize(worker, worker.life)
+
+    def _answer(self, worker: SimulatedWorker, command: c.AnswerWorker) -> None:
+        if worker.call != command.call or not worker.is_up:
+            return
+        if worker.paused_until > self._world.now:
+            return
+        worker.call = 0
+        if isinstance(command.answer, c.Assign):
+            worker.job, worker.is_finished = command.answer, False
+            worker.job_number += 1
+            duration = self._world.random.uniform(*self._world.plan.run_time)
+            self._later(duration, self._finish_job, worker, worker.job_number)
+        elif isinstance(command.answer, c.StayIdle):
+            worker.job, worker.is_finished = None, False
+        if worker.job is None:
+            self._later(command.next_in, self._synchronize, worker, worker.life)
+        else:
+            delay = command.next_in * self._world.random.uniform(0.5, 1.0)
+            self._later(delay, self._report_in, worker, worker.job_number)
+
+    def _report_in(self, worker: SimulatedWorker, number: int) -> None:
+        if worker.job_number == number and worker.job and not worker.is_finished:
+            self._synchronize(worker, worker.life)
+
+    def _finish_job(self, worker: SimulatedWorker, number: int) -> None:
+        if worker.job_number == number and worker.job is not None:
+            worker.is_finished = True
+            self._synchronize(worker, worker.life)
+
+    def _kill(self) -> None:
+        worker = self._world.random.choice(self.workers)
+        call, name = worker.call, worker.description.name
+        worker.life += 1
+        worker.job_number += 1
+        worker.is_up, worker.job, worker.is_finished, worker.call = False, None, False, 0
+        if self._world.random.random() < 0.5:  # else the machine is gone, its connection hangs
+            self._feed(e.WorkerHungUp(now=0.0, worker=name, call=call))
+        self._world.after(self._world.random.uniform(0, 60), lambda: self._revive(worker))
+
+    def _revive(self, worker: SimulatedWorker) -> None:
+        worker.is_up = True
+        self._synchronize(worker, worker.life)
+
+    def _pause(self) -> None:
+        worker = self._world.random.choice(self.workers)
+        worker.paused_until = self._world.now + self._world.random.uniform(1, 90)
+
+
+def result_of(digest: Digest) -> bytes:
+    """What every worker makes of an action."""
+    return b"ok " + digest.hash.encode()
+
+
+def _report(worker: SimulatedWorker) -> e.Report:
+    job = worker.job
+    if job is None:
+        return e.Idle()
+    if not worker.is_finished:
+        return e.Executing(hash=job.digest.hash, size=job.digest.size)
+    return e.Completed(
+        hash=job.digest.hash,
+        size=job.digest.size,
+        response=result_of(job.digest),
+        code=0,
+        queued_at=job.queued_at,
+    )
+
+
+def _new_worker(number: int) -> SimulatedWorker:
+    pools = [("Pool", "a"), ("Pool", "b")] if number % 3 == 0 else [("Pool", "ab"[number % 2])]
+    offer = Offer("", (("OSFamily", "linux"), *pools))
+    return SimulatedWorker(description=WorkerDescription(name=f"w{number}", offer=offer))

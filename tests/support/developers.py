@@ -1,0 +1,92 @@
+"""A developer for end-to-end tests: a home, a CARGO_HOME, checkouts, and cargo distbuild."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from running import BIN
+
+EXAMPLE = Path(__file__).parent.parent.parent / "examples" / "workspace"
+BUILD_SECONDS = 600
+
+
+@dataclass
+class Developer:
+    """Runs commands with an environment of their own; `stop` ends daemon and embedded server."""
+
+    directory: Path
+    remote: str | None
+    cargo_home: Path | None = None
+    extra: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def home(self) -> Path:
+        """DISTBUILD_HOME."""
+        return self.directory / "distbuild"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment of this developer's shell."""
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("DISTBUILD_", "CARGO_"))}
+        kept |= {
+            "PATH": f"{BIN}:{kept['PATH']}",
+            "DISTBUILD_HOME": str(self.home),
+            "CARGO_HOME": str(self.cargo_home or self.directory / "cargo"),
+        }
+        if self.remote is not None:
+            kept["DISTBUILD_REMOTE"] = self.remote
+        return kept | self.extra
+
+    def run(
+        self, *command: str | Path, cwd: Path, check: bool = True, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command; its output is captured."""
+        done = subprocess.run(
+            command, cwd=cwd, env=self.environment | environment, text=True,
+            capture_output=True, timeout=BUILD_SECONDS, check=False,
+        )  # fmt: skip
+        assert not check or done.returncode == 0, f"{command}: {done.stdout}\n{done.stderr}"
+        return done
+
+    def build(self, checkout: Path, *arguments: str, **environment: str) -> list[dict[str, Any]]:
+        """`cargo distbuild build`; the units of the build."""
+        self.run("cargo", "distbuild", "build", *arguments, cwd=checkout, **environment)
+        return self.units(checkout)
+
+    def units(self, cwd: Path) -> list[dict[str, Any]]:
+        """The units of the last build, from `cargo distbuild stats --json`."""
+        done = self.run("cargo", "distbuild", "stats", "--json", cwd=cwd)
+        units: list[dict[str, Any]] = json.loads(done.stdout)["units"]
+        return units
+
+    def checkout(self, name: str, source: Path = EXAMPLE) -> Path:
+        """A copy of a workspace below this developer's directory."""
+        target = self.directory / name
+        shutil.copytree(source, target, ignore=shutil.ignore_patterns("target"))
+        return target
+
+
+@contextmanager
+def developer(
+    directory: Path, remote: str | None, *, cargo_home: Path | None = None, **extra: str
+) -> Iterator[Developer]:
+    """A developer whose daemon and embedded server are stopped at the end."""
+    directory.mkdir(parents=True, exist_ok=True)
+    person = Developer(directory, remote, cargo_home, extra)
+    try:
+        yield person
+    finally:
+        person.run(BIN / "cargo-distbuild", "stop", cwd=directory)
+
+
+def outcomes(units: Sequence[dict[str, Any]]) -> set[str]:
+    """The different outcomes of some units."""
+    return {unit["outcome"] for unit in units}

@@ -1,0 +1,157 @@
+"""What goes wrong around a build: the build ends as plain cargo's would."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from developers import Developer, developer, outcomes
+from running import BIN, RunningServer, running_server
+
+pytestmark = [pytest.mark.cargo, pytest.mark.timeout(600)]
+WARNING = "warning: distbuild:"
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[RunningServer]:
+    with running_server(tmp_path / "data", "--workers", "2") as running:
+        yield running
+
+
+def write_crate(directory: Path, source: str) -> Path:
+    (directory / "src").mkdir(parents=True)
+    (directory / "Cargo.toml").write_text(
+        '[package]\nname = "broken"\nversion = "0.1.0"\nedition = "2021"\n\n[workspace]\n'
+    )
+    (directory / "src" / "main.rs").write_text(source)
+    return directory
+
+
+def messages(output: str) -> list[dict[str, object]]:
+    """The compiler's messages of `cargo build --message-format json`."""
+    found = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
+    return [entry["message"] for entry in found if entry["reason"] == "compiler-message"]
+
+
+def test_no_server_from_the_start(tmp_path: Path) -> None:
+    with developer(tmp_path / "dev", "grpc://127.0.0.1:1") as dev:
+        checkout = dev.checkout("workspace")
+        done = dev.run("cargo", "distbuild", "build", cwd=checkout)
+        assert done.stderr.count(WARNING) == 1, done.stderr
+        units = dev.units(checkout)
+        assert outcomes(units) == {"local"}
+        assert all("cannot be reached" in u["reason"] or "127.0.0.1:1" in u["reason"] for u in units)
+        assert dev.run(checkout / "target/debug/main-binary", cwd=checkout).stdout
+        # the warning is no part of what cargo shows again
+        assert WARNING not in dev.run("cargo", "build", cwd=checkout).stderr
+
+
+def test_server_killed_in_the_middle(server: RunningServer, tmp_path: Path) -> None:
+    with developer(tmp_path / "dev", server.url) as dev:
+        checkout = dev.checkout("workspace")
+        process = subprocess.Popen(
+            ["cargo", "distbuild", "build"], cwd=checkout, env=dev.environment,
+            stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        deadline = time.monotonic() + 120
+        while not list(checkout.glob("target/debug/deps/*.rlib")):
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.05)
+        os.killpg(server.process.pid, signal.SIGKILL)
+        _, stderr = process.communicate(timeout=300)
+        assert process.returncode == 0, stderr
+        assert stderr.count(WARNING) == 1, stderr
+        assert outcomes(dev.units(checkout)) == {"remote", "local"}
+        assert dev.run(checkout / "target/debug/main-binary", cwd=checkout).stdout
+
+
+def test_compile_error_is_rustcs_own(server: RunningServer, tmp_path: Path) -> None:
+    source = 'fn main() {\n    let x: u32 = "text";\n    println!("{x} {}", missing);\n}\n'
+    crate = write_crate(tmp_path / "crate", source)
+    with developer(tmp_path / "dev", server.url) as dev:
+
+        def build(*command: str) -> subprocess.CompletedProcess[str]:
+            dev.run("cargo", "clean", cwd=crate)
+            return dev.run(*command, cwd=crate, check=False)
+
+        for options in (["--color=always"], ["--message-format=json"]):
+            plain = build("cargo", "build", *options)
+            ours = [build("cargo", "distbuild", "build", *options) for _ in range(2)]
+            for done in ours:
+                text = "\n".join(x for x in done.stderr.splitlines() if "Distbuild" not in x)
+                assert done.returncode == plain.returncode == 101
+                assert text.strip() == plain.stderr.strip()
+                assert messages(done.stdout) == messages(plain.stdout)
+                assert outcomes(dev.units(crate)) == {"local"}
+
+
+def test_warnings_are_replayed(server: RunningServer, tmp_path: Path) -> None:
+    crate = write_crate(tmp_path / "crate", "fn main() {\n    let unused = 1;\n}\n")
+    with developer(tmp_path / "dev", server.url) as dev:
+        plain = dev.run("cargo", "build", "--message-format=json", cwd=crate)
+        for expected in ("remote", "hit-local"):
+            dev.run("cargo", "clean", cwd=crate)
+            ours = dev.run("cargo", "distbuild", "build", "--message-format=json", cwd=crate)
+            assert messages(ours.stdout) == messages(plain.stdout)
+            assert outcomes(dev.units(crate)) == {expected}
+
+
+def test_killed_daemon_is_started_again(server: RunningServer, tmp_path: Path) -> None:
+    with developer(tmp_path / "dev", server.url) as dev:
+        checkout = dev.checkout("workspace")
+        dev.build(checkout)
+        os.kill(json.loads((dev.home / "daemon.json").read_text())["pid"], signal.SIGKILL)
+        dev.run("cargo", "clean", cwd=checkout)
+        assert outcomes(dev.build(checkout)) == {"hit-local"}
+
+
+def test_damaged_local_blobs_are_not_used(server: RunningServer, tmp_path: Path) -> None:
+    with developer(tmp_path / "dev", server.url) as dev:
+        checkout = dev.checkout("workspace")
+        dev.build(checkout)
+        program = (checkout / "target/debug/main-binary").read_bytes()
+        for blob in (dev.home / "cache" / "cas").rglob("*_*"):
+            if blob.is_file() and blob.stat().st_size > 2000:
+                with blob.open("r+b") as file:
+                    file.seek(1000)
+                    file.write(b"damage")
+        dev.run("cargo", "clean", cwd=checkout)
+        units = dev.build(checkout)
+        assert "hit-local" not in {u["outcome"] for u in units if u["kind"] == "lib"}, units
+        assert (checkout / "target/debug/main-binary").read_bytes() == program
+
+
+def test_embedded_server_is_started_and_stays(tmp_path: Path) -> None:
+    with developer(tmp_path / "dev", None, DISTBUILD_WORKERS="2") as dev:
+        checkout = dev.checkout("workspace")
+        assert outcomes(dev.build(checkout)) == {"remote"}
+        server = json.loads((dev.home / "server.json").read_text())["pid"]
+        dev.run("cargo", "clean", cwd=checkout)
+        source = checkout / "lib-common" / "src" / "lib.rs"
+        source.write_text(source.read_text() + "\n// another comment\n")
+        assert "local" not in outcomes(dev.build(checkout))
+        assert json.loads((dev.home / "server.json").read_text())["pid"] == server
+        dev.run(BIN / "cargo-distbuild", "stop", cwd=checkout)
+        assert not Path(f"/proc/{server}").exists()
+
+
+def test_server_of_no_use_is_named(tmp_path: Path) -> None:
+    """A wrong address is a warning that says what is wrong, and a build all the same."""
+    with developer(tmp_path / "dev", "http://example.invalid") as dev:
+        checkout = dev.checkout("workspace")
+        done = dev.run("cargo", "distbuild", "build", cwd=checkout)
+        assert done.stderr.count(WARNING) == 1 and "http://example.invalid" in done.stderr
+
+
+def test_unused_developer(tmp_path: Path) -> None:
+    """`stats` before any build says so."""
+    with developer(tmp_path / "dev", "none") as dev:
+        assert isinstance(dev, Developer)
+        done = dev.run("cargo", "distbuild", "stats", cwd=tmp_path, check=False)
+        assert done.returncode == 1 and "no build" in done.stderr

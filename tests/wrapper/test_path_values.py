@@ -1,0 +1,94 @@
+"""Telling a use of a path's value from reading a file through it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wrapper.path_values import mentions, package_mentions, package_uses_value, uses_value
+
+NAME = "OUT_DIR"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        'include!(concat!(env!("OUT_DIR"), "/x.rs"));',
+        'include_str!(concat!(env!("OUT_DIR"), "/x.txt"))',
+        'include_bytes! [ concat! { env! ( "OUT_DIR" ), "/x" } ]',
+        'include!(\n    concat!(\n        env!("OUT_DIR"),\n        "/x.rs"\n    )\n);',
+        'core::include!(concat!(env!("OUT_DIR"), "/x.rs"));',
+        'env!("OUT_DIR_2")',
+        'env!("MY_OUT_DIR")',
+        '"OUT_DIR"',
+        "",
+    ],
+)
+def test_only_files_are_read(source: str) -> None:
+    assert not uses_value(source.encode(), NAME)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        'const D: &str = env!("OUT_DIR");',
+        'env!("OUT_DIR").len()',
+        'option_env!("OUT_DIR")',
+        'env! { "OUT_DIR" }',
+        'std::env!["OUT_DIR"]',
+        'env!("OUT_DIR", "set it")',
+        'concat!(env!("OUT_DIR"), "/x")',
+        'println!(concat!(env!("OUT_DIR"), "/x"))',
+        'include!(concat!(env!("OUT_DIR"), "/a.rs")); const D: &str = env!("OUT_DIR");',
+        'env!(r"OUT_DIR")',
+        'env!(r#"OUT_DIR"#)',
+        'not_include!(concat!(env!("OUT_DIR"), "/x"))',
+        'my_include_str!(concat!(env!("OUT_DIR"), "/x"))',
+    ],
+)
+def test_the_value_may_be_used(source: str) -> None:
+    assert uses_value(source.encode(), NAME)
+
+
+@given(st.binary(max_size=200), st.binary(max_size=200))
+def test_a_bare_use_is_seen_wherever_it_stands(before: bytes, after: bytes) -> None:
+    source = before + b'\nlet x = env!("OUT_DIR");' + after
+    assert uses_value(source, NAME)
+    assert mentions(source, NAME)
+
+
+def write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+USE = 'pub const D: &str = env!("OUT_DIR");'
+
+
+@pytest.mark.parametrize("name", ["src/lib.rs", "src/a/b.rs", "build/x.rs", "src/target/mod.rs"])
+def test_any_source_of_the_package_counts(tmp_path: Path, name: str) -> None:
+    write(tmp_path / "src" / "other.rs", "")
+    assert not package_uses_value(str(tmp_path), NAME)
+    assert not package_mentions(str(tmp_path), NAME)
+    write(tmp_path / name, USE)
+    assert package_uses_value(str(tmp_path), NAME)
+    assert package_mentions(str(tmp_path), NAME)
+
+
+def test_target_directories_do_not_count(tmp_path: Path) -> None:
+    for directory in ("target", "elsewhere"):
+        write(tmp_path / directory / "CACHEDIR.TAG", "")
+        write(tmp_path / directory / "debug" / "build" / "x.rs", USE)
+    write(tmp_path / ".git" / "x.rs", USE)
+    write(tmp_path / "README.md", USE)
+    assert not package_uses_value(str(tmp_path), NAME)
+    assert not package_mentions(str(tmp_path), NAME)
+
+
+def test_a_mention_is_no_use(tmp_path: Path) -> None:
+    write(tmp_path / "src" / "lib.rs", 'include!(concat!(env!("OUT_DIR"), "/x.rs"));')
+    assert package_mentions(str(tmp_path), NAME)
+    assert not package_uses_value(str(tmp_path), NAME)

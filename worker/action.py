@@ -1,0 +1,226 @@
+"""Running one action, from its digest to its ExecuteResponse."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from google.protobuf.message import DecodeError
+from google.protobuf.timestamp_pb2 import Timestamp
+from google.rpc import code_pb2, status_pb2
+
+from remote_apis.client.cas import CasClient
+from remote_apis.errors import FailedPrecondition, InvalidRequest
+from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
+from worker.assignment import Assignment
+from worker.blob_cache import BlobCache, Hold
+from worker.command import CommandSpec, parse_command
+from worker.config import WorkerConfig
+from worker.directories import DirectoryReader
+from worker.input_plan import InputPlan, plan_inputs
+from worker.job import OnStage, Stage
+from worker.materialise import altered_inputs, make_inputs, make_output_parents
+from worker.output_tree import OutputBlobs
+from worker.outputs import collect_outputs, collect_stream
+from worker.paths import ActionRoot
+from worker.removal import remove_tree
+from worker.sandbox.interface import Finished, Sandbox, SandboxError, SandboxRequest
+from worker.status import is_foreseen, status_of_error
+
+_LOG = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerParts:
+    """What all slots of a worker share."""
+
+    config: WorkerConfig
+    cache: BlobCache
+    directories: DirectoryReader
+    sandbox: Sandbox
+    executor: Executor
+    cas: Callable[[Assignment], CasClient]
+    now_ns: Callable[[], int] = time.time_ns
+
+
+class ActionRunner:
+    """Runs the actions of one slot, one after the other, each in a fresh directory."""
+
+    def __init__(self, parts: WorkerParts, slot: int) -> None:
+        self._parts = parts
+        self._slot = slot
+        self._name = parts.config.name_of(slot)
+        self._directory = parts.config.directory / "slots" / str(slot)
+        self._numbers = itertools.count()
+
+    async def run(self, assignment: Assignment, on_stage: OnStage) -> re_pb.ExecuteResponse:
+        """The outcome; errors are in its status, with whatever result there is beside them.
+
+        When cancelled, the command is killed first.
+        """
+        response = re_pb.ExecuteResponse()
+        metadata = response.result.execution_metadata
+        metadata.worker = self._name
+        metadata.queued_timestamp.CopyFrom(assignment.queued)
+        metadata.auxiliary_metadata.extend(assignment.auxiliary)
+        self._stamp(metadata.worker_start_timestamp)
+        directory = self._directory / str(next(self._numbers))
+        try:
+            directory.mkdir(parents=True)
+            await self._run(assignment, on_stage, directory, response)
+        except Exception as error:  # noqa: BLE001 -- whatever it is, the client is to learn of it
+            if not is_foreseen(error):
+                _LOG.exception("action %s failed", assignment.action_digest)
+            response.status.CopyFrom(status_of_error(error, self._name))
+        finally:
+            # Not awaited: the next action need not wait. Closing the worker does.
+            self._parts.executor.submit(remove_tree, directory)
+        self._stamp(metadata.worker_completed_timestamp)
+        return response
+
+    async def _run(
+        self,
+        assignment: Assignment,
+        on_stage: OnStage,
+        directory: Path,
+        response: re_pb.ExecuteResponse,
+    ) -> None:
+        parts, metadata = self._parts, response.result.execution_metadata
+        cas = parts.cas(assignment)
+        on_stage(Stage.FETCHING_INPUTS)
+        self._stamp(metadata.input_fetch_start_timestamp)
+        action, command = await _read_command(assignment, cas)
+        root = assignment.digest_of(action.input_root_digest)
+        tree = await parts.directories.read_tree(root, cas)
+        plan = plan_inputs(root, tree, allow_absolute_symlinks=parts.config.allow_absolute_symlinks)
+        async with parts.cache.hold(plan.wanted(), cas) as hold:
+            action_root = await self._in_thread(lambda: self._prepare(plan, command, directory))
+            self._stamp(metadata.input_fetch_completed_timestamp)
+            on_stage(Stage.RUNNING)
+            finished = await self._execute(action, command, directory, metadata)
+            if parts.sandbox.owner(self._slot) is None:
+                await self._check_inputs(plan, hold)
+        on_stage(Stage.UPLOADING_OUTPUTS)
+        self._stamp(metadata.output_upload_start_timestamp)
+        response.result.exit_code = finished.exit_code
+        await self._upload(command, action_root, directory, assignment, response, cas)
+        self._stamp(metadata.output_upload_completed_timestamp)
+        if finished.timed_out:
+            response.status.CopyFrom(
+                status_pb2.Status(
+                    code=code_pb2.DEADLINE_EXCEEDED,
+                    message=f"worker {self._name}: the command ran for more than "
+                    f"{finished.seconds:.1f} s and was killed",
+                )
+            )
+
+    def _prepare(self, plan: InputPlan, command: CommandSpec, directory: Path) -> ActionRoot:
+        root = directory / "root"
+        root.mkdir()
+        owner = self._parts.sandbox.owner(self._slot)
+        make_inputs(plan, self._parts.cache, root, owner)
+        action_root = ActionRoot(root, self._parts.sandbox.inside(root))
+        make_output_parents(command, action_root, owner)
+        return action_root
+
+    async def _execute(
+        self,
+        action: re_pb.Action,
+        command: CommandSpec,
+        directory: Path,
+        metadata: re_pb.ExecutedActionMetadata,
+    ) -> Finished:
+        request = SandboxRequest(
+            slot=self._slot,
+            arguments=command.arguments,
+            environment=command.environment,
+            working_directory=command.working_directory,
+            root=directory / "root",
+            temporary=directory / "tmp",
+            stdout=directory / "stdout",
+            stderr=directory / "stderr",
+            limits=self._parts.config.limits,
+        )
+        timeout = action.timeout.ToNanoseconds() / 1e9 or self._parts.config.default_timeout
+        self._stamp(metadata.execution_start_timestamp)
+        finished = await self._parts.sandbox.run(request, timeout=timeout)
+        self._stamp(metadata.execution_completed_timestamp)
+        metadata.virtual_execution_duration.FromNanoseconds(int(finished.seconds * 1e9))
+        return finished
+
+    async def _check_inputs(self, plan: InputPlan, hold: Hold) -> None:
+        altered = await self._in_thread(lambda: altered_inputs(plan, self._parts.cache))
+        self._parts.cache.drop(altered)
+        if hold.is_tainted:
+            # Ours or another's doing cannot be told; the scheduler tries again elsewhere.
+            raise SandboxError("an input file was altered while the action ran; inputs are shared")
+
+    async def _upload(
+        self,
+        command: CommandSpec,
+        action_root: ActionRoot,
+        directory: Path,
+        assignment: Assignment,
+        response: re_pb.ExecuteResponse,
+        cas: CasClient,
+    ) -> None:
+        blobs = OutputBlobs(
+            function=assignment.action_digest.function,
+            allow_absolute_symlinks=self._parts.config.allow_absolute_symlinks,
+            node_properties=command.output_node_properties,
+        )
+        result = response.result
+        wrong: FailedPrecondition | None = None
+
+        def collect() -> None:
+            stdout = collect_stream(directory / "stdout", blobs)
+            stderr = collect_stream(directory / "stderr", blobs)
+            if stdout is not None:
+                result.stdout_digest.CopyFrom(stdout)
+            if stderr is not None:
+                result.stderr_digest.CopyFrom(stderr)
+            collect_outputs(command, action_root, result, blobs)
+
+        try:
+            await self._in_thread(collect)
+        except FailedPrecondition as error:
+            # What the command said is still of use.
+            wrong = error
+        await cas.upload_missing(blobs.blobs.values())
+        if wrong is not None:
+            raise wrong
+
+    async def _in_thread(self, call: Callable[[], T]) -> T:
+        """Run what blocks. Not abandoned when cancelled: files would appear after the cleaning."""
+        future = asyncio.get_running_loop().run_in_executor(self._parts.executor, call)
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            await asyncio.wait({future})
+            raise
+
+    def _stamp(self, timestamp: Timestamp) -> None:
+        timestamp.FromNanoseconds(self._parts.now_ns())
+
+
+async def _read_command(assignment: Assignment, cas: CasClient) -> tuple[re_pb.Action, CommandSpec]:
+    """The Action, if the scheduler did not send it along, and its Command."""
+    action = assignment.action
+    try:
+        if action is None:
+            content = await cas.read_many([assignment.action_digest])
+            action = re_pb.Action.FromString(content[assignment.action_digest])
+        command_digest = assignment.digest_of(action.command_digest)
+        content = await cas.read_many([command_digest])
+        command = re_pb.Command.FromString(content[command_digest])
+    except DecodeError as error:
+        raise InvalidRequest(f"the action or its command cannot be decoded: {error}") from error
+    return action, parse_command(command)

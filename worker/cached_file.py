@@ -1,0 +1,79 @@
+"""A blob as a read-only file: its name in the cache, its mode, whether it was altered."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from pathlib import Path
+from typing import NamedTuple
+
+from remote_apis.digest import Digest
+from remote_apis.digest_functions import BY_LABEL
+from remote_apis.errors import InvalidRequest
+
+FIXED_MTIME_NS = 946_684_800 * 10**9
+"""2000-01-01. Inputs have this mtime everywhere; another one shows that a file was altered."""
+
+
+class CachedFile(NamedTuple):
+    """A blob and whether it may be executed. The mode belongs to the inode: each has its own."""
+
+    digest: Digest
+    is_executable: bool
+
+    @property
+    def mode(self) -> int:
+        """Nobody may write: the inode is shared by all actions that use it."""
+        return 0o555 if self.is_executable else 0o444
+
+    @property
+    def twin(self) -> CachedFile:
+        """The same blob with the other mode."""
+        return CachedFile(self.digest, not self.is_executable)
+
+    @property
+    def name(self) -> str:
+        """The file's name in the cache, from which `parse_name` makes this again."""
+        digest = self.digest
+        suffix = "x" if self.is_executable else "r"
+        return f"{digest.function.label}-{digest.hash}-{digest.size}-{suffix}"
+
+    def is_intact(self, status: os.stat_result) -> bool:
+        """Whether a file with this status is as the cache made it."""
+        return (
+            stat.S_ISREG(status.st_mode)
+            and stat.S_IMODE(status.st_mode) == self.mode
+            and status.st_size == self.digest.size
+            and status.st_mtime_ns == FIXED_MTIME_NS
+        )
+
+
+def parse_name(name: str) -> CachedFile | None:
+    """What a file in the cache holds; None for a name that the cache does not make."""
+    parts = name.split("-")
+    if len(parts) != 4 or parts[0] not in BY_LABEL or parts[3] not in ("x", "r"):
+        return None
+    if not parts[2].isdecimal():
+        return None
+    try:
+        digest = Digest.parse(parts[1], int(parts[2]), BY_LABEL[parts[0]])
+    except InvalidRequest:
+        return None
+    return CachedFile(digest, parts[3] == "x")
+
+
+def seal(path: Path | str, mode: int) -> None:
+    """Give a finished file its mode and the fixed mtime."""
+    os.chmod(path, mode)
+    os.utime(path, ns=(FIXED_MTIME_NS, FIXED_MTIME_NS))
+
+
+def copy_file(source: Path, target: Path | str, *, mode: int) -> None:
+    """A sealed copy of its own. Raises OSError, leaving nothing partial behind."""
+    try:
+        shutil.copyfile(source, target)
+        seal(target, mode)
+    except OSError:
+        Path(target).unlink(missing_ok=True)
+        raise

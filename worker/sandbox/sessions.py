@@ -1,0 +1,56 @@
+"""Killing all processes of a session."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+from worker.process import Child, wait_for_exit
+
+
+async def kill_session(child: Child) -> None:
+    """Kill what runs in the session that `child` leads or led, and wait until it is gone.
+
+    Not interrupted by a cancellation, which is raised at the end instead.
+    """
+    is_cancelled = False
+    child.kill_group()
+    while True:
+        try:
+            await child.wait()
+            members = list(session_members(child.pid))
+            if not members:
+                break
+            kill(members)
+            for pid in members:
+                await wait_for_exit(pid)
+        except asyncio.CancelledError:
+            is_cancelled = True
+    if is_cancelled:
+        raise asyncio.CancelledError
+
+
+def kill(pids: list[int]) -> None:
+    """Send SIGKILL to those that still exist and may be killed."""
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def session_members(session: int) -> Iterator[int]:
+    """Processes of a session that have not ended."""
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdecimal():
+            continue
+        try:
+            text = (entry / "stat").read_text()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        # The name in parentheses may hold anything; state, ppid, pgrp, session follow it.
+        fields = text.rpartition(")")[2].split()
+        if fields[0] not in "ZX" and int(fields[3]) == session:
+            yield int(entry.name)

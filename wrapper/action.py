@@ -1,0 +1,151 @@
+"""Build the REAPI Action of a compile. Pure: the same inputs give the same action digest.
+
+The digest is the cache key, so nothing of this checkout, user or machine may enter: no working
+directory, home, or terminal. What is in it: the runner script (options and environment with
+staged paths), every input file, the output paths and the platform.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from remote_apis import link_set
+from remote_apis.digest import Digest
+from remote_apis.digest_functions import DigestFunction
+from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
+from remote_apis.tree_builder import TreeBuilder
+from wrapper.inputs.collect import Inputs
+from wrapper.inputs.snapshot import Source
+from wrapper.roots import OUTPUTS, ROOT, ROOT_DIRECTORY, Roots
+from wrapper.rustc.arguments import Invocation, NotUnderstood, Option
+from wrapper.rustc.outputs import output_names
+from wrapper.script import runner_script
+
+_PATH = "/usr/local/bin:/usr/bin:/bin"
+_SHELL_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuiltAction:
+    """An Action with every blob that it needs: `digest` names it, `blobs` says where each is.
+
+    `required_names` are the outputs without which a result is none.
+    """
+
+    digest: Digest
+    required_names: tuple[str, ...]
+    blobs: dict[Digest, Source]
+
+
+def build_action(
+    *,
+    invocation: Invocation,
+    roots: Roots,
+    environment: Mapping[str, str],
+    inputs: Inputs,
+    platform: Mapping[str, str],
+    function: DigestFunction,
+) -> BuiltAction:
+    """The Action of a compile. Raises NotUnderstood when a path has no shared name."""
+    tree = TreeBuilder(function)
+    blobs = dict(inputs.blobs)
+    for path, digest in inputs.directories.items():
+        _add_unless_inside(tree, path, digest, inputs)
+    for path, digest in inputs.files.items():
+        if not _is_inside(path, inputs):
+            tree.add_file(f"{ROOT_DIRECTORY}/{path}", digest)
+    script = _script(invocation, roots, environment)
+    script_digest = Digest.of(script, function)
+    blobs[script_digest] = script
+    tree.add_file(f"{ROOT_DIRECTORY}/run.sh", script_digest, executable=True)
+    made: dict[Digest, bytes] = {}
+    root = tree.build(made)
+    blobs.update(made)
+    names = output_names(invocation)
+    command = re_pb.Command(
+        arguments=["/bin/sh", "./run.sh"],
+        output_paths=[f"{OUTPUTS}/{name}" for name in names],
+        working_directory=ROOT_DIRECTORY,
+    )
+    command.environment_variables.add(name="PATH", value=_PATH)
+    action = re_pb.Action(
+        command_digest=_add(blobs, command.SerializeToString(deterministic=True), function),
+        input_root_digest=root.to_message(),
+    )
+    for name, value in sorted(platform.items()):
+        action.platform.properties.add(name=name, value=value)
+    data = action.SerializeToString(deterministic=True)
+    digest = Digest.of(data, function)
+    blobs[digest] = data
+    required = tuple(name for name in names if not name.endswith(".dwp"))
+    return BuiltAction(digest=digest, required_names=required, blobs=blobs)
+
+
+def platform_of(invocation: Invocation, machine: str, set_digest: str | None) -> dict[str, str]:
+    """The properties that a worker must have. Raises NotUnderstood for a link without a linker."""
+    platform = {"Arch": machine, "OSFamily": "linux"}
+    if invocation.links:
+        if set_digest is None:
+            raise NotUnderstood("this machine has no working C compiler to compare linkers by")
+        platform[link_set.PROPERTY] = set_digest
+    return platform
+
+
+def _add(blobs: dict[Digest, Source], data: bytes, function: DigestFunction) -> re_pb.Digest:
+    digest = Digest.of(data, function)
+    blobs[digest] = data
+    return digest.to_message()
+
+
+def _is_inside(path: str, inputs: Inputs) -> bool:
+    return any(path.startswith(directory + "/") for directory in inputs.directories)
+
+
+def _add_unless_inside(tree: TreeBuilder, path: str, digest: Digest, inputs: Inputs) -> None:
+    if not _is_inside(path, inputs):
+        tree.add_directory(f"{ROOT_DIRECTORY}/{path}", digest)
+
+
+def _script(invocation: Invocation, roots: Roots, environment: Mapping[str, str]) -> bytes:
+    staged = {}
+    for name, value in environment.items():
+        if not _SHELL_NAME.fullmatch(name):
+            raise NotUnderstood(f"the environment variable {name!r} has a name no shell can set")
+        staged[name] = roots.stage_text(value)
+    driver = f"{ROOT}/toolchain/bin/{os.path.basename(invocation.driver)}"
+    command = [driver]
+    for option in invocation.options:
+        command += _staged_option(option, roots)
+    command += roots.remap_options(staged=True)
+    return runner_script(
+        directory=f"{ROOT}/{roots.staged(roots.workspace)}", environment=staged, command=command
+    )
+
+
+def _staged_option(option: Option, roots: Roots) -> list[str]:
+    name, value = option
+    if value is None:
+        return [name]
+    if name == "":
+        return [_staged(value, roots) if os.path.isabs(value) else value]
+    if name == "--out-dir":
+        value = f"{ROOT}/{OUTPUTS}"
+    elif name in ("--extern", "-L"):
+        head, equals, path = value.partition("=")
+        if equals:
+            value = f"{head}={_staged(path, roots)}"
+        elif name == "-L":
+            value = _staged(value, roots)
+    elif roots.stage_text(value) != value:
+        value = roots.stage_text(value)
+    return [name, value]
+
+
+def _staged(path: str, roots: Roots) -> str:
+    staged = roots.staged(path)
+    if staged is None:
+        raise NotUnderstood(f"reads {path}, which has no shared name")
+    return f"{ROOT}/{staged}"

@@ -1,0 +1,65 @@
+"""Start over: stop the daemon and the embedded server."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from wrapper.home import Home
+from wrapper.version import code_stamp
+
+_STOP_TIMEOUT = 10.0
+
+
+def replace_outdated_daemon(home: Home) -> None:
+    """Stop a daemon of other code than this; the next rustc starts a new one."""
+    state = _read(home.daemon_state)
+    if state is not None and state.get("stamp") != code_stamp():
+        _stop(home.daemon_state, "wrapper.daemon")
+
+
+def stop_all(home: Home) -> int:
+    """Stop both; 0 even when nothing ran."""
+    for path, mark in ((home.daemon_state, "wrapper.daemon"), (home.server_state, "serve")):
+        if _stop(path, mark):
+            print(f"stopped {'the daemon' if path == home.daemon_state else 'the server'}")
+    return 0
+
+
+def _read(path: Path) -> dict[str, object] | None:
+    try:
+        state = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+    return state if isinstance(state, dict) else None
+
+
+def _stop(state_file: Path, mark: str) -> bool:
+    """Stop the process that a state file names, if it is what it was."""
+    pid = (_read(state_file) or {}).get("pid")
+    if not isinstance(pid, int) or not _is(pid, mark):
+        return False
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGTERM)
+    deadline = time.monotonic() + _STOP_TIMEOUT
+    while _is(pid, mark) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    if _is(pid, mark):
+        print(f"warning: distbuild: process {pid} does not end; killing it", file=sys.stderr)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    state_file.unlink(missing_ok=True)
+    return True
+
+
+def _is(pid: int, mark: str) -> bool:
+    try:
+        command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return False
+    return mark.encode() in command

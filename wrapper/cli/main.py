@@ -1,0 +1,103 @@
+"""`cargo distbuild`: cargo with the wrapper, and what the wrapper has to say of it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+
+from wrapper.home import Home
+
+USAGE = """\
+usage: cargo distbuild <cargo command> [options]   run cargo with shared, cached compiles
+       cargo distbuild stats [--json]              how the units of the last build went
+       cargo distbuild stop                        stop the daemon and the embedded server
+
+environment:
+  DISTBUILD_REMOTE    grpc://HOST:PORT, grpcs://HOST:PORT, unix:PATH or none; unset: a server
+                      on this machine, started when it is needed
+  DISTBUILD_INSTANCE  the server's instance name
+  DISTBUILD_HOME      local cache and daemon state (default: cargo-distbuild in the user's cache)
+"""
+
+
+def main() -> int:
+    """Entry point of `cargo-distbuild`, which cargo calls with `distbuild` as first argument."""
+    arguments = sys.argv[1:]
+    if arguments[:1] == ["distbuild"]:
+        arguments = arguments[1:]
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(USAGE, end="")
+        return 0 if arguments else 2
+    home = Home.of(os.environ)
+    try:
+        return _run(home, arguments)
+    except OSError as error:
+        what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        print(f"error: distbuild: {what}", file=sys.stderr)
+        return 2
+
+
+def _run(home: Home, arguments: Sequence[str]) -> int:
+    if arguments[0] == "stats":
+        from wrapper.cli.stats_command import show_stats
+
+        return show_stats(home, arguments[1:])
+    if arguments[0] == "stop":
+        from wrapper.cli.control import stop_all
+
+        return stop_all(home)
+    return run_cargo(home, arguments)
+
+
+def run_cargo(home: Home, arguments: Sequence[str]) -> int:
+    """Run cargo with the shim as RUSTC_WRAPPER; its exit code, then one line of summary."""
+    from wrapper.cli.control import replace_outdated_daemon
+    from wrapper.stats import new_build_id, start_build
+
+    environment = dict(os.environ)
+    build = new_build_id()
+    try:
+        shim = prepare(home, environment)
+        replace_outdated_daemon(home)
+        start_build(home, build)
+        environment |= {"RUSTC_WRAPPER": str(shim), "DISTBUILD_BUILD": build}
+    except OSError as error:
+        print(f"warning: distbuild: {error}; building without it", file=sys.stderr)
+        build = ""
+    cargo = environment.get("CARGO", "cargo")
+    # Ctrl-C reaches cargo by itself; this process stays to say how the build went
+    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        process = subprocess.Popen(
+            [cargo, *arguments], env=environment, preexec_fn=_default_interrupt
+        )
+        code = process.wait()
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    if build:
+        from wrapper.cli.stats_command import print_summary
+
+        print_summary(home, build)
+    return code if code >= 0 else 128 - code
+
+
+def prepare(home: Home, environment: dict[str, str]) -> os.PathLike[str]:
+    """Install the shim and check the settings. Raises OSError."""
+    from wrapper.shim.install import ensure_shim
+
+    other = environment.get("RUSTC_WRAPPER")
+    shim = ensure_shim(home)
+    if other and os.path.basename(other) not in ("cargo-distbuild-wrapper", shim.name):
+        print(f"warning: distbuild: takes the place of RUSTC_WRAPPER={other}", file=sys.stderr)
+    return shim
+
+
+def _default_interrupt() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

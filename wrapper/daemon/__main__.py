@@ -1,0 +1,74 @@
+"""`python -m wrapper.daemon HOME`: what start-daemon runs."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import json
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+
+import uvloop
+
+from server.actioncache.directory import DirectoryActionCache
+from server.blobstore.disk import DiskBlobStore
+from wrapper.daemon.calls import Parts
+from wrapper.daemon.embedded import EmbeddedServer
+from wrapper.daemon.remotes import Remotes
+from wrapper.daemon.server import DaemonServer
+from wrapper.home import Home
+from wrapper.inputs.collect import Collector
+from wrapper.inputs.file_digests import FileDigests
+from wrapper.inputs.unit_records import UnitRecords
+from wrapper.ladder import FUNCTION, Ladder
+from wrapper.local_tier import LocalTier
+from wrapper.version import code_stamp
+
+
+async def run(home: Home) -> None:
+    """Serve until told to stop."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    store = await DiskBlobStore.open(home.path / "cache", durable=False)
+    local = LocalTier(store, DirectoryActionCache(home.path / "cache" / "results"))
+    files = FileDigests(FUNCTION)
+    units = UnitRecords(home.path / "units.sqlite")
+    collector = Collector(files, units)
+    remotes = Remotes(EmbeddedServer(home))
+    parts = Parts(
+        home=home, files=files, units=units, collector=collector, local=local,
+        ladder=Ladder(collector, local), remotes=remotes,
+    )  # fmt: skip
+    home.daemon_state.write_text(json.dumps({"pid": os.getpid(), "stamp": code_stamp()}))
+    try:
+        await DaemonServer(parts).serve(stop)
+    finally:
+        await remotes.close()
+        await store.close()
+        units.close()
+
+
+def main() -> int:
+    """Take the lock, or leave when another daemon has it."""
+    home = Home(Path(sys.argv[1]))
+    home.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    lock = os.open(home.path / "daemon.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return 0
+    logging.basicConfig(
+        filename=home.path / "daemon.log", filemode="w", level=logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )  # fmt: skip
+    uvloop.run(run(home))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

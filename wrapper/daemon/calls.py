@@ -1,0 +1,161 @@
+"""One rustc call from arrival to answer."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+
+from remote_apis.digest import Digest
+from remote_apis.errors import DistbuildError
+from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
+from wrapper.daemon.protocol import Call, Reply
+from wrapper.daemon.remotes import Remotes
+from wrapper.dep_info import rewrite_dep_info, rewrite_messages
+from wrapper.home import Home, RemoteSettings
+from wrapper.inputs.collect import Collector
+from wrapper.inputs.file_digests import FileDigests
+from wrapper.inputs.unit_records import UnitRecords, record_of
+from wrapper.ladder import FUNCTION, CompileHere, Ladder, Result, Unit, check
+from wrapper.local_tier import LocalTier
+from wrapper.materialise import place_outputs
+from wrapper.roots import OUTPUTS, OutsideRoots
+from wrapper.rustc.arguments import Invocation, NotUnderstood, Probe, parse
+from wrapper.rustc.outputs import unit_kind
+from wrapper.script import root_of
+from wrapper.stats import UnitStat, add_unit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What answering calls needs; one of each a daemon."""
+
+    home: Home
+    files: FileDigests
+    units: UnitRecords
+    collector: Collector
+    local: LocalTier
+    ladder: Ladder
+    remotes: Remotes
+
+
+@dataclass(slots=True)
+class CallHandler:
+    """Answers one call. Nothing that goes wrong here may fail what plain cargo would have done."""
+
+    parts: Parts
+    call: Call
+    reply: Reply
+    started: float = field(default_factory=time.monotonic)
+
+    async def answer(self) -> None:
+        """Answer the shim. Raises IncompleteReadError or ConnectionError when it is gone."""
+        try:
+            if "CARGO_CRATE_NAME" not in self.call.environment:
+                raise Probe  # a build script tries the compiler: no unit of cargo's
+            invocation = parse(self.call.argv)
+        except Probe:
+            self.reply.exec_rustc()
+            return
+        except NotUnderstood as reason:
+            self._count(None, "local", reason=str(reason))
+            self.reply.exec_rustc()
+            return
+        try:
+            await self._compile(invocation)
+        except OutsideRoots as reason:
+            self._count(invocation, "local", reason=str(reason))
+            self.reply.exec_rustc()
+
+    async def _compile(self, invocation: Invocation) -> None:
+        environment = self.call.environment
+        try:
+            roots = await asyncio.to_thread(
+                self.parts.collector.roots, invocation, self.call.cwd, environment
+            )
+        except NotUnderstood as error:
+            raise OutsideRoots(str(error)) from error
+        unit = Unit(invocation=invocation, roots=roots, environment=environment)
+        settings = RemoteSettings.of(environment)
+        try:
+            check(unit)
+            remote = await self.parts.remotes.get(settings, self.call, self.reply.tell_user)
+            result = await self.parts.ladder.resolve(unit, remote, settings.instance)
+            await self._deliver(unit, result)
+        except (CompileHere, NotUnderstood) as reason:
+            self.parts.remotes.warn_if_down(settings, self.call, self.reply.tell_user)
+            await self._run_here(unit, str(reason))
+        except (DistbuildError, OSError) as error:
+            await self._run_here(unit, f"the result could not be used: {error}")
+
+    async def _deliver(self, unit: Unit, result: Result) -> None:
+        found = result.action_result
+        stdout = await self._stream(found.stdout_raw, found.stdout_digest)
+        stderr = await self._stream(found.stderr_raw, found.stderr_digest)
+        root, rest = root_of(stdout)
+        pairs = unit.roots.staged_to_real(root)
+        files = {}
+        dep_info = None
+        digests = {}
+        for file in found.output_files:
+            name = file.path.removeprefix(f"{OUTPUTS}/")
+            digest = Digest.from_message(file.digest, FUNCTION)
+            if name.endswith(".d"):
+                dep_info = (name, rewrite_dep_info(result.dep_info, pairs))
+                continue
+            files[name] = (await self.parts.local.path(digest), file.is_executable)
+            digests[name] = digest
+        placed = await asyncio.to_thread(
+            place_outputs, out_dir=unit.roots.out_dir, files=files, dep_info=dep_info
+        )
+        for name, digest in digests.items():
+            self.parts.files.learn(placed[name], digest)
+        self.parts.units.add(*record_of(unit.invocation))
+        self._count(unit.invocation, result.outcome, worker=result.worker)
+        self.reply.finish(stdout=rest, stderr=rewrite_messages(stderr, pairs), exit_code=0)
+
+    async def _stream(self, raw: bytes, digest: re_pb.Digest) -> bytes:
+        if raw or not digest.hash:
+            return raw
+        return await self.parts.local.read(Digest.from_message(digest, FUNCTION))
+
+    async def _run_here(self, unit: Unit, reason: str) -> None:
+        """Let the shim run rustc, with the same recorded paths that a worker would use."""
+        if self.reply.is_ended:
+            return
+        self.parts.units.add(*record_of(unit.invocation))
+        argv = [*self.call.argv, *unit.roots.remap_options(staged=False)]
+        await self.reply.run(argv, unit.roots.recorded_to_real())
+        self._count(unit.invocation, "local", reason=reason)
+
+    def _count(
+        self,
+        invocation: Invocation | None,
+        outcome: str,
+        *,
+        worker: str | None = None,
+        reason: str | None = None,
+    ) -> None:
+        environment = self.call.environment
+        unit = UnitStat(
+            crate=environment.get("CARGO_PKG_NAME") or environment["CARGO_CRATE_NAME"],
+            kind=unit_kind(invocation) if invocation else "other",
+            outcome=outcome,
+            worker=worker,
+            reason=reason,
+            seconds=time.monotonic() - self.started,
+        )
+        add_unit(self.parts.home, build_of(self.call), unit)
+
+
+def build_of(call: Call) -> str:
+    """The id of the build that a call belongs to: cargo distbuild's own, or cargo's process."""
+    explicit = call.environment.get("DISTBUILD_BUILD")
+    if explicit and explicit.replace("-", "").isalnum():
+        return explicit
+    try:
+        with open(f"/proc/{call.parent}/stat", "rb") as file:
+            started = file.read().rpartition(b")")[2].split()[19].decode()
+    except (OSError, IndexError):
+        started = "0"
+    return f"cargo-{call.parent}-{started}"

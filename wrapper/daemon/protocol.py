@@ -1,0 +1,113 @@
+"""The wire between shim and daemon; wrapper/shim/shim.c is the other end and documents it."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+VERSION = b"1"
+MAX_REQUEST = 64 << 20
+_U32 = struct.Struct("<I")
+
+
+class BadCall(Exception):
+    """The request is not one of this protocol."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One rustc that cargo started. `parent` is the process id of who started it."""
+
+    parent: int
+    cwd: str
+    argv: tuple[str, ...]
+    environment: dict[str, str]
+
+
+def _text(data: bytes) -> str:
+    return data.decode("utf-8", "surrogateescape")
+
+
+def decode_call(data: bytes) -> Call:
+    """Read a request's strings. Raises BadCall."""
+    parts = data.split(b"\0")
+    if len(parts) < 5 or parts[0] != VERSION or parts[-1] != b"":
+        raise BadCall("the shim speaks another version of the protocol")
+    try:
+        parent, count = int(parts[1]), int(parts[3])
+    except ValueError as error:
+        raise BadCall(f"a number is wrong: {error}") from None
+    arguments = parts[4 : 4 + count]
+    if count < 1 or len(arguments) != count:
+        raise BadCall("the arguments are not all there")
+    pairs = (_text(item).partition("=") for item in parts[4 + count : -1])
+    return Call(
+        parent=parent,
+        cwd=_text(parts[2]),
+        argv=tuple(_text(a) for a in arguments),
+        environment={name: value for name, equals, value in pairs if equals},
+    )
+
+
+async def read_call(reader: asyncio.StreamReader) -> Call:
+    """The request of a connection. Raises BadCall, or IncompleteReadError when the shim left."""
+    (size,) = _U32.unpack(await reader.readexactly(4))
+    if size > MAX_REQUEST:
+        raise BadCall(f"a request of {size} bytes")
+    return decode_call(await reader.readexactly(size))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalRun:
+    """What a rustc that the shim ran here ended with: its wait status and its stderr."""
+
+    status: int
+    stderr: bytes
+
+
+class Reply:
+    """What the shim is told to do. Exactly one of `finish`, `exec_rustc`, `run` ends it."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+        self.is_ended = False
+
+    def _frame(self, kind: bytes, payload: bytes) -> None:
+        self._writer.write(kind + _U32.pack(len(payload)) + payload)
+
+    def tell_user(self, line: str) -> None:
+        """A line for the user, past cargo's record of the unit's messages."""
+        self._frame(b"W", f"{line}\n".encode("utf-8", "surrogateescape"))
+
+    def finish(self, *, stdout: bytes, stderr: bytes, exit_code: int) -> None:
+        """Replay a result."""
+        if stdout:
+            self._frame(b"O", stdout)
+        if stderr:
+            self._frame(b"E", stderr)
+        self._frame(b"X", _U32.pack(exit_code))
+        self.is_ended = True
+
+    def exec_rustc(self) -> None:
+        """Let the shim become the rustc that cargo asked for, unchanged."""
+        self._frame(b"L", b"")
+        self.is_ended = True
+
+    async def run(self, argv: Sequence[str], replacements: Sequence[tuple[str, str]]) -> LocalRun:
+        """Let the shim run a command and say how it ended. Raises IncompleteReadError when the
+        shim is killed."""
+        strings = [text for pair in replacements for text in pair] + list(argv)
+        body = b"".join(s.encode("utf-8", "surrogateescape") + b"\0" for s in strings)
+        self._frame(b"T", _U32.pack(len(replacements)) + body)
+        self.is_ended = True
+        await self._writer.drain()
+        stderr = bytearray()
+        while True:
+            kind, size = struct.unpack("<cI", await self._reader.readexactly(5))
+            payload = await self._reader.readexactly(size)
+            if kind == b"X":
+                return LocalRun(status=_U32.unpack(payload)[0], stderr=bytes(stderr))
+            stderr += payload

@@ -1,0 +1,73 @@
+"""Listens for shims, and ends when nobody has called for a long while."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from wrapper.daemon.calls import CallHandler, Parts
+from wrapper.daemon.protocol import BadCall, Reply, read_call
+
+IDLE_SECONDS = 3 * 3600.0
+_log = logging.getLogger("distbuild.daemon")
+
+
+class DaemonServer:
+    """Answers every connection in a task of its own."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._active = 0
+        self._last_call = time.monotonic()
+
+    async def serve(self, stop: asyncio.Event) -> None:
+        """Listen at `daemon.sock` in the home directory until `stop` is set or idle for hours."""
+        path = self._parts.home.path / "daemon.sock"
+        path.unlink(missing_ok=True)
+        with _short_path(path) as short:
+            server = await asyncio.start_unix_server(self._connected, short, limit=1 << 20)
+        os.chmod(path, 0o600)
+        async with server:
+            while not stop.is_set():
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(stop.wait(), 60.0)
+                if not self._active and time.monotonic() - self._last_call > IDLE_SECONDS:
+                    return
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._active += 1
+        reply = Reply(reader, writer)
+        try:
+            call = await read_call(reader)
+            await CallHandler(parts=self._parts, call=call, reply=reply).answer()
+            await writer.drain()
+        except BadCall as error:
+            _log.warning("a call that is none: %s", error)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            _log.info("a shim went away")
+        except Exception:  # noqa: BLE001
+            # whatever it is, the build must go on: the shim runs rustc when nothing was answered
+            _log.exception("a call failed")
+            if not reply.is_ended:
+                reply.exec_rustc()
+        finally:
+            self._active -= 1
+            self._last_call = time.monotonic()
+            with contextlib.suppress(ConnectionError):
+                writer.close()
+                await writer.wait_closed()
+
+
+@contextlib.contextmanager
+def _short_path(path: Path) -> Iterator[str]:
+    """A name for `path` that fits a socket address, however deep it lies."""
+    directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
+    try:
+        yield f"/proc/self/fd/{directory}/{path.name}"
+    finally:
+        os.close(directory)

@@ -1,0 +1,78 @@
+"""The wrapper's directory, and the settings that a build's environment carries."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+NO_REMOTE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """DISTBUILD_HOME and what lies in it. Everything can be deleted while no build runs."""
+
+    path: Path
+
+    @classmethod
+    def of(cls, environment: Mapping[str, str]) -> Home:
+        """DISTBUILD_HOME, or `cargo-distbuild` in the user's cache directory."""
+        explicit = environment.get("DISTBUILD_HOME")
+        if explicit:
+            return cls(Path(explicit).absolute())
+        cache = environment.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+        return cls(Path(cache) / "cargo-distbuild")
+
+    @property
+    def shim(self) -> Path:
+        """The program for RUSTC_WRAPPER; cargo remembers its path, size and mtime."""
+        return self.path / "bin" / "rustc-shim"
+
+    @property
+    def start_daemon(self) -> Path:
+        """The shell script by which the shim starts the daemon."""
+        return self.path / "bin" / "start-daemon"
+
+    @property
+    def daemon_state(self) -> Path:
+        """Process id and version of the running daemon, as JSON."""
+        return self.path / "daemon.json"
+
+    @property
+    def builds(self) -> Path:
+        """One file of statistics a build."""
+        return self.path / "builds"
+
+    @property
+    def server_state(self) -> Path:
+        """Process id and address of the embedded server, as JSON."""
+        return self.path / "server.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoteSettings:
+    """Which server a build uses. `url` None: the embedded one; "none": no server."""
+
+    url: str | None
+    instance: str
+
+    @classmethod
+    def of(cls, environment: Mapping[str, str]) -> RemoteSettings:
+        """DISTBUILD_REMOTE and DISTBUILD_INSTANCE."""
+        return cls(
+            url=environment.get("DISTBUILD_REMOTE") or None,
+            instance=environment.get("DISTBUILD_INSTANCE", ""),
+        )
+
+
+def short_socket_directory(home: Home) -> Path:
+    """A directory for sockets whose path fits a socket address (108 bytes on Linux)."""
+    if len(os.fsencode(home.path)) <= 80:
+        return home.path
+    base = os.environ.get("XDG_RUNTIME_DIR") or "/tmp"
+    suffix = hashlib.sha256(os.fsencode(home.path)).hexdigest()[:12]
+    name = f"cargo-distbuild-{os.getuid()}-{suffix}"
+    return Path(base) / name

@@ -1,0 +1,141 @@
+"""Collect all inputs of one compile: where each goes in the input root, and its digest."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from remote_apis.digest import Digest
+from wrapper.inputs.file_digests import FileDigests
+from wrapper.inputs.snapshot import (
+    Skip,
+    Snapshot,
+    Source,
+    TooLarge,
+    skip_in_out_dir,
+    skip_in_package,
+    take_snapshot,
+)
+from wrapper.inputs.toolchain import Toolchains
+from wrapper.inputs.unit_records import UnitRecords, native_paths, record_of
+from wrapper.roots import Roots, find_roots
+from wrapper.rustc.arguments import Invocation, NotUnderstood
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inputs:
+    """Files and whole directories by their staged path, and the sources of all their blobs."""
+
+    files: dict[str, Digest] = field(default_factory=dict)
+    directories: dict[str, Digest] = field(default_factory=dict)
+    blobs: dict[Digest, Source] = field(default_factory=dict)
+
+    def add(self, path: str, snapshot: Snapshot) -> None:
+        """A directory and its blobs."""
+        self.directories[path] = snapshot.root
+        self.blobs.update(snapshot.blobs)
+
+
+class Collector:
+    """Collects inputs; remembers the snapshots of directories that do not change."""
+
+    def __init__(self, files: FileDigests, units: UnitRecords) -> None:
+        self._files = files
+        self._units = units
+        self._toolchains = Toolchains(files)
+        self._immutable: dict[tuple[str, int], Snapshot] = {}
+
+    def roots(self, invocation: Invocation, cwd: str, environment: Mapping[str, str]) -> Roots:
+        """The places of the unit. Raises OutsideRoots or NotUnderstood."""
+        toolchain = self._toolchains.find(invocation.driver, environment)
+        return find_roots(
+            cwd=cwd, source=invocation.source, out_dir=invocation.out_dir,
+            environment=environment, sources=toolchain.sources,
+        )  # fmt: skip
+
+    def collect(
+        self, invocation: Invocation, roots: Roots, environment: Mapping[str, str]
+    ) -> Inputs:
+        """Hash what the compile reads. Blocks. Raises NotUnderstood with a reason, or OSError."""
+        inputs = Inputs()
+        toolchain = self._toolchains.find(invocation.driver, environment)
+        driver = os.path.basename(invocation.driver)
+        inputs.add("toolchain", self._toolchains.snapshot(toolchain, driver, invocation.target))
+        inputs.add(_staged(roots, roots.package), self._package(roots))
+        out_dir = environment.get("OUT_DIR")
+        if out_dir:
+            inputs.add(_staged(roots, out_dir), self._snapshot(out_dir, skip_in_out_dir))
+        self._dependencies(invocation, roots, inputs)
+        return inputs
+
+    def _package(self, roots: Roots) -> Snapshot:
+        staged = roots.staged(roots.package) or ""
+        if not staged.startswith("cargo/registry/"):
+            return self._snapshot(roots.package, skip_in_package)
+        # a registry package is unpacked once, by cargo, and never changes after
+        key = (roots.package, os.stat(f"{roots.package}/Cargo.toml").st_mtime_ns)
+        if key not in self._immutable:
+            self._immutable[key] = self._snapshot(roots.package, skip_in_package)
+        return self._immutable[key]
+
+    def _snapshot(self, directory: str, skip: Skip) -> Snapshot:
+        try:
+            return take_snapshot(directory, self._files, skip)
+        except TooLarge as error:
+            raise NotUnderstood(str(error)) from error
+
+    def _dependencies(self, invocation: Invocation, roots: Roots, inputs: Inputs) -> None:
+        _, record = record_of(invocation)
+        closure = self._units.closure(record.externs)
+        for stem in closure:
+            for path in _artifacts(stem, with_code=invocation.needs_rlibs):
+                digest = self._files.digest(path)
+                inputs.files[_staged(roots, path)] = digest
+                inputs.blobs[digest] = path
+        native = dict.fromkeys(native_paths(invocation))
+        if invocation.links:
+            _check_system_libraries(
+                [*record.system, *(name for unit in closure.values() for name in unit.system)]
+            )
+            native.update(dict.fromkeys(path for u in closure.values() for path in u.native))
+        for directory in _outermost(native):
+            staged = _staged(roots, directory)
+            if staged not in inputs.directories and os.path.isdir(directory):
+                inputs.add(staged, self._snapshot(directory, skip_in_out_dir))
+
+
+def _artifacts(stem: str, *, with_code: bool) -> Iterator[str]:
+    """The files of a dependency that a compile reads: metadata, and code where it links."""
+    directory, name = os.path.split(stem)
+    candidates = [f"lib{name}.rmeta", f"lib{name}.so"]
+    if with_code:
+        candidates.append(f"lib{name}.rlib")
+    found = [p for p in (f"{directory}/{c}" for c in candidates) if os.path.exists(p)]
+    if not found and not with_code:
+        rlib = f"{directory}/lib{name}.rlib"
+        found = [rlib] if os.path.exists(rlib) else []
+    if not found:
+        raise NotUnderstood(f"its dependency {name} is not in {directory}")
+    return iter(found)
+
+
+def _check_system_libraries(names: Iterable[str]) -> None:
+    for name in names:
+        raise NotUnderstood(f"links the system library {name.rpartition('=')[2]}")
+
+
+def _outermost(directories: Iterable[str]) -> list[str]:
+    """Those that lie in no other."""
+    kept: list[str] = []
+    for directory in sorted(directories):
+        if not kept or not directory.startswith(kept[-1] + "/"):
+            kept.append(directory)
+    return kept
+
+
+def _staged(roots: Roots, path: str) -> str:
+    staged = roots.staged(path)
+    if staged is None:
+        raise NotUnderstood(f"reads {path}, which has no shared name")
+    return staged

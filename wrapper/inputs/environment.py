@@ -1,0 +1,41 @@
+"""Which environment variables belong to a compile, and so to its key."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+
+_ALLOWED = re.compile(
+    r"CARGO_PKG_\w+|CARGO_BIN_EXE_.+|CARGO_(CRATE|BIN)_NAME|CARGO_MANIFEST_(DIR|PATH|LINKS)"
+    r"|CARGO_PRIMARY_PACKAGE|CARGO_TARGET_TMPDIR|OUT_DIR|RUSTC_BOOTSTRAP|SOURCE_DATE_EPOCH"
+    r"|CLIPPY_ARGS|CLIPPY_CONF_DIR|MACOSX_DEPLOYMENT_TARGET"
+)
+_RUSTC_ENV = re.compile(rb"^cargo::?rustc-env=([^=\n]+)=", re.MULTILINE)
+
+
+def environment_of_action(
+    environment: Mapping[str, str], learned: Iterable[str] = ()
+) -> dict[str, str]:
+    """The variables that a compile may see: cargo's own, its build script's, and learned ones.
+
+    `learned` are names that an earlier result of the same unit turned out to read.
+    """
+    names = {name for name in environment if _ALLOWED.fullmatch(name)}
+    names.update(build_script_variables(environment.get("OUT_DIR")))
+    names.update(learned)
+    return {name: environment[name] for name in sorted(names) if name in environment}
+
+
+def build_script_variables(out_dir: str | None) -> set[str]:
+    """Names that the package's build script set with `cargo::rustc-env`.
+
+    cargo keeps the script's output in the file `output` beside OUT_DIR.
+    """
+    if not out_dir:
+        return set()
+    try:
+        with open(os.path.join(os.path.dirname(out_dir), "output"), "rb") as file:
+            return {name.decode(errors="replace") for name in _RUSTC_ENV.findall(file.read())}
+    except FileNotFoundError:
+        return set()

@@ -1,0 +1,68 @@
+"""Digests of files by their stat: a file is hashed once for as long as it does not change."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import NamedTuple
+
+from remote_apis.digest import Digest
+from remote_apis.digest_functions import DigestFunction
+
+_RACY_NS = 50_000_000
+_READ_SIZE = 1 << 20
+_MAX_ENTRIES = 500_000
+
+
+class _Identity(NamedTuple):
+    device: int
+    inode: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+
+
+def _identity(st: os.stat_result) -> _Identity:
+    return _Identity(st.st_dev, st.st_ino, st.st_size, st.st_mtime_ns, st.st_ctime_ns)
+
+
+def hash_file(path: str, function: DigestFunction) -> tuple[Digest, os.stat_result]:
+    """Hash a file, with the stat taken before reading. Raises OSError."""
+    with open(path, "rb") as file:
+        st = os.fstat(file.fileno())
+        hasher = function.hasher(st.st_size)
+        size = 0
+        while chunk := file.read(_READ_SIZE):
+            hasher.update(chunk)
+            size += len(chunk)
+    return Digest(function, hasher.hexdigest(), size), st
+
+
+class FileDigests:
+    """A memory of digests by (device, inode, size, mtime, ctime).
+
+    A file whose times are younger than 50 ms when it is hashed is hashed again next time: a
+    change within the same tick of the clock would not show. Used from several threads; the
+    worst that a race can do is to hash a file twice.
+    """
+
+    def __init__(self, function: DigestFunction) -> None:
+        self.function = function
+        self._known: dict[_Identity, Digest] = {}
+
+    def digest(self, path: str, st: os.stat_result | None = None) -> Digest:
+        """The digest of a regular file. Raises OSError when it cannot be read."""
+        known = self._known.get(_identity(st or os.stat(path)))
+        if known is not None:
+            return known
+        digest, st = hash_file(path, self.function)
+        self.learn(st, digest)
+        return digest
+
+    def learn(self, st: os.stat_result, digest: Digest) -> None:
+        """Remember what a file holds, when its stat is old enough to show later changes."""
+        if time.time_ns() - max(st.st_mtime_ns, st.st_ctime_ns) < _RACY_NS:
+            return
+        if len(self._known) >= _MAX_ENTRIES:
+            self._known.clear()
+        self._known[_identity(st)] = digest

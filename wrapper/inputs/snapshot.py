@@ -1,0 +1,108 @@
+"""Snapshots of directories: everything in them as a Merkle tree, with where each blob is."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from remote_apis.digest import Digest
+from remote_apis.tree_builder import TreeBuilder
+from wrapper.inputs.file_digests import FileDigests
+
+MAX_FILES = 20_000
+Source = bytes | str
+"""Where a blob is: its bytes, or the path of a file that holds them."""
+
+
+class TooLarge(Exception):
+    """The directory has more files than are worth sending; the message says so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A directory as it was: its root digest and the sources of all blobs below it."""
+
+    root: Digest
+    blobs: dict[Digest, Source] = field(default_factory=dict)
+
+
+Skip = Callable[[str, str], bool]
+"""Called with a directory's path and an entry's name; true leaves the entry out."""
+
+
+def skip_in_package(directory: str, name: str) -> bool:
+    """Version control, target directories and nested packages are no part of a package."""
+    if name in (".git", ".hg", ".jj", "node_modules"):
+        return True
+    path = os.path.join(directory, name)
+    return os.path.isdir(path) and (
+        os.path.exists(os.path.join(path, "CACHEDIR.TAG"))
+        or os.path.exists(os.path.join(path, "Cargo.toml"))
+    )
+
+
+def skip_in_out_dir(directory: str, name: str) -> bool:
+    """Build scripts leave the results of compiler probes behind, which differ between runs."""
+    return name == "probe" or name.endswith((".d", ".rmeta"))
+
+
+def skip_nothing(directory: str, name: str) -> bool:
+    """Take every entry."""
+    return False
+
+
+def take_snapshot(root: str, files: FileDigests, skip: Skip) -> Snapshot:
+    """Walk a directory. Raises OSError, or TooLarge beyond 20,000 files.
+
+    A symbolic link that stays inside is kept as one; one that leads out to a file becomes that
+    file, and one that leads out to a directory, or to nothing, is left out.
+    """
+    builder = TreeBuilder(files.function)
+    blobs: dict[Digest, Source] = {}
+    count = 0
+    pending = [(root, "")]
+    while pending:
+        directory, prefix = pending.pop()
+        with os.scandir(directory) as entries:
+            for entry in entries:
+                if skip(directory, entry.name):
+                    continue
+                path = prefix + entry.name
+                if entry.is_symlink() and _stays_inside(entry.path, root):
+                    builder.add_symlink(path, os.readlink(entry.path))
+                elif entry.is_dir(follow_symlinks=False):
+                    builder.make_directory(path)
+                    pending.append((entry.path, path + "/"))
+                elif entry.is_file():
+                    count += 1
+                    _add_file(builder, blobs, files, path, entry)
+        if count > MAX_FILES:
+            raise TooLarge(f"{root} has more than {MAX_FILES} files")
+    made: dict[Digest, bytes] = {}
+    digest = builder.build(made)
+    return Snapshot(digest, {**blobs, **made})
+
+
+def _add_file(
+    builder: TreeBuilder,
+    blobs: dict[Digest, Source],
+    files: FileDigests,
+    path: str,
+    entry: os.DirEntry[str],
+) -> None:
+    st = entry.stat()
+    if not stat.S_ISREG(st.st_mode):
+        return
+    digest = files.digest(entry.path, st)
+    blobs[digest] = entry.path
+    builder.add_file(path, digest, executable=bool(st.st_mode & 0o111))
+
+
+def _stays_inside(link: str, root: str) -> bool:
+    target = os.readlink(link)
+    if os.path.isabs(target):
+        return False
+    full = os.path.normpath(os.path.join(os.path.dirname(link), target))
+    return full.startswith(root + "/")

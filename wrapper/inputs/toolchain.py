@@ -1,0 +1,134 @@
+"""The minimal toolchain as ordinary inputs: driver, its libraries, the target's std and linker."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from remote_apis.digest import Digest
+from remote_apis.tree_builder import TreeBuilder
+from wrapper.inputs.file_digests import FileDigests
+from wrapper.inputs.snapshot import Snapshot, Source, skip_nothing, take_snapshot
+from wrapper.roots import Place
+from wrapper.rustc.arguments import NotUnderstood
+
+PROBE_TIMEOUT = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Toolchain:
+    """A sysroot and what `rustc -vV` says of it."""
+
+    sysroot: str
+    host: str
+    commit: str
+
+    @property
+    def sources(self) -> Place | None:
+        """The standard library's source, whose paths rustc records unremapped where it is there."""
+        path = f"{self.sysroot}/lib/rustlib/src/rust"
+        if not os.path.isdir(f"{path}/library"):
+            return None
+        return Place(real=path, staged="", recorded=f"/rustc/{self.commit}")
+
+
+class Toolchains:
+    """Memory of the toolchains seen; each is examined once and hashed once a version."""
+
+    def __init__(self, files: FileDigests) -> None:
+        self._files = files
+        self._found: dict[tuple[str, int, int], Toolchain] = {}
+        self._snapshots: dict[tuple[str, str, str], Snapshot] = {}
+        self._lock = threading.Lock()
+
+    def find(self, driver: str, environment: Mapping[str, str]) -> Toolchain:
+        """The toolchain of a driver's path. Raises NotUnderstood when it does not say."""
+        if not os.path.isabs(driver):
+            raise NotUnderstood(f"the compiler {driver} is not named by an absolute path")
+        try:
+            st = os.stat(driver)
+        except OSError as error:
+            raise NotUnderstood(f"cannot read the compiler {driver}: {error.strerror}") from error
+        key = (driver, st.st_size, st.st_mtime_ns)
+        with self._lock:
+            if key not in self._found:
+                self._found[key] = _examine(driver, environment)
+            return self._found[key]
+
+    def snapshot(self, toolchain: Toolchain, driver_name: str, target: str | None) -> Snapshot:
+        """The files that a compile for `target` needs. Raises OSError."""
+        key = (toolchain.sysroot, driver_name, target or toolchain.host)
+        with self._lock:
+            # rustup replaces the files of a channel in place: look at what would change
+            known = self._snapshots.get(key)
+            if known is None or not self._is_current(toolchain):
+                known = self._snapshots[key] = self._take(toolchain, driver_name, target)
+            return known
+
+    def _is_current(self, toolchain: Toolchain) -> bool:
+        return any(
+            toolchain is found and os.stat(driver).st_mtime_ns == mtime
+            for (driver, _, mtime), found in self._found.items()
+        )
+
+    def _take(self, toolchain: Toolchain, driver_name: str, target: str | None) -> Snapshot:
+        builder = TreeBuilder(self._files.function)
+        blobs: dict[Digest, Source] = {}
+        root = toolchain.sysroot
+
+        def add(path: str) -> None:
+            real = os.path.join(root, path)
+            st = os.stat(real)
+            digest = self._files.digest(real, st)
+            blobs[digest] = real
+            builder.add_file(path, digest, executable=bool(st.st_mode & 0o111))
+
+        add(f"bin/{driver_name}")
+        for name in sorted(os.listdir(f"{root}/lib")):
+            if ".so" in name and os.path.isfile(f"{root}/lib/{name}"):
+                add(f"lib/{name}")
+        host_lib = f"lib/rustlib/{toolchain.host}"
+        directories = [f"{host_lib}/lib", f"{host_lib}/bin", f"lib/rustlib/{target}/lib"]
+        for directory in directories[: 3 if target and target != toolchain.host else 2]:
+            if not os.path.isdir(f"{root}/{directory}"):
+                continue
+            part = take_snapshot(f"{root}/{directory}", self._files, skip_nothing)
+            blobs.update(part.blobs)
+            builder.add_directory(directory, part.root)
+        made: dict[Digest, bytes] = {}
+        return Snapshot(builder.build(made), {**blobs, **made})
+
+
+def _examine(driver: str, environment: Mapping[str, str]) -> Toolchain:
+    rustc = driver
+    if os.path.basename(driver) != "rustc":
+        rustc = os.path.join(os.path.dirname(driver), "rustc")
+    keep = ("PATH", "HOME", "RUSTUP_HOME", "RUSTUP_TOOLCHAIN", "CARGO_HOME")
+    environment = {k: environment[k] for k in keep if k in environment}
+
+    def ask(*arguments: str) -> str:
+        try:
+            done = subprocess.run(
+                [rustc, *arguments], env=environment, capture_output=True, text=True,
+                timeout=PROBE_TIMEOUT, check=True, stdin=subprocess.DEVNULL,
+            )  # fmt: skip
+        except (OSError, subprocess.SubprocessError) as error:
+            raise NotUnderstood(f"cannot ask {rustc} for its version: {error}") from error
+        return done.stdout
+
+    sysroot = ask("--print", "sysroot").strip()
+    lines = dict(line.split(": ", 1) for line in ask("-vV").splitlines() if ": " in line)
+    if not os.path.isfile(f"{sysroot}/bin/{os.path.basename(driver)}"):
+        raise NotUnderstood(f"the compiler {driver} is not part of its sysroot {sysroot}")
+    return Toolchain(
+        sysroot=sysroot, host=lines.get("host", ""), commit=lines.get("commit-hash", "")
+    )
+
+
+def machine() -> str:
+    """The processor architecture, as platform properties name it."""
+    return platform.machine()

@@ -1,0 +1,105 @@
+"""What the wrapper has seen compiled: each unit's dependencies, by the path of its outputs.
+
+rustc finds the dependencies of dependencies by itself in the deps directory; an input root must
+bring them along, and nothing else says which they are.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import threading
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from wrapper.rustc.arguments import Invocation, NotUnderstood
+
+_SCHEMA = "CREATE TABLE IF NOT EXISTS units (stem TEXT PRIMARY KEY, record TEXT NOT NULL)"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnitRecord:
+    """One compiled unit. `externs` are the stems of its direct dependencies, `native` the search
+    paths it was given, `system` the libraries that the final link must find by itself."""
+
+    externs: tuple[str, ...]
+    native: tuple[str, ...] = ()
+    system: tuple[str, ...] = ()
+
+
+def stem_of(path: str) -> str:
+    """`/t/deps/libserde-ab.rmeta` → `/t/deps/serde-ab`: what all outputs of a unit share."""
+    directory, name = os.path.split(path)
+    return os.path.join(directory, name.split(".", 1)[0].removeprefix("lib"))
+
+
+def record_of(invocation: Invocation) -> tuple[str, UnitRecord]:
+    """The stem and the record of a compile that is about to run."""
+    stem = f"{invocation.out_dir}/{invocation.crate_name}{invocation.extra_filename}"
+    record = UnitRecord(
+        externs=tuple(stem_of(e.path) for e in invocation.externs if e.path is not None),
+        native=native_paths(invocation),
+        system=tuple(v for v in invocation.native_libraries if not v.startswith("static")),
+    )
+    return stem, record
+
+
+def native_paths(invocation: Invocation) -> tuple[str, ...]:
+    """The directories that `-L` names for native libraries."""
+    paths = (path for kind, path in invocation.library_paths if kind in ("native", "all"))
+    return tuple(dict.fromkeys(paths))
+
+
+class UnitRecords:
+    """Records by stem, in memory and in an SQLite file. Used from several threads."""
+
+    def __init__(self, path: Path) -> None:
+        self._lock = threading.Lock()
+        self._database = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        self._database.execute("PRAGMA journal_mode=WAL")
+        # losing records costs a local compile, never a wrong one
+        self._database.execute("PRAGMA synchronous=OFF")
+        self._database.execute(_SCHEMA)
+        self._known: dict[str, UnitRecord] = {}
+
+    def add(self, stem: str, record: UnitRecord) -> None:
+        """Note a unit, replacing what was known of its stem."""
+        if self._known.get(stem) == record:
+            return
+        with self._lock:
+            self._known[stem] = record
+            self._database.execute(
+                "INSERT OR REPLACE INTO units VALUES (?, ?)", (stem, json.dumps(asdict(record)))
+            )
+
+    def get(self, stem: str) -> UnitRecord:
+        """The record of a stem. Raises NotUnderstood when the unit was never seen."""
+        known = self._known.get(stem)
+        if known is not None:
+            return known
+        with self._lock:
+            row = self._database.execute(
+                "SELECT record FROM units WHERE stem = ?", (stem,)
+            ).fetchone()
+        if row is None:
+            name = os.path.basename(stem)
+            raise NotUnderstood(f"its dependency {name} was built without cargo-distbuild")
+        values = {key: tuple(value) for key, value in json.loads(row[0]).items()}
+        return self._known.setdefault(stem, UnitRecord(**values))
+
+    def closure(self, stems: Iterable[str]) -> dict[str, UnitRecord]:
+        """All units that the named ones stand on, themselves included. Raises NotUnderstood."""
+        found: dict[str, UnitRecord] = {}
+        pending = list(stems)
+        while pending:
+            stem = pending.pop()
+            if stem not in found:
+                found[stem] = record = self.get(stem)
+                pending.extend(record.externs)
+        return found
+
+    def close(self) -> None:
+        """Close the file."""
+        self._database.close()

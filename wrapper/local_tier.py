@@ -1,0 +1,92 @@
+"""The local tier: results and blobs that this user has seen, in DISTBUILD_HOME."""
+
+from __future__ import annotations
+
+import asyncio
+import mmap
+from collections.abc import AsyncIterator, Iterable
+from pathlib import Path
+
+from remote_apis.digest import Digest
+from remote_apis.digest_functions import DigestFunction
+from remote_apis.errors import BlobNotFound
+from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
+from server.actioncache.directory import DirectoryActionCache
+from server.actioncache.interface import ActionKey
+from server.blobstore.disk import DiskBlobStore
+from server.blobstore.interface import write_all
+
+
+class LocalTier:
+    """Results that can be placed without any server. Blobs are verified before they are used."""
+
+    def __init__(self, store: DiskBlobStore, results: DirectoryActionCache) -> None:
+        self._store = store
+        self._results = results
+
+    async def lookup(self, instance: str, action: Digest) -> re_pb.ActionResult | None:
+        """A result all of whose files are here, or None."""
+        result = await self._results.get(ActionKey(instance, action))
+        if result is None:
+            return None
+        missing = await self._store.find_missing(named_blobs(result, action.function))
+        return None if missing else result
+
+    async def keep(self, instance: str, action: Digest, result: re_pb.ActionResult) -> None:
+        """Remember a result whose blobs were stored before."""
+        await self._results.put(ActionKey(instance, action), result)
+
+    async def forget(self, instance: str, action: Digest) -> None:
+        """Forget a result that turned out unusable."""
+        await self._results.remove(ActionKey(instance, action))
+
+    async def store(self, digest: Digest, data: bytes) -> None:
+        """Store a blob in hand. Raises DigestMismatch and OutOfSpace."""
+        await write_all(self._store, digest, data)
+
+    async def store_stream(self, digest: Digest, chunks: AsyncIterator[bytes]) -> None:
+        """Store a blob. Raises DigestMismatch, OutOfSpace and what `chunks` raises."""
+        await self._store.write(digest, chunks)
+
+    async def missing(self, digests: Iterable[Digest]) -> set[Digest]:
+        """Those that are not here."""
+        return await self._store.find_missing(list(digests))
+
+    async def path(self, digest: Digest) -> Path:
+        """A blob's file, verified; it must not be changed. Raises BlobNotFound."""
+        return await self._store.path_of(digest)
+
+    async def read(self, digest: Digest) -> bytes:
+        """A small blob. Raises BlobNotFound."""
+        if digest.size == 0:
+            return b""
+        path = await self.path(digest)
+        try:
+            return path.read_bytes()
+        except FileNotFoundError:
+            raise BlobNotFound(digest) from None
+
+
+def named_blobs(result: re_pb.ActionResult, function: DigestFunction) -> list[Digest]:
+    """The blobs that a compile's result names: output files, stdout, stderr."""
+    messages = [file.digest for file in result.output_files]
+    for raw, digest in (
+        (result.stdout_raw, result.stdout_digest),
+        (result.stderr_raw, result.stderr_digest),
+    ):
+        if not raw and digest.hash:
+            messages.append(digest)
+    return [Digest.from_message(message, function) for message in messages]
+
+
+async def any_contains(paths: Iterable[Path], needle: bytes) -> bool:
+    """Whether any of the files holds the bytes."""
+    return await asyncio.to_thread(lambda: any(_contains(path, needle) for path in paths))
+
+
+def _contains(path: Path, needle: bytes) -> bool:
+    with path.open("rb") as file:
+        if path.stat().st_size == 0:
+            return False
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            return data.find(needle) >= 0

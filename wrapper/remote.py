@@ -1,0 +1,98 @@
+"""One REAPI server as the wrapper uses it: look up, execute, fetch; and when to leave it alone."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from pathlib import Path
+
+from remote_apis.client.action_cache import ActionCacheClient
+from remote_apis.client.blobs import BlobSource
+from remote_apis.client.cas import CasClient
+from remote_apis.client.channel import open_channel
+from remote_apis.client.execution import ExecuteOptions, ExecutionClient
+from remote_apis.digest import Digest
+from remote_apis.errors import DistbuildError, MissingBlobs, Unavailable
+from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
+from wrapper.action import BuiltAction
+from wrapper.inputs.snapshot import Source
+
+LOOKUP_TIMEOUT = 10.0
+PATIENCE = 3.0
+RETRY_AFTER = 20.0
+TRUST_PRESENCE = 120.0
+
+
+class Remote:
+    """Calls to one server and instance. Raises the errors of remote_apis.errors.
+
+    After an Unavailable the server is left alone for 20 s, so that a build without it costs one
+    failed call and not one a unit.
+    """
+
+    def __init__(
+        self, url: str, instance: str, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.url = url
+        self._clock = clock
+        self._channel = open_channel(url)
+        self._cas = CasClient(self._channel, instance=instance)
+        self._results = ActionCacheClient(self._channel, instance=instance)
+        self._execution = ExecutionClient(self._channel, instance=instance, patience=PATIENCE)
+        self._down_until = 0.0
+        self._present: dict[Digest, float] = {}
+        self._uploading = asyncio.Lock()
+
+    @property
+    def is_down(self) -> bool:
+        """Whether the server failed a short while ago."""
+        return self._clock() < self._down_until
+
+    def note(self, error: DistbuildError) -> None:
+        """Leave the server alone for a while after it could not be reached."""
+        if isinstance(error, Unavailable):
+            self._down_until = self._clock() + RETRY_AFTER
+
+    async def lookup(self, action: Digest) -> re_pb.ActionResult | None:
+        """The cached result of an action, or None."""
+        try:
+            return await asyncio.wait_for(self._results.get(action), LOOKUP_TIMEOUT)
+        except TimeoutError:
+            raise Unavailable(f"{self.url} did not answer in {LOOKUP_TIMEOUT:.0f} s") from None
+
+    async def execute(self, action: BuiltAction) -> re_pb.ExecuteResponse:
+        """Upload what the server lacks and run the action; how it went is in the status."""
+        await self._upload(action.blobs)
+        try:
+            return await self._execution.execute(action.digest, ExecuteOptions())
+        except MissingBlobs:
+            # evicted since it was last seen there
+            self._present.clear()
+            await self._upload(action.blobs)
+            return await self._execution.execute(action.digest, ExecuteOptions())
+
+    def stream(self, digest: Digest) -> AsyncGenerator[bytes, None]:
+        """A blob in pieces, verified before the last. Raises BlobNotFound."""
+        return self._cas.stream(digest)
+
+    async def read_many(self, digests: Iterable[Digest]) -> dict[Digest, bytes]:
+        """Small blobs, verified. Raises MissingBlobs."""
+        return await self._cas.read_many(digests)
+
+    async def _upload(self, blobs: Mapping[Digest, Source]) -> None:
+        # one at a time: units that start together share the toolchain and most dependencies
+        async with self._uploading:
+            now = self._clock()
+            unknown = [d for d in blobs if now - self._present.get(d, -1e9) > TRUST_PRESENCE]
+            sources = (BlobSource(d, _content(blobs[d])) for d in unknown)
+            await self._cas.upload_missing(sources)
+            self._present.update(dict.fromkeys(unknown, now))
+
+    async def close(self) -> None:
+        """Close the connection."""
+        await self._channel.close()
+
+
+def _content(source: Source) -> bytes | Path:
+    return source if isinstance(source, bytes) else Path(source)

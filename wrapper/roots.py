@@ -1,0 +1,148 @@
+"""Where things are: the user's directories, their places in the input root, and their names in
+artifacts.
+
+A path exists in three forms. *Real*: in this checkout. *Staged*: in an action's input root, where
+`ROOT` stands for a directory that only the worker knows. *Recorded*: what rustc writes into
+artifacts by way of --remap-path-prefix, the same for everybody.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+ROOT = "\x01ROOT\x01"
+"""Stands for the input root's absolute path; no environment or argument can hold this by itself."""
+
+ROOT_DIRECTORY = "_cargo_distbuild_root_"
+"""The directory of the input root that holds everything. An output that contains this name has
+recorded where it was made, and is not shared."""
+
+OUTPUTS = "outputs"
+_CACHE_MARK = "CACHEDIR.TAG"
+_REGISTRY = re.compile(r"(?P<home>.+?)/(?P<rest>(registry/src|git/checkouts)/[^/]+/.+)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """One directory in its three forms.
+
+    `staged` is relative to the input root; empty for what is never sent to a worker.
+    """
+
+    real: str
+    staged: str
+    recorded: str
+
+
+@dataclass(frozen=True)
+class Roots:
+    """The places of one unit, the longest real path last (the order rustc's remapping wants)."""
+
+    places: tuple[Place, ...]
+    workspace: str
+    package: str
+    out_dir: str
+    cargo_home: str
+
+    def staged(self, path: str) -> str | None:
+        """The place of an absolute real path in the input root, or None when it is outside."""
+        for place in reversed(self.places):
+            if not place.staged:
+                continue
+            if path == place.real:
+                return place.staged
+            if path.startswith(place.real + "/"):
+                return place.staged + path[len(place.real) :]
+        return None
+
+    @cached_property
+    def _real_pattern(self) -> re.Pattern[str]:
+        alternatives = "|".join(re.escape(p.real) for p in reversed(self.places) if p.staged)
+        return re.compile(rf"(?:{alternatives})(?![^/:;,\s\"'=])")
+
+    def stage_text(self, text: str) -> str:
+        """Replace every real path in a text by its staged form under ROOT."""
+        places = {p.real: p.staged for p in self.places if p.staged}
+        return self._real_pattern.sub(lambda m: f"{ROOT}/{places[m.group()]}", text)
+
+    def remap_options(self, *, staged: bool) -> list[str]:
+        """The --remap-path-prefix options for a compile in the input root, or for one here."""
+        return [
+            f"--remap-path-prefix={f'{ROOT}/{p.staged}' if staged else p.real}={p.recorded}"
+            for p in self.places
+            if p.staged or not staged
+        ]
+
+    def staged_to_real(self, root: str) -> list[tuple[str, str]]:
+        """Replacements that turn what a worker wrote, with its own root, into real paths."""
+        pairs = [(f"{root}/{OUTPUTS}", self.out_dir)]
+        pairs += [(f"{root}/{p.staged}", p.real) for p in reversed(self.places) if p.staged]
+        return pairs + self.recorded_to_real()
+
+    def recorded_to_real(self) -> list[tuple[str, str]]:
+        """Replacements that turn recorded paths in messages into real ones."""
+        pairs = [(p.recorded + "/", p.real + "/") for p in self.places]
+        pairs.append(("/cargo/registry/", f"{self.cargo_home}/registry/"))
+        pairs.append(("/cargo/git/", f"{self.cargo_home}/git/"))
+        return sorted(pairs, key=lambda pair: -len(pair[0]))
+
+
+class OutsideRoots(Exception):
+    """The package or its output lies where no shared name can be given; the message says so."""
+
+
+def target_directory(out_dir: str) -> str:
+    """The target directory that an `--out-dir` lies in: the nearest ancestor that cargo marked."""
+    path = out_dir
+    while len(path) > 1:
+        if os.path.exists(os.path.join(path, _CACHE_MARK)):
+            return path
+        path = os.path.dirname(path)
+    raise OutsideRoots(f"no target directory (with {_CACHE_MARK}) above {out_dir}")
+
+
+def _package_place(package: str, environment: Mapping[str, str]) -> Place:
+    """The place of a package that is not part of the workspace."""
+    match = _REGISTRY.fullmatch(package)
+    if match:
+        rest = match.group("rest")
+        return Place(real=package, staged=f"cargo/{rest}", recorded=f"/cargo/{rest}")
+    name = f"{environment.get('CARGO_PKG_NAME', '')}-{environment.get('CARGO_PKG_VERSION', '')}"
+    return Place(real=package, staged=f"package/{name}", recorded=f"/cargo/package/{name}")
+
+
+def find_roots(
+    *, cwd: str, source: str, out_dir: str, environment: Mapping[str, str], sources: Place | None
+) -> Roots:
+    """The places of a unit that cargo compiles in `cwd`.
+
+    cargo starts rustc for a package of the workspace in the workspace's root with a relative
+    source path, and for any other in the package's own directory with an absolute one. `sources`
+    is the standard library's source, where the toolchain has it. Raises OutsideRoots.
+    """
+    package = environment.get("CARGO_MANIFEST_DIR")
+    if not package or not os.path.isabs(package):
+        raise OutsideRoots("cargo gave no CARGO_MANIFEST_DIR")
+    target = target_directory(out_dir)
+    is_member = not os.path.isabs(source)
+    if is_member and package != cwd and not package.startswith(cwd + "/"):
+        raise OutsideRoots(f"package {package} lies outside of the workspace {cwd}")
+    places = [Place(real=target, staged="target", recorded="/proc/self/cwd/target")]
+    if is_member:
+        places.append(Place(real=cwd, staged="workspace", recorded="/proc/self/cwd"))
+    else:
+        places.append(_package_place(package, environment))
+    if sources is not None:
+        places.append(sources)
+    places.sort(key=lambda p: len(p.real))
+    return Roots(
+        places=tuple(places),
+        workspace=cwd if is_member else package,
+        package=package,
+        out_dir=out_dir,
+        cargo_home=environment.get("CARGO_HOME") or f"{environment.get('HOME', '')}/.cargo",
+    )

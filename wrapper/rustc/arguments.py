@@ -1,0 +1,201 @@
+"""Parse a rustc command line, as cargo writes it, into an Invocation; or say why not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from wrapper.rustc.options import (
+    CODEGEN,
+    EMITS,
+    FLAGS,
+    LINKED_TYPES,
+    SHORT_VALUED,
+    VALUED,
+)
+
+Option = tuple[str, str | None]
+
+
+class NotUnderstood(Exception):
+    """The unit must be compiled by plain rustc; the message is the reason shown to the user."""
+
+
+class Probe(Exception):
+    """A question to rustc (its version, its cfg), not a compile."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extern:
+    """`--extern [options:]name[=path]`; `path` is None for a crate of the sysroot."""
+
+    spec: str
+    path: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Invocation:
+    """One compile that the wrapper understands.
+
+    `options` holds every option in order under its long name, without those of the session
+    (`--diagnostic-width`, `-C incremental`); `driver` is the program (rustc or clippy-driver).
+    """
+
+    driver: str
+    options: tuple[Option, ...]
+    source: str
+    crate_name: str
+    crate_types: tuple[str, ...]
+    emit: frozenset[str]
+    out_dir: str
+    extra_filename: str
+    externs: tuple[Extern, ...]
+    library_paths: tuple[tuple[str, str], ...]
+    native_libraries: tuple[str, ...]
+    is_test: bool
+    target: str | None
+    incremental: str | None
+
+    @property
+    def links(self) -> bool:
+        """Whether rustc starts the linker."""
+        return "link" in self.emit and (
+            self.is_test or not self.crate_types or bool(LINKED_TYPES & set(self.crate_types))
+        )
+
+    @property
+    def needs_rlibs(self) -> bool:
+        """Whether the compile reads its dependencies' code, not their metadata alone."""
+        return self.links or ("link" in self.emit and "staticlib" in self.crate_types)
+
+    def codegen(self, name: str) -> str | None:
+        """The last value of `-C name`, "" when it was given without one, None when absent."""
+        found: str | None = None
+        for option, value in self.options:
+            if option == "--codegen" and value is not None:
+                key, _, rest = value.partition("=")
+                if key == name:
+                    found = rest
+        return found
+
+
+def _options(arguments: Sequence[str]) -> Iterator[Option]:
+    """Options under their long names in order; free arguments come as ("", argument)."""
+    queue = iter(arguments)
+    for argument in queue:
+        name, equals, value = argument.partition("=")
+        if argument in FLAGS:
+            yield argument, None
+        elif argument in ("-vV", "-V", "--version", "-h", "--help"):
+            raise Probe
+        elif argument.startswith("--"):
+            if name not in VALUED:
+                raise NotUnderstood(f"option {name} is not known to the wrapper")
+            yield name, value if equals else _value(queue, name)
+        elif argument.startswith("-") and argument != "-":
+            short = SHORT_VALUED.get(argument[:2])
+            if short is None:
+                raise NotUnderstood(f"option {argument} is not known to the wrapper")
+            yield short, argument[2:] or _value(queue, argument)
+        else:
+            yield "", argument
+
+
+def _value(queue: Iterator[str], name: str) -> str:
+    value = next(queue, None)
+    if value is None:
+        raise NotUnderstood(f"option {name} has no value")
+    return value
+
+
+def _check_codegen(value: str) -> None:
+    name = value.partition("=")[0]
+    if name not in CODEGEN:
+        raise NotUnderstood(f"-C {name} may read files that the wrapper cannot see")
+    if value == "target-cpu=native":
+        raise NotUnderstood("-C target-cpu=native depends on this machine's processor")
+    if name == "instrument-coverage":
+        raise NotUnderstood("coverage needs this checkout's own paths")
+
+
+def _check(option: Option) -> None:
+    name, value = option
+    if name == "--codegen" and value is not None:
+        _check_codegen(value)
+    elif name in ("--print", "--sysroot", "--remap-path-prefix", "-o", "-Z"):
+        raise Probe if name == "--print" else NotUnderstood(f"option {name} is used")
+    elif name == "" and value is not None and value.startswith("@"):
+        raise NotUnderstood("arguments come from a file")
+
+
+def _is_of_session(option: Option) -> bool:
+    """Options that differ between terminals and checkouts and change no output."""
+    name, value = option
+    return name in ("--diagnostic-width", "--color") or (
+        name == "--codegen" and value is not None and value.startswith("incremental=")
+    )
+
+
+def parse(argv: Sequence[str]) -> Invocation:
+    """Parse `driver argument…`; the driver may be followed by the rustc that it stands in for.
+
+    Raises Probe for questions and NotUnderstood, with the reason, for what plain rustc must do.
+    """
+    driver, rest = argv[0], list(argv[1:])
+    if rest and rest[0].rpartition("/")[2] == "rustc":
+        rest = rest[1:]  # clippy-driver gets rustc's path as its first argument
+    if any(argument.startswith("--print") for argument in rest):
+        raise Probe
+    options = list(_options(rest))
+    for option in options:
+        _check(option)
+    sources = [value for name, value in options if name == "" and value is not None]
+    if len(sources) != 1:
+        raise NotUnderstood(f"{len(sources)} source files are named, not one")
+    if sources[0] == "-":
+        raise Probe
+    return _invocation(driver, options, sources[0])
+
+
+def _invocation(driver: str, options: list[Option], source: str) -> Invocation:
+    def values(name: str) -> list[str]:
+        return [v for n, v in options if n == name and v is not None]
+
+    def codegen(name: str) -> str | None:
+        found = [v.partition("=")[2] for v in values("--codegen") if v.startswith(f"{name}=")]
+        return found[-1] if found else None
+
+    emit = frozenset(part for value in values("--emit") for part in value.split(","))
+    if not emit or not emit <= EMITS:
+        raise NotUnderstood(f"emits {', '.join(sorted(emit - EMITS)) or 'nothing by name'}")
+    if not values("--crate-name") or not values("--out-dir"):
+        raise NotUnderstood("has no crate name or no output directory")
+    targets = values("--target")
+    if targets and targets[-1].endswith(".json"):
+        raise NotUnderstood("uses a target specification file")
+    return Invocation(
+        driver=driver,
+        options=tuple(o for o in options if not _is_of_session(o)),
+        source=source,
+        crate_name=values("--crate-name")[-1],
+        crate_types=tuple(part for v in values("--crate-type") for part in v.split(",")),
+        emit=emit,
+        out_dir=values("--out-dir")[-1],
+        extra_filename=codegen("extra-filename") or "",
+        externs=tuple(_extern(value) for value in values("--extern")),
+        library_paths=tuple(_library_path(value) for value in values("-L")),
+        native_libraries=tuple(values("-l")),
+        is_test=any(name == "--test" for name, _ in options),
+        target=targets[-1] if targets else None,
+        incremental=codegen("incremental"),
+    )
+
+
+def _extern(value: str) -> Extern:
+    spec, equals, path = value.partition("=")
+    return Extern(spec=spec, path=path if equals else None)
+
+
+def _library_path(value: str) -> tuple[str, str]:
+    kind, equals, path = value.partition("=")
+    return (kind, path) if equals else ("all", value)

@@ -1,0 +1,34 @@
+"""The runner: a POSIX shell script in the input root that starts rustc with real paths.
+
+Only the worker knows the absolute path of the input root, and rustc needs it: the script takes
+it from `pwd`, prints it as the first line of stdout, and puts it wherever ROOT stands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from wrapper.roots import ROOT
+
+
+def quote(text: str) -> str:
+    """One shell word for a text in which ROOT stands for the variable R."""
+    quoted = "'" + text.replace("'", "'\\''") + "'"
+    return quoted.replace(ROOT, "'\"$R\"'")
+
+
+def runner_script(
+    *, directory: str, environment: Mapping[str, str], command: Sequence[str]
+) -> bytes:
+    """The script that runs `command` in `directory`, both with ROOT in them."""
+    lines = ["#!/bin/sh", "set -e", "R=$(pwd -P)", "printf '%s\\n' \"$R\""]
+    lines += [f"export {name}={quote(value)}" for name, value in sorted(environment.items())]
+    lines.append(f"cd {quote(directory)}")
+    lines.append("exec " + " ".join(quote(word) for word in command))
+    return ("\n".join(lines) + "\n").encode("utf-8", "surrogateescape")
+
+
+def root_of(stdout: bytes) -> tuple[str, bytes]:
+    """The input root that a runner printed, and what rustc itself wrote on stdout."""
+    first, _, rest = stdout.partition(b"\n")
+    return first.decode("utf-8", "surrogateescape"), rest
