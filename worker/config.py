@@ -70,6 +70,13 @@ class WorkerConfig:
         """The name that results of a slot (from 0) carry."""
         return f"{self.name}-{slot + 1}" if self.numbers_slots else self.name
 
+    def worker_id_of(self, slot: int) -> dict[str, str]:
+        """The labels by which the scheduler tells a slot from all others."""
+        labels = {"worker": self.name_of(slot)}
+        if self.slots > 1 and not self.numbers_slots:
+            labels["slot"] = str(slot + 1)
+        return labels
+
 
 def host_properties(extra: Iterable[tuple[str, str]] = ()) -> tuple[tuple[str, str], ...]:
     """The platform properties of this machine, and `extra` ones, sorted as REAPI 2.12 asks.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from remote_apis.client.settings import RetryPolicy
@@ -10,10 +11,14 @@ from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_p
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeaseSettings:
-    """One slot's side of the worker protocol. Times in seconds."""
+    """One slot's side of the worker protocol. Times in seconds.
+
+    `worker` is the name in messages, `worker_id` what tells the slot from all others.
+    """
 
     worker: str
     slot: int
+    worker_id: Mapping[str, str]
     instance_prefix: str = ""
     platform: re_pb.Platform = field(default_factory=re_pb.Platform)
     # The scheduler's clock may be wrong: it makes a slot neither silent nor talkative for long.
@@ -29,11 +34,6 @@ class LeaseSettings:
     # How long a draining slot tries to get rid of its last result.
     drain_patience: float = 30.0
     retry: RetryPolicy = field(default_factory=lambda: RetryPolicy(first_delay=0.1, max_delay=3.0))
-
-    @property
-    def worker_id(self) -> dict[str, str]:
-        """What tells this slot from all others to the scheduler."""
-        return {"worker": self.worker, "slot": str(self.slot)}
 
 
 @dataclass(slots=True)

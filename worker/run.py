@@ -47,6 +47,7 @@ class Worker:
                 LeaseSettings(
                     worker=config.name_of(number),
                     slot=number,
+                    worker_id=config.worker_id_of(number),
                     instance_prefix=config.instance_prefix,
                     platform=platform,
                 ),

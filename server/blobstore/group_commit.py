@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 from server.blobstore.disk_layout import DiskLayout
+
+_SYNCERS = 8
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +43,7 @@ class GroupCommitter:
         self._executor = executor
         self._durable = durable
         self._waiting: list[_Waiter] = []
+        self._syncers = ThreadPoolExecutor(_SYNCERS, "blobstore-sync")
         self._running: asyncio.Future[None] | None = None
 
     async def commit(self, file: PendingFile, done: Callable[[os.stat_result], None]) -> None:
@@ -57,6 +62,7 @@ class GroupCommitter:
         """Wait until nothing is under way."""
         while self._running is not None:
             await asyncio.wait([self._running])
+        self._syncers.shutdown()
 
     def _start(self) -> None:
         group, self._waiting = self._waiting, []
@@ -87,28 +93,43 @@ class GroupCommitter:
     def _commit_group(self, files: Sequence[PendingFile]) -> Sequence[os.stat_result | OSError]:
         outcomes: list[os.stat_result | OSError] = []
         directories: dict[str, list[int]] = {}
-        for number, file in enumerate(files):
+        synced = self._sync_all(os.fsync, [file.descriptor for file in files])
+        for number, (file, error) in enumerate(zip(files, synced, strict=True)):
             try:
+                if error is not None:
+                    raise error
                 outcomes.append(self._place(file, number, directories))
-            except OSError as error:
+            except OSError as failure:
                 _unlink(file.temporary)
-                outcomes.append(error)
+                outcomes.append(failure)
             finally:
                 os.close(file.descriptor)
-        if self._durable:
-            for directory, numbers in directories.items():
-                try:
-                    _sync_directory(directory)
-                except OSError as error:
-                    for number in numbers:
-                        outcomes[number] = error
+        synced = self._sync_all(_sync_directory, list(directories))
+        for numbers, error in zip(directories.values(), synced, strict=True):
+            if error is not None:
+                for number in numbers:
+                    outcomes[number] = error
         return outcomes
+
+    def _sync_all(self, sync: Callable[[_T], None], targets: Sequence[_T]) -> list[OSError | None]:
+        """Sync side by side: the file system makes one journal commit of many requests."""
+        if not self._durable:
+            return [None] * len(targets)
+
+        def attempt(target: _T) -> OSError | None:
+            try:
+                sync(target)
+            except OSError as error:
+                return error
+            return None
+
+        if len(targets) <= 1:
+            return [attempt(target) for target in targets]
+        return list(self._syncers.map(attempt, targets))
 
     def _place(
         self, file: PendingFile, number: int, directories: dict[str, list[int]]
     ) -> os.stat_result:
-        if self._durable:
-            os.fsync(file.descriptor)
         made = self._layout.make_parent(file.final)
         try:
             os.rename(file.temporary, file.final)  # noqa: PTH104

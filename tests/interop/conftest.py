@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from running import running_server
 
 from .buildgrid import Bgd
 from .files import write_files
-from .processes import client_environment, free_port, listens, service
-from .programs import Tools, default_directory, distbuild
+from .programs import Tools, default_directory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,28 +55,15 @@ def short_path() -> Iterator[Path]:
 
 @pytest.fixture
 def start_server(tmp_path: Path) -> Iterator[StartServer]:
-    """Starts `distbuild serve` with extra arguments; every one is stopped after the test."""
-    with ExitStack() as running:
+    """Starts `distbuild serve` with extra options; every one is stopped after the test."""
+    with ExitStack() as started:
 
-        def start(*arguments: str, sandbox: str = "none") -> Server:
+        def start(*options: str, sandbox: str = "none") -> Server:
             if endpoint := os.environ.get("DISTBUILD_INTEROP_ENDPOINT"):
                 return Server(address=endpoint)
-            port = free_port()
-            home = tmp_path / f"server-{port}"
-            command: list[str | Path] = [
-                distbuild(), "serve", "--listen", f"127.0.0.1:{port}", "--data-dir", home / "data",
-                "--workers", "2", "--sandbox", sandbox, *arguments,
-            ]  # fmt: skip
-            environment = client_environment(home)
-            running.enter_context(
-                service(
-                    command,
-                    log=tmp_path / f"server-{port}.log",
-                    ready=lambda: listens(port),
-                    environment=environment,
-                )
-            )
-            return Server(address=f"127.0.0.1:{port}")
+            data = Path(tempfile.mkdtemp(prefix="server-", dir=tmp_path))
+            words = ("--workers", "2", "--sandbox", sandbox, *options)
+            return Server(address=started.enter_context(running_server(data, *words)).target)
 
         yield start
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -21,14 +20,6 @@ def default_directory() -> Path:
         return Path(chosen)
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(cache) / "cargo-distbuild" / "test-tools"
-
-
-def distbuild() -> Path:
-    """The project's own program: a missing one is a failure, never a skip."""
-    program = Path(sys.executable).parent / "distbuild"
-    if not program.is_file():
-        pytest.fail(f"{program} does not exist: install the project into this environment")
-    return program
 
 
 def missing(program: str) -> NoReturn:

@@ -14,6 +14,7 @@ from pathlib import Path
 from worker.materialise import Owner
 from worker.process import Child, output_file
 from worker.sandbox.interface import Finished, SandboxError, SandboxRequest, tail
+from worker.sandbox.limits import limited
 from worker.sandbox.namespace import Namespace
 
 BUILD_PATH = "/build"
@@ -142,6 +143,7 @@ class BubblewrapSandbox:
         arguments += ["--bind", str(request.temporary), "/tmp"]
         arguments += ["--bind", str(request.root), BUILD_PATH, "--remount-ro", "/"]
         arguments += ["--chdir", f"{BUILD_PATH}/{request.working_directory}".rstrip("/"), "--"]
+        arguments += limited(request.limits, with_processes=True)
         if owner is not None:
             assert self._program.setpriv is not None
             arguments += [self._program.setpriv, f"--reuid={owner.uid}", f"--regid={owner.gid}"]

@@ -1,0 +1,236 @@
+"""The wrapper's idea of what rustc writes, held against what rustc and cargo really do."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from wrapper.rustc.arguments import Invocation, NotUnderstood, Probe, parse
+from wrapper.rustc.outputs import dep_info_name, metadata_name, output_names, unit_kind
+
+LIBRARY = "pub fn f() -> u32 { 1 }\n"
+PROGRAM = 'fn main() { println!("{}", 1); }\n'
+TEST = "#[test]\nfn works() { assert_eq!(1 + 1, 2); }\n"
+
+
+def invocation(text: str, driver: str = "/toolchain/bin/rustc") -> Invocation:
+    return parse([driver, *shlex.split(text)])
+
+
+@pytest.mark.parametrize(
+    ("source", "extra"),
+    [
+        (LIBRARY, "--crate-type lib --emit=dep-info,metadata,link"),
+        (LIBRARY, "--crate-type lib --emit=dep-info,metadata"),
+        (LIBRARY, "--crate-type lib --emit=link"),
+        (LIBRARY, "--crate-type lib --emit=dep-info,link -C extra-filename=-0a1b"),
+        (LIBRARY, "--crate-type dylib --emit=dep-info,link -C prefer-dynamic"),
+        (LIBRARY, "--crate-type cdylib --crate-type staticlib --crate-type rlib --emit=link"),
+        (PROGRAM, "--crate-type bin --emit=dep-info,link -C extra-filename=-0a1b"),
+        (PROGRAM, "--crate-type bin --emit=dep-info,metadata -C extra-filename=-0a1b"),
+        (PROGRAM, "--emit=dep-info,link"),
+        (TEST, "--test --emit=dep-info,link -C extra-filename=-0a1b"),
+        (PROGRAM, "--crate-type bin --emit=link -g -C split-debuginfo=packed"),
+        (TEST, "--test --emit=link -g -C split-debuginfo=packed"),
+        (LIBRARY, "--crate-type lib --emit=dep-info,metadata,link -g -C split-debuginfo=packed"),
+        (LIBRARY, "--crate-type cdylib --emit=link -g -C split-debuginfo=packed"),
+        (PROGRAM, "--crate-type bin --emit=link -g -C split-debuginfo=unpacked"),
+        (LIBRARY, "--crate-type lib --emit=link -g -C split-debuginfo=unpacked"),
+        (LIBRARY, "--crate-type lib --emit=link -C opt-level=3 -C linker-plugin-lto"),
+    ],
+)
+def test_names_are_those_that_rustc_writes(tmp_path: Path, source: str, extra: str) -> None:
+    """A compile whose files cannot be foretold must not be understood."""
+    (tmp_path / "x.rs").write_text(source)
+    out = tmp_path / "out"
+    out.mkdir()
+    text = f"--crate-name app_x --edition=2021 x.rs {extra} --out-dir {out}"
+    subprocess.run(["rustc", *shlex.split(text)], cwd=tmp_path, check=True, timeout=100)
+    written = sorted(path.name for path in out.iterdir())
+    try:
+        found = invocation(text)
+    except NotUnderstood:
+        return
+    assert list(output_names(found)) == written
+    if "dep-info" in found.emit:
+        assert dep_info_name(found) in written
+    if "metadata" in found.emit:
+        assert metadata_name(found) in written
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("--crate-name x --crate-type lib", "lib"),
+        ("--crate-name x --crate-type rlib", "lib"),
+        ("--crate-name x --crate-type bin", "bin"),
+        ("--crate-name x --crate-type proc-macro", "proc-macro"),
+        ("--crate-name x --crate-type cdylib", "cdylib"),
+        ("--crate-name x --test", "test"),
+        ("--crate-name build_script_build --crate-type bin", "build-script"),
+        ("--crate-name build_script_main --crate-type bin", "build-script"),
+        ("--crate-name build_script_x --crate-type lib", "lib"),
+        ("--crate-name x --cfg test", "bench"),
+    ],
+)
+def test_kinds(text: str, kind: str) -> None:
+    assert unit_kind(invocation(f"{text} x.rs --emit=link --out-dir /t")) == kind
+
+
+FILES = {
+    "Cargo.toml": """
+[workspace]
+resolver = "2"
+members = ["app", "mac"]
+
+[profile.release]
+lto = "thin"
+split-debuginfo = "packed"
+debug = 1
+
+[profile.bench]
+strip = "symbols"
+""",
+    "app/Cargo.toml": """
+[package]
+name = "app-one"
+version = "0.1.0"
+edition = "2021"
+
+[lib]
+crate-type = ["rlib", "cdylib", "staticlib"]
+
+[[bench]]
+name = "plain"
+harness = false
+
+[dependencies]
+mac = { path = "../mac" }
+""",
+    "app/build.rs": """fn main() {
+    println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rustc-env=BUILT=yes");
+}
+""",
+    "app/src/lib.rs": '#[mac::unchanged]\npub fn f() -> &\'static str { env!("BUILT") }\n' + TEST,
+    "app/src/main.rs": 'fn main() { println!("{}", app_one::f()); }\n',
+    "app/src/bin/other-name.rs": PROGRAM,
+    "app/tests/it.rs": '#[test]\nfn it() { assert!(!env!("CARGO_BIN_EXE_app-one").is_empty()); }\n',
+    "app/benches/plain.rs": PROGRAM,
+    "app/examples/show.rs": PROGRAM,
+    "mac/Cargo.toml": """
+[package]
+name = "mac"
+version = "0.1.0"
+edition = "2021"
+
+[lib]
+proc-macro = true
+""",
+    "mac/src/lib.rs": """use proc_macro::TokenStream;
+#[proc_macro_attribute]
+pub fn unchanged(_: TokenStream, item: TokenStream) -> TokenStream { item }
+""",
+}
+COMMANDS = (
+    "check --all-targets",
+    "build --all-targets",
+    "test --no-run",
+    "build --release",
+    "clippy --all-targets",
+)
+# not in sh: dash would drop CARGO_BIN_EXE_app-one from the environment
+RECORDER = f"""#!{sys.executable} -IS
+import os, sys, tempfile
+fd, _ = tempfile.mkstemp(dir=os.environ["RECORDS"])
+os.write(fd, b"".join(os.fsencode(a) + b"\\0" for a in sys.argv[1:]))
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """Everything that cargo asked of the wrapper, and the target directory it left."""
+
+    calls: list[list[str]]
+    target: Path
+
+    def units(self) -> list[Invocation]:
+        """The calls that are compiles."""
+        found = []
+        for call in self.calls:
+            try:
+                found.append(parse(call))
+            except Probe:
+                assert "-" in call or "-vV" in call, call
+        return found
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory: pytest.TempPathFactory) -> Recording:
+    directory = tmp_path_factory.mktemp("recording")
+    for name, content in FILES.items():
+        path = directory / "ws" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+    recorder = directory / "recorder"
+    recorder.write_text(RECORDER)
+    recorder.chmod(0o755)
+    records = directory / "records"
+    records.mkdir()
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("CARGO_", "RUST"))}
+    kept |= {"RUSTC_WRAPPER": str(recorder), "RECORDS": str(records), "CARGO_TERM_QUIET": "true"}
+    for command in COMMANDS:
+        cargo = ["cargo", *command.split(), "--offline"]
+        subprocess.run(cargo, cwd=directory / "ws", env=kept, check=True, timeout=300)
+    calls = [path.read_bytes().decode().split("\0")[:-1] for path in sorted(records.iterdir())]
+    return Recording(calls, directory / "ws" / "target")
+
+
+@pytest.mark.cargo
+@pytest.mark.timeout(600)
+@pytest.mark.xdist_group("recording")
+class TestCargo:
+    """Real command lines of cargo on a workspace with every kind of target."""
+
+    def test_every_call_is_understood(self, recording: Recording) -> None:
+        units = recording.units()
+        kinds = {unit_kind(unit) for unit in units}
+        assert kinds >= {"lib", "bin", "test", "bench", "proc-macro", "build-script"}
+        assert {"clippy-driver", "rustc"} == {os.path.basename(unit.driver) for unit in units}
+        assert any("cdylib" in unit.crate_types for unit in units)
+
+    def test_outputs_are_all_there_and_all_foretold(self, recording: Recording) -> None:
+        foretold: dict[str, set[str]] = defaultdict(set)
+        for unit in recording.units():
+            foretold[unit.out_dir].update(output_names(unit))
+        assert foretold
+        for out_dir, names in foretold.items():
+            written = {path.name for path in Path(out_dir).iterdir() if path.is_file()}
+            assert names <= written, f"not in {out_dir}: {names - written}"
+            surplus = written - names
+            if out_dir.endswith("/deps"):
+                assert not surplus
+
+    def test_every_unit_says_what_it_read(self, recording: Recording) -> None:
+        assert all("dep-info" in unit.emit for unit in recording.units())
+
+    def test_externs_are_files_in_the_target_directory(self, recording: Recording) -> None:
+        paths = [extern.path for unit in recording.units() for extern in unit.externs]
+        assert None in paths  # proc_macro of the sysroot
+        for path in filter(None, paths):
+            assert path.startswith(f"{recording.target}/")
+            assert os.path.isfile(path)
+
+    def test_no_unit_keeps_its_incremental_directory(self, recording: Recording) -> None:
+        units = recording.units()
+        assert any(unit.incremental for unit in units)
+        for unit in units:
+            assert not any("incremental" in (value or "") for _, value in unit.options)
