@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import logging
 import time
@@ -20,19 +19,18 @@ from remote_apis.client.cas import CasClient
 from remote_apis.errors import FailedPrecondition, InvalidRequest
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
 from worker.assignment import Assignment
-from worker.blob_cache import BlobCache, Hold
 from worker.command import CommandSpec, parse_command
 from worker.config import WorkerConfig
-from worker.directories import DirectoryReader
-from worker.input_plan import InputPlan, plan_inputs
+from worker.input_root import InputRoots
 from worker.job import OnStage, Stage
-from worker.materialise import altered_inputs, make_inputs, make_output_parents
+from worker.materialise import make_output_parents
 from worker.output_tree import OutputBlobs
 from worker.outputs import collect_outputs, collect_stream
 from worker.paths import ActionRoot
 from worker.removal import remove_tree
-from worker.sandbox.interface import Finished, Sandbox, SandboxError, SandboxRequest
+from worker.sandbox.interface import Finished, Sandbox, SandboxRequest
 from worker.status import is_foreseen, status_of_error
+from worker.threads import in_thread
 
 _LOG = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -43,8 +41,7 @@ class WorkerParts:
     """What all slots of a worker share."""
 
     config: WorkerConfig
-    cache: BlobCache
-    directories: DirectoryReader
+    inputs: InputRoots
     sandbox: Sandbox
     executor: Executor
     cas: Callable[[Assignment], CasClient]
@@ -98,21 +95,22 @@ class ActionRunner:
         on_stage(Stage.FETCHING_INPUTS)
         self._stamp(metadata.input_fetch_start_timestamp)
         action, command = await _read_command(assignment, cas)
-        root = assignment.digest_of(action.input_root_digest)
-        tree = await parts.directories.read_tree(root, cas)
-        plan = plan_inputs(root, tree, allow_absolute_symlinks=parts.config.allow_absolute_symlinks)
-        async with parts.cache.hold(plan.wanted(), cas) as hold:
-            action_root = await self._in_thread(lambda: self._prepare(plan, command, directory))
+        owner = parts.sandbox.owner(self._slot)
+        root = directory / "root"
+        digest = assignment.digest_of(action.input_root_digest)
+        async with parts.inputs.open(digest, cas, root, owner) as inputs:
+            action_root = ActionRoot(root, parts.sandbox.inside(root))
+            await self._in_thread(lambda: make_output_parents(command, action_root, owner))
             self._stamp(metadata.input_fetch_completed_timestamp)
             on_stage(Stage.RUNNING)
             finished = await self._execute(action, command, directory, metadata)
-            if parts.sandbox.owner(self._slot) is None:
-                await self._check_inputs(plan, hold)
-        on_stage(Stage.UPLOADING_OUTPUTS)
-        self._stamp(metadata.output_upload_start_timestamp)
-        response.result.exit_code = finished.exit_code
-        await self._upload(command, action_root, directory, assignment, response, cas)
-        self._stamp(metadata.output_upload_completed_timestamp)
+            await inputs.check(metadata.execution_start_timestamp.ToNanoseconds())
+            on_stage(Stage.UPLOADING_OUTPUTS)
+            self._stamp(metadata.output_upload_start_timestamp)
+            response.result.exit_code = finished.exit_code
+            await self._upload(command, action_root, directory, assignment, response, cas)
+            self._stamp(metadata.output_upload_completed_timestamp)
+            await inputs.keep()
         if finished.timed_out:
             response.status.CopyFrom(
                 status_pb2.Status(
@@ -121,15 +119,6 @@ class ActionRunner:
                     f"{finished.seconds:.1f} s and was killed",
                 )
             )
-
-    def _prepare(self, plan: InputPlan, command: CommandSpec, directory: Path) -> ActionRoot:
-        root = directory / "root"
-        root.mkdir()
-        owner = self._parts.sandbox.owner(self._slot)
-        make_inputs(plan, self._parts.cache, root, owner)
-        action_root = ActionRoot(root, self._parts.sandbox.inside(root))
-        make_output_parents(command, action_root, owner)
-        return action_root
 
     async def _execute(
         self,
@@ -155,13 +144,6 @@ class ActionRunner:
         self._stamp(metadata.execution_completed_timestamp)
         metadata.virtual_execution_duration.FromNanoseconds(int(finished.seconds * 1e9))
         return finished
-
-    async def _check_inputs(self, plan: InputPlan, hold: Hold) -> None:
-        altered = await self._in_thread(lambda: altered_inputs(plan, self._parts.cache))
-        self._parts.cache.drop(altered)
-        if hold.is_tainted:
-            # Ours or another's doing cannot be told; the scheduler tries again elsewhere.
-            raise SandboxError("an input file was altered while the action ran; inputs are shared")
 
     async def _upload(
         self,
@@ -199,13 +181,7 @@ class ActionRunner:
             raise wrong
 
     async def _in_thread(self, call: Callable[[], T]) -> T:
-        """Run what blocks. Not abandoned when cancelled: files would appear after the cleaning."""
-        future = asyncio.get_running_loop().run_in_executor(self._parts.executor, call)
-        try:
-            return await asyncio.shield(future)
-        except asyncio.CancelledError:
-            await asyncio.wait({future})
-            raise
+        return await in_thread(self._parts.executor, call)
 
     def _stamp(self, timestamp: Timestamp) -> None:
         timestamp.FromNanoseconds(self._parts.now_ns())

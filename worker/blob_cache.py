@@ -96,23 +96,31 @@ class BlobCache:
         return self._files / file.digest.hash[:2] / file.name
 
     @asynccontextmanager
-    async def hold(self, files: Collection[CachedFile], cas: CasClient) -> AsyncIterator[Hold]:
+    async def hold(
+        self,
+        files: Collection[CachedFile],
+        cas: CasClient,
+        *,
+        watched: Collection[CachedFile] = (),
+    ) -> AsyncIterator[Hold]:
         """Have the files in the cache until the end of the block, fetching what is missing.
 
-        Raises MissingBlobs when the CAS lacks some, OutOfSpace when the disk is full.
+        The `watched` ones taint the hold too, and need not be in the cache. Raises MissingBlobs
+        when the CAS lacks some, OutOfSpace when the disk is full.
         """
-        hold = Hold(frozenset(files))
+        held = frozenset(files)
+        hold = Hold(held.union(watched))
         self._holds.add(hold)
-        for file in hold.files:
+        for file in held:
             self._users[file] = self._users.get(file, 0) + 1
         try:
-            await self._ensure(hold.files, cas)
-            for file in hold.files:
+            await self._ensure(held, cas)
+            for file in held:
                 self._index.move_to_end(file)
             yield hold
         finally:
             self._holds.remove(hold)
-            for file in hold.files:
+            for file in held:
                 self._users[file] -= 1
                 if not self._users[file]:
                     del self._users[file]

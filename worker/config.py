@@ -48,6 +48,8 @@ class WorkerConfig:
     properties: tuple[tuple[str, str], ...] = ()
     sandbox: str = "bubblewrap"
     cache_bytes: int = 10 * GIB
+    # Files and directories of former input roots that are kept as they are.
+    pool_entries: int = 300_000
     http_address: tuple[str, int] | None = None
     limits: ResourceLimits = field(default_factory=ResourceLimits)
     # For actions that state no timeout; None lets them run on.

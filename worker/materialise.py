@@ -1,17 +1,20 @@
-"""Making an input root on the disk, and telling afterwards whether it was tampered with."""
+"""Making an input root on the disk."""
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from remote_apis.errors import FailedPrecondition, InvalidRequest
 from worker.blob_cache import BlobCache
 from worker.cached_file import CachedFile, copy_file
 from worker.command import CommandSpec
-from worker.input_plan import InputPlan, NodeTimes
+from worker.input_tree import InputNode
+from worker.parsed_directory import Properties
 from worker.paths import ActionRoot
+from worker.tree_pool import PooledTree, TreePool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,30 +25,67 @@ class Owner:
     gid: int
 
 
+@dataclass(slots=True)
+class InputPlan:
+    """How an input root is made: what is linked anew, and what a former action left behind.
+
+    Paths are relative to the input root and begin with a slash, except that of the root, "".
+    """
+
+    root: InputNode
+    fresh: list[tuple[str, InputNode]] = field(default_factory=list)
+    reused: list[tuple[str, PooledTree]] = field(default_factory=list)
+    wanted: set[CachedFile] = field(default_factory=set)
+
+    def reused_files(self) -> set[CachedFile]:
+        """The files that come along with what is reused."""
+        return {file for _, tree in self.reused for file in tree.node.files()}
+
+
+def plan_inputs(root: InputNode, pool: TreePool) -> InputPlan:
+    """Decide what comes out of the pool; the caller gives back what it then does not use."""
+    plan = InputPlan(root)
+    pending = [("", root)]
+    while pending:
+        path, node = pending.pop()
+        pooled = pool.take(node)
+        if pooled is not None:
+            # From here on the node stands for the directories on the disk.
+            former = pooled.node
+            node.children, node.inode, node.ctime_ns = (
+                former.children,
+                former.inode,
+                former.ctime_ns,
+            )
+            plan.reused.append((path, PooledTree(path=pooled.path, node=node)))
+            continue
+        plan.fresh.append((path, node))
+        plan.wanted.update(file for _, file in node.directory.files)
+        plan.wanted.update(file for _, file, _ in node.directory.special_files)
+        pending.extend((f"{path}/{name}", child) for name, child in node.children)
+    return plan
+
+
 def make_inputs(plan: InputPlan, cache: BlobCache, root: Path, owner: Owner | None) -> None:
-    """Fill the empty directory `root`; the plan's blobs are held in the cache. Blocks.
+    """Make the input root at `root`, which is not there yet; blobs are held in the cache. Blocks.
 
     Files are links to the cache, read-only and not the action's own; directories are the
     action's, so that it may make files next to its inputs. Raises OSError.
     """
-    base = f"{root}/"
-    for path in plan.directories:
-        os.mkdir(base + path)
-    for path, file in plan.files:
-        cache.link(file, base + path)
-    for path, target, properties in plan.symlinks:
-        os.symlink(target, base + path)
-        if properties.mtime_ns is not None:
-            times = (properties.mtime_ns, properties.mtime_ns)
-            os.utime(base + path, ns=times, follow_symlinks=False)
-    for path, file, properties in plan.special_files:
-        _make_special(cache.path(file), file, base + path, properties, owner)
-    if owner is not None:
-        for path in ["", *plan.directories]:
-            os.chown(base + path, owner.uid, owner.gid)
+    base = str(root)
+    for path, node in plan.fresh:
+        _make_directory(base + path, node, cache, owner)
+    while plan.reused:
+        path, tree = plan.reused[-1]
+        tree.path.rename(base + path)
+        plan.reused.pop()
+        _own_tree(base + path, tree, owner)
     # Last, and children first: making an entry sets the mtime of its directory.
-    for path, properties in reversed(plan.directory_properties):
-        _apply(base + path, properties)
+    for path, node in reversed(plan.fresh):
+        if node.directory.properties is not None:
+            _apply(base + path, node.directory.properties)
+    for path, node in plan.fresh:
+        _remember(base + path, node)
 
 
 def make_output_parents(command: CommandSpec, action_root: ActionRoot, owner: Owner | None) -> None:
@@ -60,55 +100,62 @@ def make_output_parents(command: CommandSpec, action_root: ActionRoot, owner: Ow
             f"the working directory {command.working_directory!r} is not in the input root"
         )
     for output in command.outputs:
-        done: list[str] = []
-        for segment in output.inside.split("/")[:-1]:
-            done.append(segment)
-            _make_directory("/".join(done), action_root, owner)
+        _make_parents(output.inside.split("/")[:-1], action_root, owner)
 
 
-def _make_directory(path: str, action_root: ActionRoot, owner: Owner | None) -> None:
-    try:
-        found = action_root.resolve(path, follow_last=True)
-        if found is None:
-            parent = action_root.resolve(path.rpartition("/")[0], follow_last=True)
-            assert parent is not None  # made by the round before
-            found = parent / path.rpartition("/")[2]
-            found.mkdir()
-            if owner is not None:
-                os.chown(found, owner.uid, owner.gid)
-    except (FailedPrecondition, FileExistsError) as error:
-        raise InvalidRequest(f"output directory {path!r} cannot be made: {error}") from error
-    if not found.is_dir():
-        raise InvalidRequest(f"an output is to go into {path!r}, which is an input file")
-
-
-def altered_inputs(plan: InputPlan, cache: BlobCache) -> list[CachedFile]:
-    """Cached files that are no longer as the cache made them. Blocks.
-
-    The inodes are looked at through the cache: what the action did with its own links to them,
-    removing them among it, does not matter.
-    """
-    altered = []
-    for file in plan.wanted():
+def _make_parents(segments: Sequence[str], action_root: ActionRoot, owner: Owner | None) -> None:
+    parent = action_root.root
+    for count in range(1, len(segments) + 1):
+        path = "/".join(segments[:count])
         try:
-            status = os.lstat(cache.path(file))
-        except FileNotFoundError:
-            continue
-        if not file.is_intact(status):
-            altered.append(file)
-    return altered
+            found = action_root.resolve(path, follow_last=True)
+            if found is None:
+                found = parent / segments[count - 1]
+                found.mkdir()
+                if owner is not None:
+                    os.chown(found, owner.uid, owner.gid)
+        except (FailedPrecondition, FileExistsError) as error:
+            raise InvalidRequest(f"output directory {path!r} cannot be made: {error}") from error
+        if not found.is_dir():
+            raise InvalidRequest(f"an output is to go into {path!r}, which is an input file")
+        parent = found
 
 
-def _make_special(
-    source: Path, file: CachedFile, path: str, properties: NodeTimes, owner: Owner | None
-) -> None:
-    copy_file(source, path, mode=file.mode)
+def _make_directory(path: str, node: InputNode, cache: BlobCache, owner: Owner | None) -> None:
+    # Strings and os.mkdir: there are thousands, and Paths cost more than the calls.
+    os.mkdir(path)
+    for name, file in node.directory.files:
+        cache.link(file, f"{path}/{name}")
+    for name, target, properties in node.directory.symlinks:
+        os.symlink(target, f"{path}/{name}")
+        if properties is not None and properties.mtime_ns is not None:
+            times = (properties.mtime_ns, properties.mtime_ns)
+            os.utime(f"{path}/{name}", ns=times, follow_symlinks=False)
+    for name, file, special in node.directory.special_files:
+        copy_file(cache.path(file), f"{path}/{name}", mode=file.mode)
+        if owner is not None:
+            os.chown(f"{path}/{name}", owner.uid, owner.gid)
+        _apply(f"{path}/{name}", special)
     if owner is not None:
         os.chown(path, owner.uid, owner.gid)
-    _apply(path, properties)
 
 
-def _apply(path: str, properties: NodeTimes) -> None:
+def _own_tree(path: str, tree: PooledTree, owner: Owner | None) -> None:
+    """Give the directories to this action's user, if another one had them."""
+    if owner is None or os.lstat(path).st_uid == owner.uid:
+        _remember(path, tree.node)  # the move changed it
+        return
+    for here, node in tree.node.walk(path):
+        os.chown(here, owner.uid, owner.gid)
+        _remember(here, node)
+
+
+def _remember(path: str, node: InputNode) -> None:
+    status = os.lstat(path)
+    node.inode, node.ctime_ns = status.st_ino, status.st_ctime_ns
+
+
+def _apply(path: str, properties: Properties) -> None:
     if properties.mode is not None:
         os.chmod(path, properties.mode)
     if properties.mtime_ns is not None:

@@ -23,13 +23,15 @@ from worker.action import ActionRunner, WorkerParts
 from worker.assignment import Assignment
 from worker.blob_cache import BlobCache
 from worker.config import WorkerConfig, platform_message
-from worker.directories import DirectoryReader
 from worker.health import HealthServer
+from worker.input_root import InputRoots
 from worker.lease import Slot
 from worker.lease_settings import LeaseSettings
 from worker.queue_client import QueueClient
 from worker.removal import remove_tree
 from worker.sandbox.select import open_sandbox
+from worker.sandbox.sessions import end_recorded_sessions
+from worker.tree_pool import TreePool
 
 _LOG = logging.getLogger(__name__)
 # Long enough for a server to start again while an action's results wait to be uploaded.
@@ -60,7 +62,12 @@ class Worker:
     @property
     def cache(self) -> BlobCache:
         """The blob cache, for its figures."""
-        return self._parts.cache
+        return self._parts.inputs.cache
+
+    @property
+    def pool(self) -> TreePool:
+        """The kept input directories, for their figures."""
+        return self._parts.inputs.pool
 
     async def serve(self) -> None:
         """Run actions until `drain`; when cancelled, kill them."""
@@ -90,14 +97,24 @@ async def open_worker(config: WorkerConfig) -> AsyncIterator[Worker]:
             config.directory / "cache", max_bytes=config.cache_bytes, executor=executor
         )
         cache.open()
+        pool = TreePool(
+            config.directory / "trees",
+            max_entries=config.pool_entries,
+            max_bytes=config.cache_bytes,
+        )
+        pool.open()
         async with (
             open_channel(config.server, tls=config.tls) as channel,
             _cas_channel(config, channel) as cas_channel,
         ):
             parts = WorkerParts(
                 config=config,
-                cache=cache,
-                directories=DirectoryReader(),
+                inputs=InputRoots(
+                    cache=cache,
+                    pool=pool,
+                    executor=executor,
+                    allow_absolute_symlinks=config.allow_absolute_symlinks,
+                ),
                 sandbox=sandbox,
                 executor=executor,
                 cas=_CasClients(cas_channel).of,
@@ -175,6 +192,7 @@ def _own_directory(directory: Path) -> Iterator[None]:
             ) from None
         leftovers = directory / "slots"
         if leftovers.exists():
+            end_recorded_sessions(leftovers)
             remove_tree(leftovers)
         leftovers.mkdir()
         yield

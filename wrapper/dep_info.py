@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable
 
@@ -25,22 +26,27 @@ def _unescape(text: str) -> str:
     return _ESCAPE.sub(lambda m: {"n": "\n", "r": "\r"}.get(m.group(1), m.group(1)), text)
 
 
-def _replace(data: bytes, pairs: Pairs, escape: str) -> bytes:
+def _replace(data: bytes, pairs: Pairs) -> bytes:
     for old, new in pairs:
-        text = new
-        if escape == "make":
-            text = new.replace(" ", "\\ ")
-        elif escape == "json":
-            text = new.replace("\\", "\\\\").replace('"', '\\"')
-        data = data.replace(old.encode(), text.encode("utf-8", "surrogateescape"))
+        data = data.replace(old.encode(), new.encode("utf-8", "surrogateescape"))
     return data
 
 
 def rewrite_dep_info(dep_info: bytes, pairs: Pairs) -> bytes:
-    """The file with every path of the worker turned into the user's (spaces escaped)."""
-    return _replace(dep_info, pairs, "make")
+    """The file with every path of the worker turned into the user's.
+
+    In rules a space is escaped; in `# env-dep:` lines cargo takes it as it is.
+    """
+    plain = list(pairs)
+    escaped = [(old, new.replace(" ", "\\ ")) for old, new in plain]
+    lines = dep_info.splitlines(keepends=True)
+    return b"".join(
+        _replace(line, plain if line.startswith(b"# env-dep:") else escaped) for line in lines
+    )
 
 
 def rewrite_messages(stderr: bytes, pairs: Pairs) -> bytes:
     """rustc's JSON messages with every path of the worker turned into the user's."""
-    return _replace(stderr, pairs, "json")
+    return _replace(
+        stderr, [(old, json.dumps(new, ensure_ascii=False)[1:-1]) for old, new in pairs]
+    )

@@ -29,8 +29,7 @@ class LocalTier:
         result = await self._results.get(ActionKey(instance, action))
         if result is None:
             return None
-        missing = await self._store.find_missing(named_blobs(result, action.function))
-        return None if missing else result
+        return None if await self.missing(named_blobs(result, action.function)) else result
 
     async def keep(self, instance: str, action: Digest, result: re_pb.ActionResult) -> None:
         """Remember a result whose blobs were stored before."""
@@ -49,8 +48,14 @@ class LocalTier:
         await self._store.write(digest, chunks)
 
     async def missing(self, digests: Iterable[Digest]) -> set[Digest]:
-        """Those that are not here."""
-        return await self._store.find_missing(list(digests))
+        """Those that are not here, or turn out damaged now that all are looked at."""
+        lacking = set()
+        for digest in set(digests):
+            try:
+                await self._store.path_of(digest)
+            except BlobNotFound:
+                lacking.add(digest)
+        return lacking
 
     async def path(self, digest: Digest) -> Path:
         """A blob's file, verified; it must not be changed. Raises BlobNotFound."""

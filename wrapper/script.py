@@ -6,9 +6,12 @@ it from `pwd`, prints it as the first line of stdout, and puts it wherever ROOT 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 from wrapper.roots import ROOT
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def quote(text: str) -> str:
@@ -22,9 +25,13 @@ def runner_script(
 ) -> bytes:
     """The script that runs `command` in `directory`, both with ROOT in them."""
     lines = ["#!/bin/sh", "set -e", "R=$(pwd -P)", "printf '%s\\n' \"$R\""]
-    lines += [f"export {name}={quote(value)}" for name, value in sorted(environment.items())]
+    settable = {name: value for name, value in environment.items() if _NAME.fullmatch(name)}
+    lines += [f"export {name}={quote(value)}" for name, value in sorted(settable.items())]
     lines.append(f"cd {quote(directory)}")
-    lines.append("exec " + " ".join(quote(word) for word in command))
+    # cargo's CARGO_BIN_EXE_some-name is no name for the shell
+    others = [f"{name}={value}" for name, value in sorted(environment.items() - settable.items())]
+    words = ["/usr/bin/env", *others, *command] if others else command
+    lines.append("exec " + " ".join(quote(word) for word in words))
     return ("\n".join(lines) + "\n").encode("utf-8", "surrogateescape")
 
 

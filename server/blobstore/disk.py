@@ -16,7 +16,7 @@ from weakref import WeakValueDictionary
 from remote_apis.digest import Digest
 from remote_apis.errors import BlobNotFound, OutOfSpace, Unavailable
 from server.blobstore.disk_index import DiskIndex, Entry, Identity
-from server.blobstore.disk_layout import DiskLayout, hash_file
+from server.blobstore.disk_layout import DiskLayout, FoundFile, hash_file
 from server.blobstore.group_commit import GroupCommitter, PendingFile
 from server.blobstore.interface import CHUNK_SIZE
 from server.blobstore.verifying import Verifier
@@ -25,6 +25,8 @@ _SYNC_EVERY = 32 * 1024 * 1024
 """Bytes of one blob written between syncs: no commit waits long for another's backlog."""
 _SAVE_SECONDS = 300.0
 _SAVE_SLICE = 64
+_TORN_SECONDS = 30.0
+"""Before a crash: the kernel writes back what is older, and commits take far less."""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -74,11 +76,16 @@ class DiskBlobStore:
         return self
 
     async def close(self) -> None:
-        """Finish what is being committed, save the uses and let others open the directory."""
-        if self._saver is not None:
-            self._saver.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._saver
+        """Finish what is being committed, save the uses and let others open the directory.
+
+        A second call does nothing.
+        """
+        saver, self._saver = self._saver, None
+        if saver is None:
+            return
+        saver.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await saver
         await self._committer.close()
         await self.save_uses()
         self._commits.shutdown()
@@ -179,9 +186,26 @@ class DiskBlobStore:
             await self.save_uses()
 
     def _load(self) -> None:
-        for found in sorted(self._layout.scan(), key=lambda found: found.last_use):
+        files = sorted(self._layout.scan(), key=lambda found: found.last_use)
+        if not self._layout.was_closed:
+            files = self._without_torn(files)
+        for found in files:
             entry = Entry(disk_bytes=found.disk_bytes, last_use=found.last_use, identity=None)
             self._index.put(found.digest, entry)
+
+    def _without_torn(self, files: Sequence[FoundFile]) -> list[FoundFile]:
+        """After a crash: hash what was written last, some of which may not have been synced."""
+        newest = max((found.modified for found in files), default=0.0)
+        kept = []
+        for found in files:
+            if found.modified >= newest - _TORN_SECONDS:
+                path = self._layout.path_of(found.digest)
+                is_right, status = hash_file(path, found.digest)
+                if not is_right:
+                    self._layout.quarantine(found.digest, status.st_ino)
+                    continue
+            kept.append(found)
+        return kept
 
     def _add(self, digest: Digest, status: os.stat_result) -> None:
         entry = Entry(
@@ -294,7 +318,7 @@ def _sync_and_close(descriptor: int) -> None:
 def _unlink_all(paths: Collection[str]) -> None:
     for path in paths:
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)  # noqa: PTH108
+            os.unlink(path)
 
 
 def _set_access_times(
@@ -304,9 +328,9 @@ def _set_access_times(
     changed: list[tuple[os.stat_result, os.stat_result] | None] = []
     for path, last_use in uses:
         try:
-            before = os.stat(path)  # noqa: PTH116
+            before = os.stat(path)
             os.utime(path, ns=(int(last_use * 1e9), before.st_mtime_ns))
-            changed.append((before, os.stat(path)))  # noqa: PTH116
+            changed.append((before, os.stat(path)))
         except FileNotFoundError:
             changed.append(None)
     return changed

@@ -27,10 +27,11 @@ class FoundFile(NamedTuple):
     digest: Digest
     disk_bytes: int
     last_use: float
+    modified: float
 
 
 class DiskLayout:
-    """`cas/<function>/<hh>/<hash>_<size>`, `tmp/`, `quarantine/` and `lock` below one root.
+    """`cas/<function>/<hh>/<hash>_<size>`, `tmp/`, `quarantine/` and some marks below one root.
 
     Methods block on the file system. While the object is open no other process can open the
     same root.
@@ -55,9 +56,14 @@ class DiskLayout:
         self.empty_file = root / "empty"
         """A file without bytes, for those who want the empty blob as a file."""
         self.empty_file.touch(0o444)
+        self._clean_mark = root / "clean"
+        self.was_closed = self._clean_mark.exists()
+        """Whether the last one to use the directory has closed it."""
+        self._clean_mark.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Let others use the directory."""
+        """Let others use the directory; everything has been committed."""
+        self._clean_mark.touch()
         os.close(self._lock)
 
     @property
@@ -72,15 +78,15 @@ class DiskLayout:
 
     def make_parent(self, path: str) -> list[str]:
         """Make sure that the path's directory exists; the directories made need a sync."""
-        parent = os.path.dirname(path)  # noqa: PTH120 - strings on the hot path
+        parent = os.path.dirname(path)
         if parent in self._known_directories:
             return []
         made = []
         above = parent
-        while not os.path.isdir(above):  # noqa: PTH112
-            above = os.path.dirname(above)  # noqa: PTH120
+        while not os.path.isdir(above):
+            above = os.path.dirname(above)
             made.append(above)
-        os.makedirs(parent, exist_ok=True)  # noqa: PTH103
+        os.makedirs(parent, exist_ok=True)
         self._known_directories.add(parent)
         return made
 
@@ -89,7 +95,7 @@ class DiskLayout:
         self._known_directories.clear()
 
     def scan(self) -> Iterator[FoundFile]:
-        """Every file that can be a blob. Others are left alone and logged."""
+        """Every file that can be a blob; one of the wrong size is deleted, others are ignored."""
         for function_directory in _subdirectories(self._cas_prefix):
             function = BY_LABEL.get(function_directory.name)
             if function is None:
@@ -104,8 +110,13 @@ class DiskLayout:
                             _LOG.warning("ignoring %s, which is not a blob", entry.path)
                             continue
                         status = entry.stat(follow_symlinks=False)
+                        if status.st_size != digest.size:
+                            _LOG.warning("deleting %s, which is of the wrong size", entry.path)
+                            os.unlink(entry.path)
+                            continue
                         used = max(status.st_atime, status.st_mtime)
-                        yield FoundFile(digest, status.st_blocks * 512, used)
+                        modified = status.st_mtime
+                        yield FoundFile(digest, status.st_blocks * 512, used, modified)
 
     def quarantine(self, digest: Digest, inode: int) -> None:
         """Put a damaged file where nobody reads it, unless another has taken its place."""
@@ -139,7 +150,7 @@ def hash_file(path: str, digest: Digest) -> tuple[bool, os.stat_result]:
     buffer = memoryview(bytearray(1024 * 1024))
     hasher = digest.function.hasher(digest.size)
     seen = 0
-    with open(path, "rb", buffering=0) as file:  # noqa: PTH123
+    with open(path, "rb", buffering=0) as file:
         before = os.fstat(file.fileno())
         while count := file.readinto(buffer):
             hasher.update(buffer[:count])

@@ -32,7 +32,7 @@ class _Waiter:
 
 
 class GroupCommitter:
-    """Syncs each file, renames it and syncs its directory; a group at a time.
+    """Renames files, syncs them and then their directories; a group at a time.
 
     What arrives while one group is being committed makes up the next. A commit that has begun
     goes on when its caller is cancelled.
@@ -91,25 +91,63 @@ class GroupCommitter:
         running.set_result(None)
 
     def _commit_group(self, files: Sequence[PendingFile]) -> Sequence[os.stat_result | OSError]:
-        outcomes: list[os.stat_result | OSError] = []
+        """The outcome for each file, all descriptors closed.
+
+        Renaming before syncing takes one commit of the file system's journal where syncing before
+        renaming takes two. Nobody reads the file before this returns, and what a crash in between
+        leaves behind `DiskBlobStore` finds at the next start. A file that exists already is
+        replaced only by one that is safe.
+        """
+        errors: dict[int, OSError] = {}
         directories: dict[str, list[int]] = {}
-        synced = self._sync_all(os.fsync, [file.descriptor for file in files])
-        for number, (file, error) in enumerate(zip(files, synced, strict=True)):
-            try:
-                if error is not None:
-                    raise error
-                outcomes.append(self._place(file, number, directories))
-            except OSError as failure:
-                _unlink(file.temporary)
-                outcomes.append(failure)
-            finally:
-                os.close(file.descriptor)
+        replacing = [n for n, file in enumerate(files) if os.path.lexists(file.final)]
+        fresh = [n for n in range(len(files)) if n not in replacing]
+        self._place_all(files, fresh, directories, errors)
+        in_place = [n for n in (*fresh, *replacing) if n not in errors]
+        synced = self._sync_all(os.fsync, [files[n].descriptor for n in in_place])
+        errors.update({n: e for n, e in zip(in_place, synced, strict=True) if e is not None})
+        self._place_all(files, [n for n in replacing if n not in errors], directories, errors)
         synced = self._sync_all(_sync_directory, list(directories))
         for numbers, error in zip(directories.values(), synced, strict=True):
             if error is not None:
-                for number in numbers:
-                    outcomes[number] = error
-        return outcomes
+                errors.update(dict.fromkeys(numbers, error))
+        return [self._outcome(file, errors.get(n)) for n, file in enumerate(files)]
+
+    def _outcome(self, file: PendingFile, error: OSError | None) -> os.stat_result | OSError:
+        try:
+            if error is None:
+                return os.fstat(file.descriptor)
+            _unlink(file.temporary)
+            return error
+        finally:
+            os.close(file.descriptor)
+
+    def _place_all(
+        self,
+        files: Sequence[PendingFile],
+        numbers: Sequence[int],
+        directories: dict[str, list[int]],
+        errors: dict[int, OSError],
+    ) -> None:
+        for number in numbers:
+            try:
+                changed = self._place(files[number])
+            except OSError as error:
+                errors[number] = error
+                continue
+            for directory in changed:
+                directories.setdefault(directory, []).append(number)
+
+    def _place(self, file: PendingFile) -> list[str]:
+        """Give the file its final name; the directories that changed."""
+        made = self._layout.make_parent(file.final)
+        try:
+            os.rename(file.temporary, file.final)
+        except FileNotFoundError:  # somebody removed the directory
+            self._layout.forget_directories()
+            made = self._layout.make_parent(file.final)
+            os.rename(file.temporary, file.final)
+        return [os.path.dirname(file.final), *made]
 
     def _sync_all(self, sync: Callable[[_T], None], targets: Sequence[_T]) -> list[OSError | None]:
         """Sync side by side: the file system makes one journal commit of many requests."""
@@ -127,20 +165,6 @@ class GroupCommitter:
             return [attempt(target) for target in targets]
         return list(self._syncers.map(attempt, targets))
 
-    def _place(
-        self, file: PendingFile, number: int, directories: dict[str, list[int]]
-    ) -> os.stat_result:
-        made = self._layout.make_parent(file.final)
-        try:
-            os.rename(file.temporary, file.final)  # noqa: PTH104
-        except FileNotFoundError:  # somebody removed the directory
-            self._layout.forget_directories()
-            made = self._layout.make_parent(file.final)
-            os.rename(file.temporary, file.final)  # noqa: PTH104
-        for directory in (os.path.dirname(file.final), *made):  # noqa: PTH120
-            directories.setdefault(directory, []).append(number)
-        return os.fstat(file.descriptor)
-
 
 def _sync_directory(path: str) -> None:
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -152,6 +176,6 @@ def _sync_directory(path: str) -> None:
 
 def _unlink(path: str) -> None:
     try:
-        os.unlink(path)  # noqa: PTH108
+        os.unlink(path)
     except FileNotFoundError:
         return

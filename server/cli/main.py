@@ -123,6 +123,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(parsed: argparse.Namespace) -> int:
     # child processes are never to use gRPC of ours; without this it warns at each start of one
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+    # what goes wrong is said by us, once
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     if parsed.command == "worker":
         from server.cli.worker import run_worker_command
 

@@ -16,6 +16,7 @@ from server.cli.wiring import ServerSettings, serving
 from server.cli.workers import check_sandbox, local_workers
 
 DRAIN_SECONDS = 30.0
+START_SECONDS = 60.0
 
 
 def run_server_command(parsed: argparse.Namespace) -> int:
@@ -55,15 +56,21 @@ async def _serve(settings: ServerSettings, workers: int, sandbox: str) -> None:
         loop.add_signal_handler(number, stop.set)
     if workers:
         await check_sandbox(sandbox, settings.data_dir)
-    async with serving(settings) as server:
-        async with local_workers(
-            count=workers, sandbox=sandbox, server=server.url, directory=settings.data_dir / "worker"
-        ):
-            with_workers = f" with {workers} workers ({sandbox})" if workers else ""
-            print(f"distbuild serves {server.url}{with_workers}; data in {settings.data_dir}")
-            sys.stdout.flush()
-            await stop.wait()
-            logging.info("draining; another signal ends at once")
-            for number in (signal.SIGINT, signal.SIGTERM):
-                loop.remove_signal_handler(number)
-            await server.drain(DRAIN_SECONDS)
+    async with (
+        serving(settings) as server,
+        local_workers(
+            count=workers,
+            sandbox=sandbox,
+            server=server.url,
+            directory=settings.data_dir / "worker",
+        ),
+    ):
+        await server.wait_for_workers(workers, START_SECONDS)
+        with_workers = f" with {workers} workers ({sandbox})" if workers else ""
+        print(f"distbuild serves {server.url} from {settings.data_dir}{with_workers}")
+        sys.stdout.flush()
+        await stop.wait()
+        logging.info("draining; another signal ends at once")
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+        await server.drain(DRAIN_SECONDS)

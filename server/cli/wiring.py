@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,6 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from remote_apis.errors import FailedPrecondition, Unavailable
-from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2_grpc as re_grpc
 from remote_apis.stubs.buildbarn.remoteworker import remoteworker_pb2_grpc as rw_grpc
 from remote_apis.stubs.google.bytestream import bytestream_pb2_grpc as bs_grpc
@@ -41,6 +40,7 @@ from server.rpc.operations import OperationsServicer
 from server.rpc.terms import Terms
 from server.scheduler.driver import Scheduler
 
+_WORKER_POLL = 0.02
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 _SERVICES = (
     "build.bazel.remote.execution.v2.ActionCache",
@@ -70,6 +70,15 @@ class RunningServer:
     grpc_server: grpc.aio.Server
     scheduler: Scheduler
     health: health.aio.HealthServicer
+
+    async def wait_for_workers(self, count: int, seconds: float) -> None:
+        """Return when so many workers are connected. Raises Unavailable after the time."""
+        try:
+            async with asyncio.timeout(seconds):
+                while len(self.scheduler.workers()) < count:  # noqa: ASYNC110 - once, at the start
+                    await asyncio.sleep(_WORKER_POLL)
+        except TimeoutError:
+            raise Unavailable(f"the workers did not start in {seconds:.0f} s") from None
 
     async def drain(self, seconds: float) -> None:
         """Take no new operations and wait for the accepted ones, at most so long."""

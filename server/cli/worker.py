@@ -7,13 +7,14 @@ import asyncio
 import logging
 import signal
 import sys
+from collections.abc import Callable
 
 import uvloop
 
 from remote_apis import link_set
 from remote_apis.errors import InvalidRequest
 from worker.config import WorkerConfig, host_properties
-from worker.run import run_worker
+from worker.run import open_worker
 
 OF_SERVER = "--until-stdin-closes"
 """How `distbuild serve` starts its worker: it drains when its stdin ends, so that it outlives no
@@ -55,23 +56,23 @@ def _property(text: str) -> tuple[str, str]:
 
 
 async def _run(config: WorkerConfig, *, of_server: bool) -> None:
-    drain = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, drain.set)
-    if of_server:
-        reader = asyncio.StreamReader()
-        await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-        async with asyncio.TaskGroup() as group:
-            watcher = group.create_task(_drain_at_end(reader, drain))
-            await run_worker(config, drain=drain)
-            watcher.cancel()
-        return
-    print(f"distbuild worker {config.name} works for {config.server} ({config.sandbox})")
-    sys.stdout.flush()
-    await run_worker(config, drain=drain)
+    async with open_worker(config) as worker:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, worker.drain)
+        if of_server:
+            await loop.connect_read_pipe(lambda: _AtEnd(worker.drain), sys.stdin)
+        else:
+            print(f"distbuild worker {config.name} works for {config.server} ({config.sandbox})")
+            sys.stdout.flush()
+        await worker.serve()
 
 
-async def _drain_at_end(reader: asyncio.StreamReader, drain: asyncio.Event) -> None:
-    await reader.read()
-    drain.set()
+class _AtEnd(asyncio.Protocol):
+    """Calls a function when its pipe ends."""
+
+    def __init__(self, call: Callable[[], None]) -> None:
+        self._call = call
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._call()

@@ -74,7 +74,7 @@ class SqlActionCache:
         await self._database.write(lambda connection: connection.execute(statement, parameters))
 
     async def save_uses(self) -> None:
-        """Write down when results were last used; to be called before closing as well."""
+        """Write down when results were last used; to be called before the database closes."""
         uses, self._uses = self._uses, {}
         rows = [{**_key(key), "b_last_use": last_use} for key, last_use in uses.items()]
         if rows:

@@ -17,7 +17,7 @@ from remote_apis.stubs.google.bytestream import bytestream_pb2_grpc as bs_grpc
 from server.blobstore.interface import BlobStore, reading
 from server.rpc.compressed_streams import decoded, encoded
 from server.rpc.terms import Terms
-from server.rpc.uploads import Upload, Uploads
+from server.rpc.uploads import NotNeeded, Upload, Uploads
 from server.rpc.write_messages import Unfinished, check_nothing_follows, data_of
 
 _Context = grpc.aio.ServicerContext[Any, Any]
@@ -173,22 +173,46 @@ async def _feed(
     first: bs_pb.WriteRequest,
     requests: AsyncIterator[bs_pb.WriteRequest],
 ) -> tuple[bool, int]:
+    """As `ByteStreamServicer._receive`; everything has been given to the upload then."""
     received = 0
     decoder = None
     if name.blob.compressor is not Compressor.IDENTITY:
         decoder = compression.decoder(name.blob.compressor)
-    async for data in data_of(first, requests):
-        received += len(data)
-        if decoder is None:
-            if data and not await upload.add(data):
-                return False, received
-            continue
-        async for piece in decoded(decoder, data):
-            if not await upload.add(piece):
-                return False, received
+    try:
+        async for data in data_of(first, _while_needed(upload, requests)):
+            received += len(data)
+            if decoder is None:
+                await upload.add(data)
+                continue
+            async for piece in decoded(decoder, data):
+                await upload.add(piece)
+    except NotNeeded:
+        return False, received
     if decoder is not None:
         decoder.finish()
     return True, received
+
+
+async def _while_needed(
+    upload: Upload, requests: AsyncIterator[bs_pb.WriteRequest]
+) -> AsyncIterator[bs_pb.WriteRequest]:
+    """The messages, until the store needs no more. Raises NotNeeded, and what the store raises."""
+    loop = asyncio.get_running_loop()
+    while True:
+        following = loop.create_task(_next(requests))
+        try:
+            if not await upload.race(following):
+                await upload.add(b"")
+            request = await following
+        finally:
+            following.cancel()
+        if request is None:
+            return
+        yield request
+
+
+async def _next(requests: AsyncIterator[bs_pb.WriteRequest]) -> bs_pb.WriteRequest | None:
+    return await anext(requests, None)
 
 
 def _check_header(context: _Context, name: str) -> None:

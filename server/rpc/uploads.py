@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncIterator
+from typing import Any
 
 from remote_apis.digest import Digest
 from remote_apis.errors import InvalidRequest
@@ -14,6 +15,10 @@ from server.blobstore.interface import BlobStore
 _SETTLE_SECONDS = 2.0
 """How long a resuming stream waits for the server to notice that the one before has broken."""
 _SETTLE_STEP = 0.02
+
+
+class NotNeeded(Exception):
+    """The store has the blob from elsewhere."""
 
 
 class Upload:
@@ -39,8 +44,8 @@ class Upload:
         """Whether the store is done with it, well or not."""
         return self._writing.done()
 
-    async def add(self, data: bytes) -> bool:
-        """Hand over bytes. False if the store needs no more; raises what the store raises.
+    async def add(self, data: bytes) -> None:
+        """Hand over bytes. Raises NotNeeded when the store has the blob, and what it raises.
 
         When cancelled, the bytes are either taken and counted or not taken at all.
         """
@@ -49,11 +54,16 @@ class Upload:
             await self._emptied.wait()
         if self._writing.done():
             self._writing.result()
-            return False
+            raise NotNeeded
         self._chunk = data
         self.committed += len(data)
         self._filled.set()
-        return True
+
+    async def race(self, other: asyncio.Future[Any]) -> bool:
+        """Wait for another thing. False if the store was done with the blob first."""
+        both: list[asyncio.Future[Any]] = [other, self._writing]
+        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        return other.done()
 
     async def finish(self) -> None:
         """There are no more bytes; returns when the blob is stored. Raises as `BlobStore.write`.

@@ -16,7 +16,13 @@ from server.scheduler.reports import Reports
 from server.scheduler.settings import SchedulerSettings
 from server.scheduler.state import Operation
 from server.scheduler.transitions import State, Trigger
-from server.scheduler.values import Failure, Offer, OperationSnapshot, WorkerSnapshot
+from server.scheduler.values import (
+    Failure,
+    Offer,
+    OperationSnapshot,
+    Requirement,
+    WorkerSnapshot,
+)
 from server.scheduler.workers import Workers
 
 
@@ -101,6 +107,10 @@ class Core:
     def unfinished(self) -> int:
         """How many operations are still to be answered."""
         return self._operations.unfinished
+
+    def queued(self) -> dict[Requirement, int]:
+        """How many executions wait for a worker, by what they ask of it."""
+        return {requirement: len(queue) for requirement, queue in self._board.queues.items()}
 
     def workers(self) -> list[WorkerSnapshot]:
         """All workers that are connected."""

@@ -61,7 +61,7 @@ class Bazel:
     workspace: Path
     startup: tuple[str, ...] = ()
 
-    def __call__(self, verb: str, *arguments: str, status: int = 0, timeout: float = 110) -> Build:
+    def __call__(self, verb: str, *arguments: str, status: int = 0, timeout: float = 180) -> Build:
         links = self.machine / "links"
         links.mkdir(parents=True, exist_ok=True)
         repositories = {**_REPOSITORIES, **stub_repositories(self.workspace)}

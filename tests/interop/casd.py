@@ -22,6 +22,11 @@ class Casd:
     def url(self) -> str:
         return f"unix:{self.socket}"
 
+    def objects(self) -> set[Path]:
+        """The blobs in the proxy's own cache."""
+        cache = self.socket.parent / "cache" / "cas" / "objects"
+        return {path for path in cache.rglob("*") if path.is_file()}
+
 
 StartCasd = Callable[..., Casd]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 
 from server.scheduler import matching
@@ -11,33 +12,63 @@ from server.scheduler.values import OperationSnapshot, Stage, WorkerSnapshot
 from tests.scheduler.world import Violated
 
 
-def check_state(
-    core: Core,
-    settings: SchedulerSettings,
-    *,
-    accepted: Iterable[str],
-    forgotten: Collection[str],
-    unshared: Collection[str],
-) -> None:
-    """Raise Violated unless the state makes sense.
+class Invariants:
+    """Checks one core, from its start to its end.
 
-    `accepted`: operations whose names clients know. `forgotten`: those that were dropped on
-    purpose. `unshared`: hashes of actions that may run more than once at a time.
+    `unshared`: hashes of actions that may run more than once at a time.
     """
-    operations = {snapshot.name: snapshot for snapshot in core.snapshots()}
-    workers = core.workers()
-    for name in accepted:
-        if name not in operations and name not in forgotten:
-            raise Violated(f"operation {name} was accepted and is lost")
-    leased = _leases(workers)
-    for name in leased:
-        if operations[name].stage is not Stage.EXECUTING:
-            raise Violated(f"operation {name} is leased and {operations[name].stage.name}")
-    _check_one_lease_each(workers, operations, unshared)
-    _check_queued(operations.values(), workers)
-    for operation in operations.values():
-        if operation.attempts > settings.max_attempts:
-            raise Violated(f"operation {operation.name} was tried {operation.attempts} times")
+
+    def __init__(
+        self, core: Core, settings: SchedulerSettings, *, unshared: Collection[str]
+    ) -> None:
+        self._core = core
+        self._settings = settings
+        self._unshared = unshared
+        self._leased: dict[str, str] = {}
+        self._leases: Counter[str] = Counter()
+
+    def check(self, *, accepted: Iterable[str], forgotten: Collection[str]) -> None:
+        """Raise Violated unless the state makes sense.
+
+        `accepted`: operations whose names clients know. `forgotten`: those that were dropped on
+        purpose.
+        """
+        operations = {snapshot.name: snapshot for snapshot in self._core.snapshots()}
+        workers = self._core.workers()
+        for name in accepted:
+            if name not in operations and name not in forgotten:
+                raise Violated(f"operation {name} was accepted and is lost")
+        leased = _leases(workers)
+        for name in leased:
+            if operations[name].stage is not Stage.EXECUTING:
+                raise Violated(f"operation {name} is leased and {operations[name].stage.name}")
+        _check_one_lease_each(workers, operations, self._unshared)
+        _check_queued(operations.values(), workers)
+        self._check_attempts(operations.values(), leased)
+        self._check_counts(operations.values())
+
+    def _check_attempts(
+        self, operations: Iterable[OperationSnapshot], leased: Mapping[str, str]
+    ) -> None:
+        limit = self._settings.max_attempts
+        for name, worker in leased.items():
+            if self._leased.get(name) != worker:
+                self._leases[name] += 1
+        self._leased = dict(leased)
+        for operation in operations:
+            if max(operation.attempts, self._leases[operation.name]) > limit:
+                raise Violated(f"operation {operation.name} had more than {limit} leases")
+
+    def _check_counts(self, operations: Iterable[OperationSnapshot]) -> None:
+        queued = {
+            (snapshot.requirement, snapshot.name if hash_ in self._unshared else hash_)
+            for snapshot in operations
+            if snapshot.stage is Stage.QUEUED
+            for hash_ in (snapshot.digest.hash,)
+        }
+        expected = Counter(requirement for requirement, _ in queued)
+        if self._core.queued() != expected:
+            raise Violated(f"queues count {self._core.queued()}, there are {expected}")
 
 
 def _leases(workers: Iterable[WorkerSnapshot]) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from remote_apis.digest import Digest
 from server.scheduler import commands as c
@@ -23,6 +23,8 @@ class SimulatedWorker:
     job: c.Assign | None = None
     job_number: int = 0
     is_finished: bool = False
+    fault: int = 0
+    """The status code that it will report."""
     call: int = 0
     """The synchronisation that it waits for; 0 for none."""
 
@@ -77,6 +79,10 @@ class Fleet:
             self._later(pause, self._synchronize, worker, life)
             return
         call = worker.call = self._world.unique()
+        if worker.is_finished and self._world.happens(self._world.plan.worker_faults):
+            worker.fault = self._world.random.choice([0, 14, 14])
+            if not worker.fault:  # it forgets what it did
+                worker.job, worker.is_finished = None, False
         event = e.WorkerSynchronized(
             now=0.0, call=call, worker=worker.description, report=_report(worker)
         )
@@ -101,7 +107,7 @@ class Fleet:
             return
         worker.call = 0
         if isinstance(command.answer, c.Assign):
-            worker.job, worker.is_finished = command.answer, False
+            worker.job, worker.is_finished, worker.fault = command.answer, False, 0
             worker.job_number += 1
             duration = self._world.random.uniform(*self._world.plan.run_time)
             self._later(duration, self._finish_job, worker, worker.job_number)
@@ -133,6 +139,9 @@ class Fleet:
         self._world.after(self._world.random.uniform(0, 60), lambda: self._revive(worker))
 
     def _revive(self, worker: SimulatedWorker) -> None:
+        if self._world.random.random() < 0.3:  # a new one takes its place
+            name = f"{worker.description.name}+"
+            worker.description = replace(worker.description, name=name)
         worker.is_up = True
         self._synchronize(worker, worker.life)
 
@@ -156,7 +165,7 @@ def _report(worker: SimulatedWorker) -> e.Report:
         hash=job.digest.hash,
         size=job.digest.size,
         response=result_of(job.digest),
-        code=0,
+        code=worker.fault,
         queued_at=job.queued_at,
     )
 

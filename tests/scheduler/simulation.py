@@ -20,11 +20,11 @@ from server.scheduler.values import (
     OperationSnapshot,
     Requirement,
 )
-from tests.scheduler.invariants import check_state
+from tests.scheduler.invariants import Invariants
 from tests.scheduler.simulated_workers import Fleet, result_of
 from tests.scheduler.world import RPC_TIMEOUT, Plan, Violated, World
 
-_AT_LATEST = 50_000.0
+_AT_LATEST = 20_000.0
 
 
 @dataclass(kw_only=True)
@@ -53,17 +53,18 @@ class Simulation:
         self._is_restoring = False
         self._durable: dict[str, OperationRecord] = {}
         self._asked_at: dict[str, float] = {}
+        self._promised: set[str] = set()
         self._accepted: dict[str, Client] = {}
         self._visible: dict[str, bytes] = {}
         self._finished: set[tuple[int, str]] = set()
         self._forgotten: set[str] = set()
         self._tick_at = 0.0
-        self._core = Core(self.plan.settings, now=0.0)
         self._fleet = Fleet(self.world, self._feed)
         self.clients = [self._new_client(number) for number in range(self.plan.clients)]
         self._unshared = {
             client.spec.digest.hash for client in self.clients if client.spec.do_not_cache
         }
+        self._start_core()
 
     def run(self) -> None:
         """Play until every client has its answer."""
@@ -85,14 +86,16 @@ class Simulation:
     def _new_client(self, number: int) -> Client:
         random = self.world.random
         action = random.randrange(self.plan.actions)
+        weights = self.plan.invocations
+        (invocation,) = random.choices(range(len(weights)), weights)
         do_not_cache = random.random() < self.plan.do_not_cache
         spec = ExecuteSpec(
             requirement=Requirement("", (("Pool", "ab"[action % 2]),)),
             digest=Digest.of(b"%d %d" % (action, do_not_cache), DigestFunction.SHA256),
             action=b"%d" % action,
             do_not_cache=do_not_cache,
-            priority=random.choice([0, 0, 0, 1, -1]),
-            invocation=f"build-{number % self.plan.invocations}",
+            priority=random.choice(self.plan.priorities),
+            invocation=f"build-{invocation}",
         )
         return Client(number=number, spec=spec, wants_cancel=random.random() < self.plan.cancelled)
 
@@ -110,6 +113,8 @@ class Simulation:
         self._asked_at[name] = self.world.now
         stamp = self.world.stamp()
         self._feed(e.ExecuteRequested(now=0.0, operation=name, spec=client.spec, queued_at=stamp))
+        if name not in self._promised:
+            raise Violated(f"operation {name} was neither kept nor refused")
         self._later(RPC_TIMEOUT, client, name)
 
     def _learn_name(self, client: Client, name: str) -> None:
@@ -168,13 +173,7 @@ class Simulation:
             self._perform(command)
         self.events += 1
         if self.events % self.plan.check_every == 0 and not self._is_restoring:
-            check_state(
-                self._core,
-                self.plan.settings,
-                accepted=self._accepted,
-                forgotten=self._forgotten,
-                unshared=self._unshared,
-            )
+            self._invariants.check(accepted=self._accepted, forgotten=self._forgotten)
         deadline = self._core.next_deadline()
         if deadline is not None and (not self._tick_at or deadline < self._tick_at):
             self._tick_at = max(deadline, self.world.now)
@@ -185,9 +184,14 @@ class Simulation:
             self._tick_at = 0.0
             self._feed(e.Tick(now=0.0))
 
+    def _start_core(self) -> None:
+        settings = self.plan.settings
+        self._core = Core(settings, now=self.world.now)
+        self._invariants = Invariants(self._core, settings, unshared=self._unshared)
+
     def _restart(self) -> None:
         self._life += 1
-        self._core = Core(self.plan.settings, now=self.world.now)
+        self._start_core()
         self._fleet.scheduler_restarted()
         self._is_restoring = True
         for record in sorted(self._durable.values(), key=lambda record: record.sequence):
@@ -224,6 +228,7 @@ class Simulation:
             waited = self.world.now - self._asked_at[record.name]
             self.starts.append((waited, record.spec.invocation))
         if command.urgent:
+            self._promised.add(record.name)
             self.world.soon(lambda: self._write(record, life))
         else:
             delay = self.world.random.uniform(1, 2)

@@ -24,15 +24,18 @@ class Plan:
     clients: int = 60
     actions: int = 40
     """Fewer than clients, so that some ask for the same."""
-    invocations: int = 3
+    invocations: tuple[int, ...] = (1, 1, 1)
+    """How many there are, by how many clients each has in comparison."""
+    priorities: tuple[int, ...] = (0, 0, 0, 1, -1)
     do_not_cache: float = 0.1
     run_time: tuple[float, float] = (0.05, 60.0)
     arrivals_within: float = 120.0
-    faults_until: float = 600.0
+    faults_until: float = 300.0
     lost_message: float = 0.05
     broken_stream: float = 0.1
     worker_deaths: int = 6
     worker_pauses: int = 4
+    worker_faults: float = 0.05
     restarts: int = 3
     clock_jumps: int = 2
     refused_results: float = 0.03

@@ -95,9 +95,7 @@ def test_workspace_wrapper_by_hand(built: Developer) -> None:
     assert built.run(program, cwd=checkout).stdout.strip()
 
 
-def test_tests_run_and_are_shared(
-    built: Developer, server: RunningServer, tmp_path: Path
-) -> None:
+def test_tests_run_and_are_shared(built: Developer, server: RunningServer, tmp_path: Path) -> None:
     """Test programs that hold no path of the checkout are hits for others too."""
     checkout = built.checkout("testing")
     done = built.run("cargo", "distbuild", "test", cwd=checkout)
@@ -108,7 +106,7 @@ def test_tests_run_and_are_shared(
 
 def test_a_change_is_compiled_and_the_rest_is_not(built: Developer) -> None:
     checkout = built.checkout("changed")
-    source = checkout / "lib-advanced" / "src" / "lib.rs"
+    source = checkout / "crates" / "lib-advanced" / "src" / "lib.rs"
     source.write_text(source.read_text() + "\n/// New.\npub fn brand_new() -> u8 {\n    7\n}\n")
     units = built.build(checkout)
     fresh = {unit["crate"] for unit in units if unit["outcome"] == "remote"}

@@ -7,7 +7,6 @@ import shlex
 import subprocess
 import sys
 from collections import defaultdict
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -155,27 +154,10 @@ os.execv(sys.argv[1], sys.argv[1:])
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Recording:
-    """Everything that cargo asked of the wrapper, and the target directory it left."""
-
-    calls: list[list[str]]
-    target: Path
-
-    def units(self) -> list[Invocation]:
-        """The calls that are compiles."""
-        found = []
-        for call in self.calls:
-            try:
-                found.append(parse(call))
-            except Probe:
-                assert "-" in call or "-vV" in call, call
-        return found
-
-
-@pytest.fixture(scope="module")
-def recording(tmp_path_factory: pytest.TempPathFactory) -> Recording:
-    directory = tmp_path_factory.mktemp("recording")
+@pytest.fixture
+def calls(tmp_path: Path) -> list[list[str]]:
+    """Everything that cargo asks of a wrapper in a few builds."""
+    directory = tmp_path
     for name, content in FILES.items():
         path = directory / "ws" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -190,47 +172,53 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> Recording:
     for command in COMMANDS:
         cargo = ["cargo", *command.split(), "--offline"]
         subprocess.run(cargo, cwd=directory / "ws", env=kept, check=True, timeout=300)
-    calls = [path.read_bytes().decode().split("\0")[:-1] for path in sorted(records.iterdir())]
-    return Recording(calls, directory / "ws" / "target")
+    return [path.read_bytes().decode().split("\0")[:-1] for path in sorted(records.iterdir())]
+
+
+def compiles(calls: list[list[str]]) -> list[Invocation]:
+    """The calls that are no questions; every call must be understood."""
+    found = []
+    for call in calls:
+        try:
+            found.append(parse(call))
+        except Probe:
+            assert "-" in call or "-vV" in call, call
+    return found
+
+
+def check_outputs(units: list[Invocation]) -> None:
+    """All foretold files are there, and in `deps` no others."""
+    foretold: dict[str, set[str]] = defaultdict(set)
+    for unit in units:
+        foretold[unit.out_dir].update(output_names(unit))
+    for out_dir, names in foretold.items():
+        written = {path.name for path in Path(out_dir).iterdir() if path.is_file()}
+        assert names <= written, f"not in {out_dir}: {names - written}"
+        if out_dir.endswith("/deps"):
+            assert written == names
+
+
+def check_externs(units: list[Invocation], target: Path) -> None:
+    """Dependencies are files of this build, but for the compiler's own crates."""
+    paths = [extern.path for unit in units for extern in unit.externs]
+    assert None in paths  # proc_macro
+    for path in filter(None, paths):
+        assert path.startswith(f"{target}/")
+        assert os.path.isfile(path)
 
 
 @pytest.mark.cargo
 @pytest.mark.timeout(600)
-@pytest.mark.xdist_group("recording")
-class TestCargo:
-    """Real command lines of cargo on a workspace with every kind of target."""
-
-    def test_every_call_is_understood(self, recording: Recording) -> None:
-        units = recording.units()
-        kinds = {unit_kind(unit) for unit in units}
-        assert kinds >= {"lib", "bin", "test", "bench", "proc-macro", "build-script"}
-        assert {"clippy-driver", "rustc"} == {os.path.basename(unit.driver) for unit in units}
-        assert any("cdylib" in unit.crate_types for unit in units)
-
-    def test_outputs_are_all_there_and_all_foretold(self, recording: Recording) -> None:
-        foretold: dict[str, set[str]] = defaultdict(set)
-        for unit in recording.units():
-            foretold[unit.out_dir].update(output_names(unit))
-        assert foretold
-        for out_dir, names in foretold.items():
-            written = {path.name for path in Path(out_dir).iterdir() if path.is_file()}
-            assert names <= written, f"not in {out_dir}: {names - written}"
-            surplus = written - names
-            if out_dir.endswith("/deps"):
-                assert not surplus
-
-    def test_every_unit_says_what_it_read(self, recording: Recording) -> None:
-        assert all("dep-info" in unit.emit for unit in recording.units())
-
-    def test_externs_are_files_in_the_target_directory(self, recording: Recording) -> None:
-        paths = [extern.path for unit in recording.units() for extern in unit.externs]
-        assert None in paths  # proc_macro of the sysroot
-        for path in filter(None, paths):
-            assert path.startswith(f"{recording.target}/")
-            assert os.path.isfile(path)
-
-    def test_no_unit_keeps_its_incremental_directory(self, recording: Recording) -> None:
-        units = recording.units()
-        assert any(unit.incremental for unit in units)
-        for unit in units:
-            assert not any("incremental" in (value or "") for _, value in unit.options)
+def test_command_lines_of_cargo(calls: list[list[str]], tmp_path: Path) -> None:
+    """Real builds of a workspace with every kind of target."""
+    units = compiles(calls)
+    kinds = {unit_kind(unit) for unit in units}
+    assert kinds >= {"lib", "bin", "test", "bench", "proc-macro", "build-script"}
+    assert {os.path.basename(unit.driver) for unit in units} == {"clippy-driver", "rustc"}
+    assert any("cdylib" in unit.crate_types for unit in units)
+    check_outputs(units)
+    check_externs(units, tmp_path / "ws" / "target")
+    assert all("dep-info" in unit.emit for unit in units)
+    assert any(unit.incremental for unit in units)
+    for unit in units:
+        assert not any("incremental" in (value or "") for _, value in unit.options)

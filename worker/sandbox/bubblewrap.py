@@ -115,7 +115,8 @@ class BubblewrapSandbox:
         for path in [*shared, *sorted(host_etc.glob(_OPTIONAL_ETC))]:
             (self._etc / path.name).mkdir() if path.is_dir() else (self._etc / path.name).touch()
             arguments += ["--ro-bind", str(path), str(path)]
-        arguments += ["--proc", "/proc", "--dev", "/dev", "--dir", "/run", "--dir", "/var"]
+        arguments += ["--proc", "/proc", "--dev", "/dev", "--remount-ro", "/dev"]
+        arguments += ["--perms", "1777", "--tmpfs", "/dev/shm", "--dir", "/run", "--dir", "/var"]
         return [*arguments, "--symlink", "/tmp", "/var/tmp"]
 
     def _make_etc(self) -> None:

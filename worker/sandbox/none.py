@@ -12,7 +12,8 @@ from pathlib import Path
 from worker.materialise import Owner
 from worker.process import Child, output_file
 from worker.sandbox.interface import Finished, SandboxRequest
-from worker.sandbox.sessions import kill_session
+from worker.sandbox.limits import limited
+from worker.sandbox.sessions import kill_session, record_session
 
 _NOT_FOUND = 127
 _NOT_EXECUTABLE = 126
@@ -22,7 +23,8 @@ class NoSandbox:
     """Runs the command as the worker's own user, in a session of its own (see `Sandbox`).
 
     The action sees the machine's files and network. A process that makes another session escapes
-    the kill. /tmp is the machine's, unless the Command sets TMPDIR.
+    the kill. /tmp is the machine's, unless the Command sets TMPDIR. What a worker that was killed
+    left running ends when the worker starts again.
     """
 
     def inside(self, root: Path) -> str:
@@ -41,10 +43,11 @@ class NoSandbox:
             if program is None:
                 os.write(stderr, f"{request.arguments[0]}: command not found\n".encode())
                 return Finished(exit_code=_NOT_FOUND, timed_out=False, seconds=0.0)
+            prefix = limited(request.limits, with_processes=False)
             try:
                 child = Child(
-                    request.arguments,
-                    program=program,
+                    [*prefix, program, *request.arguments[1:]] if prefix else request.arguments,
+                    program=prefix[0] if prefix else program,
                     environment=request.environment,
                     directory=directory,
                     stdout=stdout,
@@ -53,6 +56,7 @@ class NoSandbox:
             except OSError as error:
                 os.write(stderr, f"{request.arguments[0]}: {error.strerror}\n".encode())
                 return Finished(exit_code=_NOT_EXECUTABLE, timed_out=False, seconds=0.0)
+            record_session(request.stdout.parent, child.pid)
             timed_out = False
             try:
                 async with asyncio.timeout(timeout):

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from worker.process import Child, wait_for_exit
 
+_RECORD = "session"
+
 
 async def kill_session(child: Child) -> None:
     """Kill what runs in the session that `child` leads or led, and wait until it is gone.
@@ -32,6 +34,30 @@ async def kill_session(child: Child) -> None:
             is_cancelled = True
     if is_cancelled:
         raise asyncio.CancelledError
+
+
+def record_session(directory: Path, session: int) -> None:
+    """Note in an action's directory which session runs there."""
+    (directory / _RECORD).write_text(str(session))
+
+
+def end_recorded_sessions(slots: Path) -> None:
+    """Kill what actions of a worker that was killed left running. Blocks a moment.
+
+    `slots` holds the actions' directories. A number may have gone to another session meanwhile,
+    so that only processes inside those directories are killed.
+    """
+    for record in slots.glob(f"*/*/{_RECORD}"):
+        text = record.read_text()
+        if text.isdecimal():
+            kill([pid for pid in session_members(int(text)) if _works_below(pid, slots)])
+
+
+def _works_below(pid: int, directory: Path) -> bool:
+    try:
+        return Path(f"/proc/{pid}/cwd").readlink().is_relative_to(directory.resolve())
+    except OSError:
+        return False
 
 
 def kill(pids: list[int]) -> None:

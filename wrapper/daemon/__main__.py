@@ -62,6 +62,9 @@ def main() -> int:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return 0
+    # the server may not be there: the log says so in our words
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     logging.basicConfig(
         filename=home.path / "daemon.log", filemode="w", level=logging.INFO,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",

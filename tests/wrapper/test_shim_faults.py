@@ -1,0 +1,182 @@
+"""Both shims with daemons that are not there, fail, or have to be started first."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import os
+import shutil
+import socket
+import struct
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import wrapper.shim
+
+SOURCES = Path(wrapper.shim.__file__).parent
+PLAIN = [sys.executable, "-IS", "-c", "print('plain rustc')"]
+SECONDS = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """How a shim ended."""
+
+    code: int
+    stdout: bytes
+    stderr: bytes
+
+
+RUSTC_RAN = Done(0, b"plain rustc\n", b"")
+
+
+@pytest.fixture(scope="session", params=["c", "python"])
+def program(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path: Path = tmp_path_factory.mktemp("shim") / "rustc-shim"
+    if request.param == "python":
+        source = (SOURCES / "fallback.py").read_bytes()
+        path.write_bytes(f"#!{sys.executable} -IS\n".encode() + source)
+        path.chmod(0o755)
+    else:
+        subprocess.run(["cc", "-o", path, SOURCES / "shim.c"], check=True, timeout=SECONDS)
+    return path
+
+
+@pytest.fixture
+def home(program: Path, tmp_path: Path) -> Path:
+    (tmp_path / "bin").mkdir()
+    shutil.copy2(program, tmp_path / "bin" / "rustc-shim")
+    return tmp_path
+
+
+def run(home: Path, *command: str, pass_fds: tuple[int, ...] = ()) -> Done:
+    """Run the shim for a rustc command."""
+    done = subprocess.run(
+        [home / "bin" / "rustc-shim", *command], pass_fds=pass_fds, capture_output=True,
+        stdin=subprocess.DEVNULL, timeout=SECONDS, check=False,
+    )  # fmt: skip
+    return Done(done.returncode, done.stdout, done.stderr)
+
+
+@contextlib.contextmanager
+def daemon(home: Path, answer: bytes | None) -> Iterator[None]:
+    """Answers one call with some bytes and goes; None: goes without reading the call."""
+    server = socket.socket(socket.AF_UNIX)
+    with contextlib.chdir(home):
+        server.bind("daemon.sock")
+    server.listen()
+
+    def serve() -> None:
+        connection, _ = server.accept()
+        with connection:
+            if answer is None:
+                return
+            (size,) = struct.unpack("<I", connection.recv(4, socket.MSG_WAITALL))
+            connection.recv(size, socket.MSG_WAITALL)
+            connection.sendall(answer)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join(SECONDS)
+        server.close()
+
+
+def frame(kind: bytes, payload: bytes) -> bytes:
+    return kind + struct.pack("<I", len(payload)) + payload
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"E\x05",
+        b"E" + struct.pack("<I", 100) + b"part",
+        b"X" + struct.pack("<I", 4),
+        frame(b"?", b"abc"),
+        frame(b"T", b""),
+    ],
+    ids=["nothing", "half-head", "half-payload", "head", "unknown", "short-run"],
+)
+def test_a_daemon_that_fails_before_any_output_is_not_missed(home: Path, answer: bytes) -> None:
+    with daemon(home, answer):
+        assert run(home, *PLAIN) == RUSTC_RAN
+
+
+def test_a_daemon_that_goes_without_reading(home: Path) -> None:
+    """The request is larger than the socket's buffer: writing it meets a broken pipe."""
+    with daemon(home, None):
+        assert run(home, *PLAIN, *["x" * 100_000] * 10) == RUSTC_RAN
+
+
+@pytest.mark.parametrize("kind", [b"O", b"E"])
+def test_a_daemon_that_dies_after_output_fails_the_call(home: Path, kind: bytes) -> None:
+    """rustc must not run now: cargo would see half of one result and all of another."""
+    with daemon(home, frame(kind, b"half\n") + kind):
+        done = run(home, *PLAIN)
+    assert done.code == 1
+    assert b"plain" not in done.stdout
+    assert b"half\n" in done.stdout + done.stderr
+    assert b"error: distbuild: the daemon went away" in done.stderr
+
+
+def test_without_any_daemon_rustc_runs(home: Path) -> None:
+    with contextlib.chdir(home), socket.socket(socket.AF_UNIX) as left_behind:
+        left_behind.bind("daemon.sock")
+    assert run(home, *PLAIN) == RUSTC_RAN
+
+
+START = """cd '{home}' && exec {python} -IS -c '
+import os, socket
+own = "/proc/self/fd/"
+numbers = [int(fd) for fd in os.listdir(own) if os.path.exists(own + fd)]
+open_files = {{number: os.readlink(own + str(number)) for number in numbers}}
+server = socket.socket(socket.AF_UNIX); server.bind("daemon.sock"); server.listen()
+open("daemon.txt", "w").write(repr((os.getsid(0), os.getppid(), open_files)))
+connection, _ = server.accept(); connection.recv(1 << 20)
+connection.sendall(b"X" + (4).to_bytes(4, "little") + (42).to_bytes(4, "little"))
+'
+"""
+
+
+def test_the_daemon_is_started_with_nothing_of_the_build_in_it(home: Path) -> None:
+    (home / "bin" / "start-daemon").write_text(START.format(home=home, python=sys.executable))
+    read, write = os.pipe()  # like cargo's jobserver: cargo waits for its end
+    done = run(home, *PLAIN, pass_fds=(read, write))
+    os.close(read)
+    os.close(write)
+    assert done == Done(42, b"", b"")
+    session, _, open_files = ast.literal_eval((home / "daemon.txt").read_text())
+    assert session != os.getsid(0)
+    assert open_files == {0: "/dev/null", 1: "/dev/null", 2: "/dev/null"}
+
+
+def test_called_with_nothing(home: Path) -> None:
+    done = run(home)
+    assert done.code == 2
+    assert b"RUSTC_WRAPPER" in done.stderr
+
+
+def test_a_compiler_that_is_not_there(home: Path) -> None:
+    with daemon(home, frame(b"L", b"")):
+        done = run(home, "/nonexistent/rustc", "-vV")
+    assert done.code == 127
+    assert b"/nonexistent/rustc" in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+def test_a_compiler_that_is_not_there_under_a_tracked_run(home: Path) -> None:
+    payload = struct.pack("<I", 0) + b"/nonexistent/rustc\0-vV\0"
+    with daemon(home, frame(b"T", payload)):
+        done = run(home, "/nonexistent/rustc", "-vV")
+    assert done.code == 127
+    assert b"/nonexistent/rustc" in done.stderr
+    assert b"Traceback" not in done.stderr

@@ -1,0 +1,25 @@
+"""Blocking work beside the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Executor
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+async def in_thread(executor: Executor, call: Callable[[], T]) -> T:
+    """Run what blocks. A cancellation is raised only once it is over.
+
+    Otherwise files would go on appearing in a directory that is being removed.
+    """
+    future = asyncio.get_running_loop().run_in_executor(executor, call)
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        await asyncio.wait({future})
+        if not future.cancelled():
+            future.exception()  # seen: the cancellation goes first
+        raise
