@@ -17,6 +17,14 @@ class InvalidRequest(DistbuildError):
     """The request is wrong in itself (INVALID_ARGUMENT)."""
 
 
+class InvalidFields(InvalidRequest):
+    """Some fields of the request are wrong; one violation each, field and description, goes out."""
+
+    def __init__(self, message: str, violations: Sequence[tuple[str, str]]) -> None:
+        super().__init__(message)
+        self.violations = tuple(violations)
+
+
 class DigestMismatch(InvalidRequest):
     """Bytes are not those that their digest names (INVALID_ARGUMENT)."""
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import isqrt
 from functools import cache
+from math import isqrt
 from typing import Final
 
 _FEW: Final = 12

@@ -56,7 +56,8 @@ class BlobFetcher:
         made[digest] = path
         try:
             # Written as it comes: a hop to a thread for each piece costs more than the write.
-            with path.open("xb", buffering=0) as file:
+            # Buffered, though in whole pieces: a raw write may take only a part of one.
+            with path.open("xb") as file:
                 async with aclosing(cas.stream(digest)) as pieces:
                     async for piece in pieces:
                         file.write(piece)
@@ -83,8 +84,7 @@ class BlobFetcher:
 
 def _write_files(files: list[tuple[Path, bytes]]) -> None:
     for path, content in files:
-        with path.open("xb", buffering=0) as file:
-            file.write(content)
+        path.write_bytes(content)
 
 
 def _groups(digests: Iterable[Digest]) -> Iterator[list[Digest]]:

@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from types import TracebackType
+from typing import Protocol
 
 from remote_apis.errors import InvalidRequest
 from worker.blob_cache import BlobCache
 from worker.config import WorkerConfig
 from worker.lease import Slot
+from worker.tree_pool import TreePool
 
 _MAX_REQUEST = 16 * 1024
 _REQUEST_SECONDS = 10.0
+
+
+class Figures(Protocol):
+    """What there is to tell; `worker.run.Worker` has it."""
+
+    slots: list[Slot]
+
+    @property
+    def cache(self) -> BlobCache: ...
+
+    @property
+    def pool(self) -> TreePool: ...
 
 
 class HealthServer:
@@ -22,17 +35,18 @@ class HealthServer:
     the configuration it does nothing.
     """
 
-    def __init__(self, config: WorkerConfig, slots: Sequence[Slot], cache: BlobCache) -> None:
+    def __init__(self, config: WorkerConfig, figures: Figures) -> None:
         self._config = config
-        self._slots = slots
-        self._cache = cache
+        self._figures = figures
         self._server: asyncio.Server | None = None
 
     async def __aenter__(self) -> HealthServer:
         if self._config.http_address is not None:
             host, port = self._config.http_address
             try:
-                self._server = await asyncio.start_server(self._answer, host, port)
+                self._server = await asyncio.start_server(
+                    self._answer, host, port, limit=_MAX_REQUEST
+                )
             except OSError as error:
                 raise InvalidRequest(
                     f"the worker cannot listen on {host}:{port}: {error.strerror}"
@@ -73,7 +87,7 @@ class HealthServer:
         if method not in ("GET", "HEAD"):
             return _http("405 Method Not Allowed", "only GET\n", method)
         if path == "/healthz":
-            if any(slot.state.is_connected for slot in self._slots):
+            if any(slot.state.is_connected for slot in self._figures.slots):
                 return _http("200 OK", "ok\n", method)
             return _http("503 Service Unavailable", "no contact with the scheduler\n", method)
         if path == "/metrics":
@@ -81,7 +95,7 @@ class HealthServer:
         return _http("404 Not Found", "try /healthz or /metrics\n", method)
 
     def _metrics(self) -> str:
-        states = [slot.state for slot in self._slots]
+        states = [slot.state for slot in self._figures.slots]
         figures = [
             ("distbuild_worker_slots", "gauge", "Slots of this worker", len(states)),
             (
@@ -106,9 +120,20 @@ class HealthServer:
                 "distbuild_worker_cache_bytes",
                 "gauge",
                 "Bytes of input blobs in the cache",
-                self._cache.size,
+                self._figures.cache.size,
             ),
-            ("distbuild_worker_cache_files", "gauge", "Files in the cache", len(self._cache)),
+            (
+                "distbuild_worker_cache_files",
+                "gauge",
+                "Files in the cache",
+                len(self._figures.cache),
+            ),
+            (
+                "distbuild_worker_kept_entries",
+                "gauge",
+                "Files and directories of input roots kept for the next action",
+                self._figures.pool.entries,
+            ),
         ]
         label = self._config.name.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
         return "".join(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from remote_apis.errors import FailedPrecondition, InvalidRequest
 from worker.blob_cache import BlobCache
-from worker.cached_file import CachedFile, copy_file
+from worker.cached_file import FIXED_MTIME_NS, CachedFile, copy_file
 from worker.command import CommandSpec
 from worker.input_tree import InputNode
 from worker.parsed_directory import Properties
@@ -82,8 +82,7 @@ def make_inputs(plan: InputPlan, cache: BlobCache, root: Path, owner: Owner | No
         _own_tree(base + path, tree, owner)
     # Last, and children first: making an entry sets the mtime of its directory.
     for path, node in reversed(plan.fresh):
-        if node.directory.properties is not None:
-            _apply(base + path, node.directory.properties)
+        _apply(base + path, node.directory.properties or Properties(), is_directory=True)
     for path, node in plan.fresh:
         _remember(base + path, node)
 
@@ -128,9 +127,8 @@ def _make_directory(path: str, node: InputNode, cache: BlobCache, owner: Owner |
         cache.link(file, f"{path}/{name}")
     for name, target, properties in node.directory.symlinks:
         os.symlink(target, f"{path}/{name}")
-        if properties is not None and properties.mtime_ns is not None:
-            times = (properties.mtime_ns, properties.mtime_ns)
-            os.utime(f"{path}/{name}", ns=times, follow_symlinks=False)
+        mtime_ns = properties.mtime_ns if properties is not None else None
+        _set_mtime(f"{path}/{name}", mtime_ns)
     for name, file, special in node.directory.special_files:
         copy_file(cache.path(file), f"{path}/{name}", mode=file.mode)
         if owner is not None:
@@ -155,8 +153,14 @@ def _remember(path: str, node: InputNode) -> None:
     node.inode, node.ctime_ns = status.st_ino, status.st_ctime_ns
 
 
-def _apply(path: str, properties: Properties) -> None:
+def _apply(path: str, properties: Properties, *, is_directory: bool = False) -> None:
     if properties.mode is not None:
         os.chmod(path, properties.mode)
-    if properties.mtime_ns is not None:
-        os.utime(path, ns=(properties.mtime_ns, properties.mtime_ns))
+    if properties.mtime_ns is not None or is_directory:
+        _set_mtime(path, properties.mtime_ns)
+
+
+def _set_mtime(path: str, mtime_ns: int | None) -> None:
+    """Everything has the same mtime wherever it is made, so that archives of it are equal."""
+    stamp = FIXED_MTIME_NS if mtime_ns is None else mtime_ns
+    os.utime(path, ns=(stamp, stamp), follow_symlinks=False)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 from remote_apis.client.blobs import BlobSource
 from remote_apis.digest import Digest
@@ -37,7 +37,7 @@ class OutputBlobs:
         """A file's content. Blocks while it is hashed. Raises OSError."""
         hasher = self.function.hasher(status.st_size)
         size = 0
-        with path.open("rb", buffering=0) as file:
+        with _opened(path) as file:
             while chunk := file.read(_HASH_CHUNK):
                 hasher.update(chunk)
                 size += len(chunk)
@@ -76,53 +76,87 @@ class DirectoryOutput:
         return build_tree(self.root, self.children.values(), function)
 
 
+class _Level:
+    """A directory being read; its subdirectories' digests come last."""
+
+    def __init__(self, parent: _Level | None, name: str) -> None:
+        self.parent = parent
+        self.name = name
+        self.message = re_pb.Directory()
+        self.subdirectories: dict[str, Digest] = {}
+
+
 def read_directory(path: Path, shown: str, blobs: OutputBlobs) -> DirectoryOutput:
     """Read a directory and all below it; its files are added to `blobs`. Blocks.
 
     Sockets, pipes and devices are left out. `shown` names it in messages. Raises OSError,
     FailedPrecondition.
     """
+    levels: list[_Level] = []
+    pending: list[tuple[str, str, _Level | None, str]] = [(str(path), shown, None, "")]
+    while pending:  # not by recursion: directories may be nested deeply
+        here, shown_here, parent, name = pending.pop()
+        level = _Level(parent, name)
+        levels.append(level)
+        for subdirectory in _read_entries(here, shown_here, level.message, blobs):
+            below = (f"{here}/{subdirectory}", f"{shown_here}/{subdirectory}", level, subdirectory)
+            pending.append(below)
     children: dict[Digest, re_pb.Directory] = {}
+    for level in reversed(levels):  # subdirectories before their parents
+        for name in sorted(level.subdirectories, key=str.encode):
+            digest = level.subdirectories[name]
+            level.message.directories.add(name=name, digest=digest.to_message())
+        if level.parent is not None:
+            data = level.message.SerializeToString(deterministic=True)
+            digest = Digest.of(data, blobs.function)
+            children[digest] = level.message
+            level.parent.subdirectories[level.name] = digest
+    return DirectoryOutput(root=levels[0].message, children=children)
 
-    def visit(directory: Path, shown: str) -> re_pb.Directory:
-        return _read_one(directory, shown, blobs, children, visit)
 
-    return DirectoryOutput(root=visit(path, shown), children=children)
-
-
-def _read_one(
-    directory: Path,
-    shown: str,
-    blobs: OutputBlobs,
-    children: dict[Digest, re_pb.Directory],
-    visit: Callable[[Path, str], re_pb.Directory],
-) -> re_pb.Directory:
-    message = re_pb.Directory()
-    with os.scandir(directory) as entries:
-        # Bytes of the name, not the name: canonical order is that of UTF-8.
-        ordered = sorted(entries, key=lambda entry: os.fsencode(entry.name))
-    for entry in ordered:
-        name, path = check_utf8(entry.name, f"output directory {shown!r}"), Path(entry.path)
+def _read_entries(
+    directory: str, shown: str, message: re_pb.Directory, blobs: OutputBlobs
+) -> list[str]:
+    """Add files, links and properties to `message`. Returns the subdirectories' names."""
+    subdirectories = []
+    _set_properties(message.node_properties, blobs.properties(os.lstat(directory)))
+    # Bytes of the name, not the name: canonical order is that of UTF-8.
+    for entry in sorted(_entries(directory), key=lambda entry: os.fsencode(entry.name)):
+        name = check_utf8(entry.name, f"output directory {shown!r}")
         status = entry.stat(follow_symlinks=False)
         if stat.S_ISREG(status.st_mode):
             file = message.files.add(
                 name=name,
-                digest=blobs.add_file(path, status).to_message(),
+                digest=blobs.add_file(Path(entry.path), status).to_message(),
                 is_executable=bool(status.st_mode & stat.S_IXUSR),
             )
             _set_properties(file.node_properties, blobs.properties(status))
         elif stat.S_ISDIR(status.st_mode):
-            child = visit(path, f"{shown}/{name}")
-            data = child.SerializeToString(deterministic=True)
-            digest = Digest.of(data, blobs.function)
-            children[digest] = child
-            message.directories.add(name=name, digest=digest.to_message())
+            subdirectories.append(name)
         elif stat.S_ISLNK(status.st_mode):
-            target = blobs.check_target(os.readlink(path), f"{shown}/{name}")
+            target = blobs.check_target(os.readlink(entry.path), f"{shown}/{name}")
             link = message.symlinks.add(name=name, target=target)
             _set_properties(link.node_properties, blobs.properties(status, is_link=True))
-    _set_properties(message.node_properties, blobs.properties(os.lstat(directory)))
-    return message
+    return subdirectories
+
+
+def _opened(path: Path) -> BinaryIO:
+    try:
+        return path.open("rb", buffering=0)
+    except PermissionError:
+        path.chmod(0o600)  # as in _entries
+        return path.open("rb", buffering=0)
+
+
+def _entries(directory: str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(directory) as entries:
+            return list(entries)
+    except PermissionError:
+        # The action's own directory, which it locked; it is ours where it ran as our user.
+        os.chmod(directory, 0o700)
+        with os.scandir(directory) as entries:
+            return list(entries)
 
 
 def _set_properties(target: re_pb.NodeProperties, source: re_pb.NodeProperties) -> None:

@@ -5,35 +5,36 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-from collections.abc import Callable
+import subprocess
 from pathlib import Path
-from typing import Any
 
 _LOG = logging.getLogger(__name__)
 
 
 def remove_tree(directory: Path) -> None:
-    """Remove a directory and all below it, also what an action made unreadable. Blocks.
+    """Remove a directory and all below it, if it is there. Blocks.
 
-    What cannot be removed is logged and stays until the worker starts again.
+    Also what an action locked or nested so deeply that its paths are too long. What cannot be
+    removed all the same is logged and stays until the worker starts again.
     """
+    try:
+        shutil.rmtree(directory)
+    except FileNotFoundError:
+        return
+    except (OSError, RecursionError):
+        # These tools work from one directory to the next, without whole paths.
+        if os.geteuid() != 0:
+            _run("chmod", "-R", "u+rwx", directory)
+        _run("rm", "-rf", directory)
+        if directory.exists():
+            _LOG.warning("cannot remove %s", directory)
 
-    def unlock(function: Callable[..., Any], path: str, failure: Any) -> None:
-        error = failure[1]
-        if isinstance(error, FileNotFoundError):
-            return
-        if isinstance(error, PermissionError):
-            parent = Path(path).parent
-            try:
-                os.chmod(parent, 0o700)
-                if function in (os.open, os.scandir):
-                    os.chmod(path, 0o700)
-                    shutil.rmtree(path)
-                else:
-                    function(path)
-                return
-            except OSError as second:
-                error = second
-        _LOG.warning("cannot remove %s: %s", path, error)
 
-    shutil.rmtree(directory, onerror=unlock)
+def _run(program: str, *arguments: str | Path) -> None:
+    subprocess.run(
+        [program, *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        check=False,
+    )

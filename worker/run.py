@@ -120,7 +120,7 @@ async def open_worker(config: WorkerConfig) -> AsyncIterator[Worker]:
                 cas=_CasClients(cas_channel).of,
             )
             worker = Worker(config, parts, QueueClient(channel))
-            async with HealthServer(config, worker.slots, cache):
+            async with HealthServer(config, worker):
                 yield worker
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterable
 
@@ -27,9 +28,14 @@ def _unescape(text: str) -> str:
 
 
 def _replace(data: bytes, pairs: Pairs) -> bytes:
-    for old, new in pairs:
-        data = data.replace(old.encode(), new.encode("utf-8", "surrogateescape"))
-    return data
+    """Replace in one pass, so that nothing is replaced within a replacement; longest first."""
+    pairs = list(pairs)
+    if not pairs:
+        return data
+    table = {os.fsencode(old): os.fsencode(new) for old, new in pairs}
+    ordered = sorted(table, key=len, reverse=True)
+    pattern = re.compile(b"|".join(re.escape(old) for old in ordered))
+    return pattern.sub(lambda match: table[match.group()], data)
 
 
 def rewrite_dep_info(dep_info: bytes, pairs: Pairs) -> bytes:
@@ -37,8 +43,11 @@ def rewrite_dep_info(dep_info: bytes, pairs: Pairs) -> bytes:
 
     In rules a space is escaped; in `# env-dep:` lines cargo takes it as it is.
     """
-    plain = list(pairs)
-    escaped = [(old, new.replace(" ", "\\ ")) for old, new in plain]
+    pairs = list(pairs)
+    plain = [(old, new.replace("\\", "\\\\")) for old, new in pairs]
+    # rustc escapes the spaces of what was read and not of what was made
+    escaped = [(old, new.replace(" ", "\\ ")) for old, new in pairs]
+    escaped += [(old.replace(" ", "\\ "), new) for old, new in escaped if " " in old]
     lines = dep_info.splitlines(keepends=True)
     return b"".join(
         _replace(line, plain if line.startswith(b"# env-dep:") else escaped) for line in lines
@@ -47,6 +56,8 @@ def rewrite_dep_info(dep_info: bytes, pairs: Pairs) -> bytes:
 
 def rewrite_messages(stderr: bytes, pairs: Pairs) -> bytes:
     """rustc's JSON messages with every path of the worker turned into the user's."""
-    return _replace(
-        stderr, [(old, json.dumps(new, ensure_ascii=False)[1:-1]) for old, new in pairs]
-    )
+    return _replace(stderr, [(_in_json(old), _in_json(new)) for old, new in pairs])
+
+
+def _in_json(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)[1:-1]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+
+_NOT_BETWEEN_THESE = (errno.EXDEV, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
 
 def place_outputs(
@@ -59,7 +62,12 @@ def _copy(source: Path, fd: int) -> None:
         size = os.fstat(file.fileno()).st_size
         done = 0
         while done < size:
-            count = os.copy_file_range(file.fileno(), fd, size - done)
+            try:
+                count = os.copy_file_range(file.fileno(), fd, size - done)
+            except OSError as error:
+                if error.errno not in _NOT_BETWEEN_THESE:
+                    raise
+                count = os.sendfile(fd, file.fileno(), None, size - done)
             if count == 0:
                 raise OSError(f"{source} became shorter while it was copied")
             done += count

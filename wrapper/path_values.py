@@ -11,13 +11,15 @@ import os
 import re
 from collections.abc import Iterable
 
-_INCLUDE = re.compile(rb"include(_str|_bytes)?!\s*[(\[{]\s*concat!\s*[(\[{]\s*$")
+_INCLUDE = re.compile(rb"(?<!\w)include(_str|_bytes)?!\s*[(\[{]\s*concat!\s*[(\[{]\s*$")
 _BEFORE = 120
 
 
 def uses_value(source: bytes, name: str) -> bool:
     """Whether a source file asks for the variable outside of an `include!(concat!(…))`."""
-    pattern = re.compile(rb'(?:option_)?env!\s*[(\[{]\s*"' + re.escape(name.encode()) + rb'"')
+    pattern = re.compile(
+        rb'(?:option_)?env!\s*[(\[{]\s*(?:r#*)?"' + re.escape(name.encode()) + rb'"'
+    )
     return any(
         not _INCLUDE.search(source, max(0, match.start() - _BEFORE), match.start())
         for match in pattern.finditer(source)
@@ -45,7 +47,7 @@ def rust_files(directory: str, skipped: Iterable[str]) -> Iterable[str]:
 
 def package_uses_value(directory: str, name: str) -> bool:
     """Whether any source file of a package uses the variable's value. Reads the files."""
-    for path in rust_files(directory, ("target", "node_modules")):
+    for path in rust_files(directory, ("node_modules",)):
         with open(path, "rb") as file:
             if uses_value(file.read(), name):
                 return True
@@ -54,7 +56,7 @@ def package_uses_value(directory: str, name: str) -> bool:
 
 def package_mentions(directory: str, name: str) -> bool:
     """Whether any source file of a package names the variable. Reads the files."""
-    for path in rust_files(directory, ("target", "node_modules")):
+    for path in rust_files(directory, ("node_modules",)):
         with open(path, "rb") as file:
             if mentions(file.read(), name):
                 return True

@@ -22,8 +22,10 @@ ROOT_DIRECTORY = "_cargo_distbuild_root_"
 recorded where it was made, and is not shared."""
 
 OUTPUTS = "outputs"
+RECORDED_CARGO = "/distbuild/cargo"
+"""Where artifacts say that CARGO_HOME is; no real path should look like it."""
 _CACHE_MARK = "CACHEDIR.TAG"
-_REGISTRY = re.compile(r"(?P<home>.+?)/(?P<rest>(registry/src|git/checkouts)/[^/]+/.+)")
+_IN_CARGO_HOME = re.compile(r"(registry/src|git/checkouts)/[^/]+/.+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +64,7 @@ class Roots:
     @cached_property
     def _real_pattern(self) -> re.Pattern[str]:
         alternatives = "|".join(re.escape(p.real) for p in reversed(self.places) if p.staged)
-        return re.compile(rf"(?:{alternatives})(?![^/:;,\s\"'=])")
+        return re.compile(rf"(?<![\w./~@-])(?:{alternatives})(?![^/:;,\s\"'=])")
 
     def stage_text(self, text: str) -> str:
         """Replace every real path in a text by its staged form under ROOT."""
@@ -80,14 +82,15 @@ class Roots:
     def staged_to_real(self, root: str) -> list[tuple[str, str]]:
         """Replacements that turn what a worker wrote, with its own root, into real paths."""
         pairs = [(f"{root}/{OUTPUTS}", self.out_dir)]
-        pairs += [(f"{root}/{p.staged}", p.real) for p in reversed(self.places) if p.staged]
-        return pairs + self.recorded_to_real()
+        return pairs + [(f"{root}/{p.staged}", p.real) for p in self.places if p.staged]
 
     def recorded_to_real(self) -> list[tuple[str, str]]:
         """Replacements that turn recorded paths in messages into real ones."""
         pairs = [(p.recorded + "/", p.real + "/") for p in self.places]
-        pairs.append(("/cargo/registry/", f"{self.cargo_home}/registry/"))
-        pairs.append(("/cargo/git/", f"{self.cargo_home}/git/"))
+        pairs += [
+            (f"{RECORDED_CARGO}/{part}/", f"{self.cargo_home}/{part}/")
+            for part in ("registry", "git")
+        ]
         return sorted(pairs, key=lambda pair: -len(pair[0]))
 
 
@@ -107,12 +110,13 @@ def target_directory(out_dir: str) -> str:
 
 def _package_place(package: str, environment: Mapping[str, str]) -> Place:
     """The place of a package that is not part of the workspace."""
-    match = _REGISTRY.fullmatch(package)
-    if match:
-        rest = match.group("rest")
-        return Place(real=package, staged=f"cargo/{rest}", recorded=f"/cargo/{rest}")
+    rest = package.removeprefix(f"{_cargo_home(environment)}/")
+    if _IN_CARGO_HOME.fullmatch(rest):
+        return Place(real=package, staged=f"cargo/{rest}", recorded=f"{RECORDED_CARGO}/{rest}")
     name = f"{environment.get('CARGO_PKG_NAME', '')}-{environment.get('CARGO_PKG_VERSION', '')}"
-    return Place(real=package, staged=f"package/{name}", recorded=f"/cargo/package/{name}")
+    return Place(
+        real=package, staged=f"package/{name}", recorded=f"{RECORDED_CARGO}/package/{name}"
+    )
 
 
 def find_roots(
@@ -144,5 +148,9 @@ def find_roots(
         workspace=cwd if is_member else package,
         package=package,
         out_dir=out_dir,
-        cargo_home=environment.get("CARGO_HOME") or f"{environment.get('HOME', '')}/.cargo",
+        cargo_home=_cargo_home(environment),
     )
+
+
+def _cargo_home(environment: Mapping[str, str]) -> str:
+    return environment.get("CARGO_HOME") or f"{environment.get('HOME', '')}/.cargo"

@@ -6,12 +6,9 @@ it from `pwd`, prints it as the first line of stdout, and puts it wherever ROOT 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 
 from wrapper.roots import ROOT
-
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def quote(text: str) -> str:
@@ -25,12 +22,10 @@ def runner_script(
 ) -> bytes:
     """The script that runs `command` in `directory`, both with ROOT in them."""
     lines = ["#!/bin/sh", "set -e", "R=$(pwd -P)", "printf '%s\\n' \"$R\""]
-    settable = {name: value for name, value in environment.items() if _NAME.fullmatch(name)}
-    lines += [f"export {name}={quote(value)}" for name, value in sorted(settable.items())]
     lines.append(f"cd {quote(directory)}")
-    # cargo's CARGO_BIN_EXE_some-name is no name for the shell
-    others = [f"{name}={value}" for name, value in sorted(environment.items() - settable.items())]
-    words = ["/usr/bin/env", *others, *command] if others else command
+    # not by `export`: some names are the shell's own, and CARGO_BIN_EXE_a-b is none for it
+    variables = [f"{name}={value}" for name, value in sorted(environment.items())]
+    words = ["/usr/bin/env", *variables, *command] if variables else command
     lines.append("exec " + " ".join(quote(word) for word in words))
     return ("\n".join(lines) + "\n").encode("utf-8", "surrogateescape")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -37,8 +38,7 @@ def start_build(home: Home, build: str) -> None:
     """Make a build the last one, even if no unit is compiled in it; forget the oldest."""
     home.builds.mkdir(parents=True, exist_ok=True)
     build_file(home, build).touch()
-    files = sorted(home.builds.glob("*.jsonl"), key=lambda p: p.stat().st_mtime_ns)
-    for old in files[:-KEPT_BUILDS]:
+    for _, old in _by_age(home)[:-KEPT_BUILDS]:
         old.unlink(missing_ok=True)
 
 
@@ -58,11 +58,17 @@ def add_unit(home: Home, build: str, unit: UnitStat) -> None:
 
 def last_build(home: Home) -> str | None:
     """The id of the newest build, or None."""
-    try:
-        files = list(home.builds.glob("*.jsonl"))
-    except OSError:
-        return None
-    return max(files, key=lambda p: p.stat().st_mtime_ns).stem if files else None
+    files = _by_age(home)
+    return files[-1][1].stem if files else None
+
+
+def _by_age(home: Home) -> list[tuple[int, Path]]:
+    """Files of builds, oldest first; others may be removing some at this moment."""
+    found = []
+    for path in home.builds.glob("*.jsonl"):
+        with contextlib.suppress(FileNotFoundError):
+            found.append((path.stat().st_mtime_ns, path))
+    return sorted(found)
 
 
 def summary(home: Home, build: str) -> dict[str, Any]:

@@ -142,7 +142,8 @@ class CasClient:
         """
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=".download-")
         try:
-            with os.fdopen(handle, "wb", buffering=0) as file:
+            # Buffered: a raw write may take only a part of a piece.
+            with os.fdopen(handle, "wb") as file:
                 async with aclosing(self.stream(digest)) as pieces:
                     async for piece in pieces:
                         file.write(piece)

@@ -77,8 +77,9 @@ def _options(address: Address, keepalive_seconds: float) -> list[tuple[str, str 
         ("grpc.keepalive_timeout_ms", 20_000),
         # A server that comes back is found again within a second.
         ("grpc.initial_reconnect_backoff_ms", 100),
-        ("grpc.min_reconnect_backoff_ms", 100),
         ("grpc.max_reconnect_backoff_ms", 1_000),
+        # In truth the least time that a connection attempt gets.
+        ("grpc.min_reconnect_backoff_ms", 10_000),
         # Two channels to one address share no connection and no backoff.
         ("grpc.use_local_subchannel_pool", 1),
         # Retries are this package's own, see retry.py.

@@ -7,16 +7,17 @@ import contextlib
 import errno
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from pathlib import Path
-from weakref import WeakValueDictionary
 
 from remote_apis.digest import Digest
 from remote_apis.errors import BlobNotFound, OutOfSpace, Unavailable
-from server.blobstore.disk_index import DiskIndex, Entry, Identity
-from server.blobstore.disk_layout import DiskLayout, FoundFile, hash_file
+from server.blobstore.disk_files import CheckedFiles
+from server.blobstore.disk_index import DiskIndex, Entry
+from server.blobstore.disk_layout import DiskLayout, load
 from server.blobstore.group_commit import GroupCommitter, PendingFile
 from server.blobstore.interface import CHUNK_SIZE
 from server.blobstore.verifying import Verifier
@@ -24,33 +25,34 @@ from server.blobstore.verifying import Verifier
 _SYNC_EVERY = 32 * 1024 * 1024
 """Bytes of one blob written between syncs: no commit waits long for another's backlog."""
 _SAVE_SECONDS = 300.0
-_SAVE_SLICE = 64
-_TORN_SECONDS = 30.0
-"""Before a crash: the kernel writes back what is older, and commits take far less."""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class DiskBlobStore:
-    """Files below `root`; use `DiskBlobStore.open`. Also a `LocalFiles`.
+    """Files below a root directory; use `DiskBlobStore.open`. Also `LocalFiles` and `Evictable`.
 
-    What is there is known from an index in memory. A file's bytes are trusted while its identity
-    is the one it had when they were last written or hashed by this process; otherwise they are
-    hashed before the first of them is handed out, and a file that fails is quarantined.
+    What is there is known from an index in memory; what is in a file is checked when it is opened
+    and anything about it has changed.
     """
 
     def __init__(
         self, layout: DiskLayout, *, durable: bool, hard_linked: bool, clock: Callable[[], float]
     ) -> None:
         self._layout = layout
-        self._hard_linked = hard_linked
         self._durable = durable
         self._clock = clock
         self._index = DiskIndex()
         self._commits = ThreadPoolExecutor(1, "blobstore-commit")
         self._workers = ThreadPoolExecutor(4, "blobstore-io")
         self._committer = GroupCommitter(layout, self._commits, durable=durable)
-        self._check_locks: WeakValueDictionary[Digest, asyncio.Lock] = WeakValueDictionary()
-        self._being_saved: frozenset[Digest] = frozenset()
+        self._committing: Counter[Digest] = Counter()
+        self._files = CheckedFiles(
+            layout,
+            self._index,
+            hashing=self._workers,
+            renaming=self._commits,
+            hard_linked=hard_linked,
+        )
         self._temporary_names = count()
         self._saver: asyncio.Task[None] | None = None
 
@@ -71,7 +73,9 @@ class DiskBlobStore:
         loop = asyncio.get_running_loop()
         layout = await loop.run_in_executor(None, DiskLayout, root)
         self = cls(layout, durable=durable, hard_linked=hard_linked, clock=clock)
-        await loop.run_in_executor(self._workers, self._load)
+        for found in await loop.run_in_executor(self._workers, load, layout):
+            entry = Entry(disk_bytes=found.disk_bytes, last_use=found.last_use, identity=None)
+            self._index.put(found.digest, entry)
         self._saver = loop.create_task(self._save_uses_for_ever())
         return self
 
@@ -87,7 +91,7 @@ class DiskBlobStore:
         with contextlib.suppress(asyncio.CancelledError):
             await saver
         await self._committer.close()
-        await self.save_uses()
+        await self._files.save_uses()
         self._commits.shutdown()
         self._workers.shutdown()
         self._layout.close()
@@ -102,7 +106,7 @@ class DiskBlobStore:
     ) -> AsyncIterator[bytes]:
         if digest.size == 0:
             return
-        descriptor = await self._open_checked(digest)
+        descriptor = await self._files.open(digest)
         try:
             self._index.touch(digest, self._clock())
             written_at = os.fstat(descriptor).st_mtime_ns
@@ -119,7 +123,7 @@ class DiskBlobStore:
     async def path_of(self, digest: Digest) -> Path:
         if digest.size == 0:
             return self._layout.empty_file
-        os.close(await self._open_checked(digest))
+        os.close(await self._files.open(digest))
         self._index.touch(digest, self._clock())
         return Path(self._layout.path_of(digest))
 
@@ -131,27 +135,25 @@ class DiskBlobStore:
             descriptor = os.open(
                 temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444
             )
+            is_complete = False
             try:
-                complete = await self._fill(descriptor, digest, chunks)
-            except BaseException:
-                os.close(descriptor)
-                Path(temporary).unlink()
-                raise
-            if not complete:
-                os.close(descriptor)
-                Path(temporary).unlink()
-                return
-            file = PendingFile(
-                descriptor=descriptor, temporary=temporary, final=self._layout.path_of(digest)
-            )
-            await self._committer.commit(file, lambda status: self._add(digest, status))
+                is_complete = await self._fill(descriptor, digest, chunks)
+            finally:
+                if not is_complete:
+                    os.close(descriptor)
+                    os.unlink(temporary)
+            if is_complete:
+                await self._commit(descriptor, temporary, digest)
 
     async def remove(self, digests: Collection[Digest]) -> None:
-        """Delete blobs; readers that have begun are not disturbed."""
-        paths = []
-        for digest in digests:
+        """Delete blobs, except those that are just being written once more.
+
+        Readers that have begun are not disturbed.
+        """
+        going = [digest for digest in digests if digest not in self._committing]
+        for digest in going:
             self._index.remove(digest)
-            paths.append(self._layout.path_of(digest))
+        paths = [self._layout.path_of(digest) for digest in going]
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(self._commits, _unlink_all, paths)
 
@@ -165,65 +167,20 @@ class DiskBlobStore:
         return self._index.uses()
 
     async def save_uses(self) -> None:
-        """Note last uses in the files' access times, so that their order survives a restart."""
-        loop = asyncio.get_running_loop()
-        unsaved = self._index.take_unsaved_uses()
-        for at in range(0, len(unsaved), _SAVE_SLICE):
-            part = unsaved[at : at + _SAVE_SLICE]
-            uses = [(self._layout.path_of(digest), entry.last_use) for digest, entry in part]
-            self._being_saved = frozenset(digest for digest, _ in part)
-            try:
-                changed = await loop.run_in_executor(self._commits, _set_access_times, uses)
-            finally:
-                self._being_saved = frozenset()
-            for (_, entry), change in zip(part, changed, strict=True):
-                if change and entry.identity == self._identity(change[0]):
-                    entry.identity = self._identity(change[1])
+        """Write down when blobs were last used; happens by itself every few minutes."""
+        await self._files.save_uses()
 
     async def _save_uses_for_ever(self) -> None:
         while True:
             await asyncio.sleep(_SAVE_SECONDS)
-            await self.save_uses()
-
-    def _load(self) -> None:
-        files = sorted(self._layout.scan(), key=lambda found: found.last_use)
-        if not self._layout.was_closed:
-            files = self._without_torn(files)
-        for found in files:
-            entry = Entry(disk_bytes=found.disk_bytes, last_use=found.last_use, identity=None)
-            self._index.put(found.digest, entry)
-
-    def _without_torn(self, files: Sequence[FoundFile]) -> list[FoundFile]:
-        """After a crash: hash what was written last, some of which may not have been synced."""
-        newest = max((found.modified for found in files), default=0.0)
-        kept = []
-        for found in files:
-            if found.modified >= newest - _TORN_SECONDS:
-                path = self._layout.path_of(found.digest)
-                is_right, status = hash_file(path, found.digest)
-                if not is_right:
-                    self._layout.quarantine(found.digest, status.st_ino)
-                    continue
-            kept.append(found)
-        return kept
-
-    def _add(self, digest: Digest, status: os.stat_result) -> None:
-        entry = Entry(
-            disk_bytes=status.st_blocks * 512,
-            last_use=self._clock(),
-            identity=self._identity(status),
-        )
-        self._index.put(digest, entry)
-
-    def _identity(self, status: os.stat_result) -> Identity:
-        return Identity.of(status, hard_linked=self._hard_linked)
+            await self._files.save_uses()
 
     async def _is_there(self, digest: Digest) -> bool:
         """Whether the blob can be read; its use is noted."""
         if digest not in self._index:
             return False
         try:
-            os.close(await self._open_checked(digest))
+            os.close(await self._files.open(digest))
         except BlobNotFound:
             return False
         return self._index.touch(digest, self._clock())
@@ -247,55 +204,22 @@ class DiskBlobStore:
         verifier.finish()
         return True
 
-    def _open(self, digest: Digest) -> tuple[int, bool]:
-        """The file and whether its bytes are known to be right. Raises BlobNotFound."""
-        entry = self._index.get(digest)
-        if entry is None:
-            raise BlobNotFound(digest)
-        try:
-            descriptor = os.open(self._layout.path_of(digest), os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            self._index.remove(digest)
-            raise BlobNotFound(digest) from None
-        if entry.identity is None:
-            return descriptor, False
-        identity = self._identity(os.fstat(descriptor))
-        if digest in self._being_saved:
-            return descriptor, identity[:3] == entry.identity[:3]
-        return descriptor, identity == entry.identity
+    async def _commit(self, descriptor: int, temporary: str, digest: Digest) -> None:
+        final = self._layout.path_of(digest)
+        file = PendingFile(descriptor=descriptor, temporary=temporary, final=final)
+        self._committing[digest] += 1
 
-    async def _open_checked(self, digest: Digest) -> int:
-        """The file of a blob, its bytes known to be right. Raises BlobNotFound."""
-        descriptor, known = self._open(digest)
-        if known:
-            return descriptor
-        os.close(descriptor)
-        lock = self._check_locks.setdefault(digest, asyncio.Lock())
-        async with lock:
-            while True:
-                descriptor, known = self._open(digest)
-                if known:
-                    return descriptor
-                os.close(descriptor)
-                await self._check(digest)
+        def done(status: os.stat_result | None) -> None:
+            self._committing[digest] -= 1
+            if not self._committing[digest]:
+                del self._committing[digest]
+            if status is not None:
+                identity = self._files.identity(status)
+                disk_bytes = status.st_blocks * 512
+                entry = Entry(disk_bytes=disk_bytes, last_use=self._clock(), identity=identity)
+                self._index.put(digest, entry)
 
-    async def _check(self, digest: Digest) -> None:
-        """Hash the file: either its identity becomes known or it leaves the store."""
-        entry = self._index.get(digest)
-        loop = asyncio.get_running_loop()
-        path = self._layout.path_of(digest)
-        try:
-            is_right, status = await loop.run_in_executor(self._workers, hash_file, path, digest)
-        except FileNotFoundError:
-            return  # `_open` says the same and knows what to do
-        if self._index.get(digest) is not entry or entry is None:
-            return  # written or removed meanwhile
-        if is_right:
-            entry.identity = self._identity(status)
-            return
-        self._index.remove(digest)
-        await loop.run_in_executor(self._commits, self._layout.quarantine, digest, status.st_ino)
-        raise BlobNotFound(digest)
+        await self._committer.commit(file, done)
 
 
 @contextlib.contextmanager
@@ -319,18 +243,3 @@ def _unlink_all(paths: Collection[str]) -> None:
     for path in paths:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
-
-
-def _set_access_times(
-    uses: Sequence[tuple[str, float]],
-) -> list[tuple[os.stat_result, os.stat_result] | None]:
-    """The status before and after; None where there is no file."""
-    changed: list[tuple[os.stat_result, os.stat_result] | None] = []
-    for path, last_use in uses:
-        try:
-            before = os.stat(path)
-            os.utime(path, ns=(int(last_use * 1e9), before.st_mtime_ns))
-            changed.append((before, os.stat(path)))
-        except FileNotFoundError:
-            changed.append(None)
-    return changed

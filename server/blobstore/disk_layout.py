@@ -20,6 +20,9 @@ _FILE_NAME = re.compile(r"([0-9a-f]+)_([0-9]{1,19})\Z", re.ASCII)
 _QUARANTINED_FILES = 16
 """How many damaged files are kept for whoever wants to know what happened."""
 
+_TORN_SECONDS = 30.0
+"""Before a crash: commits take far less, and what is older the kernel has written back."""
+
 
 class FoundFile(NamedTuple):
     """A blob's file as the scan found it; its bytes have not been looked at."""
@@ -139,6 +142,29 @@ class DiskLayout:
                 shutil.rmtree(path, ignore_errors=True)
             else:
                 path.unlink(missing_ok=True)
+
+
+def load(layout: DiskLayout) -> list[FoundFile]:
+    """The files that are there, least recently used first.
+
+    After a crash those written last are hashed: some may not have been synced.
+    """
+    files = sorted(layout.scan(), key=lambda found: found.last_use)
+    if layout.was_closed:
+        return files
+    newest = max((found.modified for found in files), default=0.0)
+    return [
+        found
+        for found in files
+        if found.modified < newest - _TORN_SECONDS or _is_whole(layout, found.digest)
+    ]
+
+
+def _is_whole(layout: DiskLayout, digest: Digest) -> bool:
+    is_right, status = hash_file(layout.path_of(digest), digest)
+    if not is_right:
+        layout.quarantine(digest, status.st_ino)
+    return is_right
 
 
 def hash_file(path: str, digest: Digest) -> tuple[bool, os.stat_result]:

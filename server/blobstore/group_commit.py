@@ -27,7 +27,7 @@ class PendingFile:
 @dataclass(slots=True)
 class _Waiter:
     file: PendingFile
-    done: Callable[[os.stat_result], None]
+    done: Callable[[os.stat_result | None], None]
     future: asyncio.Future[None]
 
 
@@ -46,11 +46,13 @@ class GroupCommitter:
         self._syncers = ThreadPoolExecutor(_SYNCERS, "blobstore-sync")
         self._running: asyncio.Future[None] | None = None
 
-    async def commit(self, file: PendingFile, done: Callable[[os.stat_result], None]) -> None:
+    async def commit(
+        self, file: PendingFile, done: Callable[[os.stat_result | None], None]
+    ) -> None:
         """Returns when the file is durable under its final name. Raises OSError.
 
-        `done` runs on the event loop with the file's status at its final place, before this
-        returns, and even when the caller is cancelled meanwhile.
+        `done` runs on the event loop with the file's status at its final place, or None when it
+        did not get there; before this returns, and even when the caller is cancelled meanwhile.
         """
         future = asyncio.get_running_loop().create_future()
         self._waiting.append(_Waiter(file, done, future))
@@ -80,6 +82,7 @@ class GroupCommitter:
         outcomes = [failure] * len(group) if failure else finished.result()
         for waiter, outcome in zip(group, outcomes, strict=True):
             if isinstance(outcome, BaseException):
+                waiter.done(None)
                 waiter.future.set_exception(outcome)
                 waiter.future.exception()  # a caller that is gone does not ask
             else:

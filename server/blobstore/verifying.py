@@ -72,12 +72,12 @@ class VerifyingBlobStore:
                 if not whole:
                     yield chunk
                     continue
-                if held:
-                    yield held
                 try:
                     verifier.add(chunk)
                 except DigestMismatch as error:
                     raise BlobNotFound(digest) from error
+                if held:
+                    yield held
                 held = chunk
         if whole:
             try:

@@ -16,12 +16,14 @@ from remote_apis.stubs.google.bytestream import bytestream_pb2 as bs_pb
 from remote_apis.stubs.google.bytestream import bytestream_pb2_grpc as bs_grpc
 from server.blobstore.interface import BlobStore, reading
 from server.rpc.compressed_streams import decoded, encoded
+from server.rpc.request_metadata import request_metadata
 from server.rpc.terms import Terms
 from server.rpc.uploads import NotNeeded, Upload, Uploads
 from server.rpc.write_messages import Unfinished, check_nothing_follows, data_of
 
 _Context = grpc.aio.ServicerContext[Any, Any]
 _NAME_HEADER = "build.bazel.remote.execution.v2.resource-name"
+_WANT_UNCOMPRESSED_SIZE = frozenset({"siso"})
 EXISTING_COMPRESSED = -1
 """committed_size of a compressed upload of a blob that is there already (REAPI 2.12)."""
 
@@ -117,7 +119,9 @@ class ByteStreamServicer(bs_grpc.ByteStreamServicer):
             await self._store.write(blob.digest, _single(first.data))
             return bs_pb.WriteResponse(committed_size=blob.digest.size)
         was_needed, received = await self._receive(name, first, request_iterator)
-        fresh = received if is_compressed else blob.digest.size
+        fresh = blob.digest.size
+        if is_compressed and not _wants_uncompressed_size(context):
+            fresh = first.write_offset + received
         return bs_pb.WriteResponse(committed_size=fresh if was_needed else existing)
 
     async def QueryWriteStatus(
@@ -213,6 +217,11 @@ async def _while_needed(
 
 async def _next(requests: AsyncIterator[bs_pb.WriteRequest]) -> bs_pb.WriteRequest | None:
     return await anext(requests, None)
+
+
+def _wants_uncompressed_size(context: _Context) -> bool:
+    """Which committed_size a fresh compressed upload is answered with; see docs/adr/."""
+    return request_metadata(context).tool_details.tool_name in _WANT_UNCOMPRESSED_SIZE
 
 
 def _check_header(context: _Context, name: str) -> None:

@@ -79,6 +79,13 @@ def _detail(error: BaseException) -> Message | None:
         ]
         failure: Message = error_details_pb2.PreconditionFailure(violations=violations)
         return failure
+    if isinstance(error, errors.InvalidFields):
+        fields = [
+            error_details_pb2.BadRequest.FieldViolation(field=field, description=description)
+            for field, description in error.violations
+        ]
+        bad: Message = error_details_pb2.BadRequest(field_violations=fields)
+        return bad
     if isinstance(error, errors.Unavailable):
         retry: Message = error_details_pb2.RetryInfo(retry_delay=Duration(seconds=_RETRY_SECONDS))
         return retry

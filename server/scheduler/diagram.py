@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 
 from server.scheduler.transitions import TABLE, State, Transition, Trigger
 
@@ -32,3 +34,13 @@ def refreshed(document: str) -> str:
 
 def _node(state: State) -> str:
     return "[*]" if state in (State.NEW, State.GONE) else state.name.capitalize()
+
+
+def main() -> None:
+    """Bring the diagram in the document named on the command line up to date."""
+    document = Path(sys.argv[1])
+    document.write_text(refreshed(document.read_text()))
+
+
+if __name__ == "__main__":
+    main()

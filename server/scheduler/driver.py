@@ -57,9 +57,11 @@ class Scheduler:
         clock: Clock | None = None,
         new_id: Callable[[], str] = random_id,
         heartbeat: float = 60.0,
+        patience: float = 10.0,
     ) -> None:
         """`heartbeat`: a watched operation is shown again after so many seconds without a change,
-        so that no proxy takes the stream for dead.
+        so that no proxy takes the stream for dead. `patience`: for how many seconds a repository
+        that cannot be written is tried again.
         """
         self._clock = clock or SystemClock()
         self._repository = repository
@@ -67,7 +69,7 @@ class Scheduler:
         self._new_id = new_id
         self._heartbeat = heartbeat
         self._core = Core(settings or SchedulerSettings(), now=self._clock.monotonic())
-        self._journal = Journal(repository)
+        self._journal = Journal(repository, patience=patience)
         self._watchers = Watchers()
         self._calls: dict[int, asyncio.Future[c.AnswerWorker]] = {}
         self._call_numbers = itertools.count(1)

@@ -119,7 +119,7 @@ class Leases:
     def answer_all(self, execution: Execution, trigger: Trigger, response: bytes) -> None:
         """Give all operations of an execution without a lease their response."""
         was_queued = execution.state is State.QUEUED
-        for operation in list(execution.operations):
+        for operation in execution.operations:
             self._operations.decide(operation, trigger, response)
         self._close(execution, was_queued=was_queued)
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import lru_cache
+from typing import TypeVar
 
+from remote_apis.digest import Digest
 from server.scheduler import commands as c
 from server.scheduler.deadlines import Deadlines
 from server.scheduler.deduplication import ExecutionKey, sharing_key
@@ -12,6 +15,9 @@ from server.scheduler.settings import SchedulerSettings
 from server.scheduler.state import Execution, Operation
 from server.scheduler.transitions import STAGES, TABLE, Persistence, State, Transition, Trigger
 from server.scheduler.values import ExecuteSpec, OperationRecord, OperationSnapshot
+
+_T = TypeVar("_T")
+_SHARED_VALUES = 1024
 
 
 class Operations:
@@ -24,7 +30,10 @@ class Operations:
         self.retained: Deadlines[str] = Deadlines()
         self._settings = settings
         self._out = out
-        self._sharing: dict[ExecutionKey, Execution] = {}
+        self._sharing: dict[str, dict[Digest, Execution]] = {}
+        # Thousands of queued operations ask for the same: one object will do for all.
+        self._shared_requirement = lru_cache(maxsize=_SHARED_VALUES)(_itself)
+        self._shared_invocation = lru_cache(maxsize=_SHARED_VALUES)(_itself)
         self.unfinished = 0
         self._finished: dict[str, int] = {}
         self._finished_bytes = 0
@@ -33,28 +42,33 @@ class Operations:
 
     def in_flight(self, key: ExecutionKey) -> Execution | None:
         """The execution that a request with this key may share."""
-        return self._sharing.get(key)
+        return self._sharing.get(key.instance, {}).get(key.digest)
 
     def create(self, name: str, spec: ExecuteSpec, queued_at: int, sequence: int = 0) -> Operation:
         """An operation, joined to the execution it may share, else with a NEW one of its own."""
+        spec = replace(
+            spec,
+            requirement=self._shared_requirement(spec.requirement),
+            invocation=self._shared_invocation(spec.invocation),
+        )
         key = sharing_key(spec)
-        execution = self._sharing.get(key) if key is not None else None
+        execution = self.in_flight(key) if key is not None else None
         if execution is None:
             self._executions += 1
             execution = Execution(
                 number=self._executions,
                 spec=spec,
                 queued_at=queued_at,
-                operations=[],
+                operations=(),
                 priority=spec.priority,
             )
             self.executions[execution.number] = execution
             if key is not None:
-                self._sharing[key] = execution
+                self._sharing.setdefault(key.instance, {})[key.digest] = execution
         else:
             spec = replace(spec, action=execution.spec.action, digest=execution.spec.digest)
         operation = self._add(name, spec, queued_at, execution, sequence)
-        execution.operations.append(operation)
+        execution.operations = (*execution.operations, operation)
         self.unfinished += 1
         return operation
 
@@ -83,7 +97,7 @@ class Operations:
         transition = TABLE[operation.state, trigger]
         execution = operation.execution
         assert execution is not None
-        execution.operations.remove(operation)
+        execution.operations = tuple(o for o in execution.operations if o is not operation)
         operation.execution = None
         operation.own_state = transition.to
         operation.attempts = execution.attempts
@@ -98,8 +112,11 @@ class Operations:
         """Forget an execution that has no operation left."""
         del self.executions[execution.number]
         key = sharing_key(execution.spec)
-        if key is not None and self._sharing.get(key) is execution:
-            del self._sharing[key]
+        if key is not None:
+            in_instance = self._sharing[key.instance]
+            del in_instance[key.digest]
+            if not in_instance:
+                del self._sharing[key.instance]
 
     def recorded(self, operation: Operation, now: float) -> None:
         """The response is durable: show it, and keep it for a while."""
@@ -199,3 +216,7 @@ class Operations:
             self._out.append(c.ForgetOperation(operation=operation.name))
         if transition.publish:
             self._out.append(c.PublishOperation(operation=operation.name))
+
+
+def _itself(value: _T) -> _T:
+    return value

@@ -17,7 +17,7 @@ class Execution:
     spec: ExecuteSpec
     """Of the request that started it."""
     queued_at: int
-    operations: list[Operation]
+    operations: tuple[Operation, ...]
     """Those that are still to be answered."""
     priority: int
     """The most urgent of theirs."""

@@ -20,7 +20,7 @@ SHA256 = DigestFunction.SHA256
 A = Digest.of(b"a", SHA256)
 B = Digest.of(b"b", SHA256)
 NAMES = st.text(
-    st.characters(exclude_characters="/\0", exclude_categories=("Cs",)), min_size=1, max_size=4
+    st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=4
 ).filter(lambda name: name not in (".", ".."))
 PATHS = st.lists(NAMES, min_size=1, max_size=3).map("/".join)
 TREES = st.dictionaries(PATHS, st.tuples(st.sampled_from([A, B]), st.booleans()), max_size=8)

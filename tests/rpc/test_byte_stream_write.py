@@ -15,6 +15,7 @@ from remote_apis.compression import Compressor
 from remote_apis.digest import Digest
 from remote_apis.digest_functions import DigestFunction
 from remote_apis.resource_names import BlobName
+from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
 from remote_apis.stubs.google.bytestream import bytestream_pb2 as bs_pb
 from server.blobstore.interface import read_all, write_all
 
@@ -143,6 +144,16 @@ async def test_compressed(storage: Any, compressor: Compressor, step: int) -> No
     requests = messages(name_of(compressor=compressor), compressed, step=step)
     assert await write(storage, requests) == len(compressed)
     assert await read_all(storage.store, DIGEST) == DATA
+
+
+@pytest.mark.row(38)
+@pytest.mark.row(107)
+async def test_siso_gets_the_uncompressed_size(storage: Any) -> None:
+    metadata = re_pb.RequestMetadata(tool_details=re_pb.ToolDetails(tool_name="siso"))
+    header = "build.bazel.remote.execution.v2.requestmetadata-bin"
+    requests = messages(name_of(compressor=Compressor.ZSTD), compress(DATA, Compressor.ZSTD))
+    answer = write(storage, requests, metadata=((header, metadata.SerializeToString()),))
+    assert await answer == len(DATA)
 
 
 async def test_zstd_frames_one_after_the_other(storage: Any) -> None:
@@ -397,7 +408,8 @@ async def test_resuming_a_compressed_upload(storage: Any, compressor: Compressor
     committed, complete = await status(storage, name)
     assert (committed, complete) == (800_000, False)
     rest = compress(DATA[committed:], compressor)
-    assert await write(storage, messages(name, rest, offset=committed)) == len(rest)
+    requests = messages(name, rest, offset=committed)
+    assert await write(storage, requests) == committed + len(rest)
     assert await read_all(storage.store, DIGEST) == DATA
 
 

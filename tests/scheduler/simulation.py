@@ -61,6 +61,7 @@ class Simulation:
         self._tick_at = 0.0
         self._fleet = Fleet(self.world, self._feed)
         self.clients = [self._new_client(number) for number in range(self.plan.clients)]
+        self._unanswered = len(self.clients)
         self._unshared = {
             client.spec.digest.hash for client in self.clients if client.spec.do_not_cache
         }
@@ -76,7 +77,7 @@ class Simulation:
             self.world.after(random.uniform(0, plan.faults_until), self._restart)
         for _ in range(plan.clock_jumps):
             self.world.after(random.uniform(0, plan.faults_until), self.world.jump_wall_clock)
-        while any(client.answer is None for client in self.clients):
+        while self._unanswered:
             if self.world.now > _AT_LATEST or not self.world.step():
                 waiting = [client for client in self.clients if client.answer is None]
                 raise Violated(f"{len(waiting)} client(s) hang, first {waiting[0]}")
@@ -165,6 +166,7 @@ class Simulation:
             self._later(self.world.random.uniform(0, 5), client, "")
         else:
             client.answer = response
+            self._unanswered -= 1
 
     # The scheduler
 

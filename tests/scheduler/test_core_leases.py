@@ -6,6 +6,7 @@ import pytest
 from google.rpc import code_pb2
 
 from server.scheduler import commands as c
+from server.scheduler import events as e
 from server.scheduler.values import Failure, Stage
 from tests.scheduler.playbook import Playbook, digest_of
 
@@ -237,8 +238,6 @@ def test_a_worker_that_hung_up_gets_nothing() -> None:
 
 
 def test_a_drained_worker_finishes_and_gets_nothing_more_until_it_is_resumed() -> None:
-    from server.scheduler import events as e  # noqa: PLC0415 - used here only
-
     play = Playbook()
     play.execute("op1", "a")
     play.connect("w1")

@@ -58,7 +58,7 @@ class Developer:
 
     def build(self, checkout: Path, *arguments: str, **environment: str) -> list[dict[str, Any]]:
         """`cargo distbuild build`; the units of the build."""
-        self.run("cargo", "distbuild", "build", *arguments, cwd=checkout, **environment)
+        self.run("cargo", "distbuild", "build", *arguments, cwd=checkout, check=True, **environment)
         return self.units(checkout)
 
     def units(self, cwd: Path) -> list[dict[str, Any]]:

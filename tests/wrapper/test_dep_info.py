@@ -30,7 +30,7 @@ def compiled(tmp_path: Path) -> dict[str, str | None]:
     source.write_text(SOURCE)
     variables = {"SET": "1=2", "EMPTY": "", "ODD": "a\\n b\nc\r#\"'ü$", "OUT_DIR": str(out)}
     environment = {k: v for k, v in os.environ.items() if k != "UNSET"} | variables
-    command = ["rustc", "--crate-type=lib", "--emit=dep-info", "--out-dir", tmp_path, source]
+    command = ["rustc", "--crate-type=lib", "--emit=dep-info", f"--out-dir={tmp_path}", str(source)]
     subprocess.run(command, check=True, env=environment, timeout=60)
     return environment_read((tmp_path / "lib.d").read_bytes()) | {"": str(tmp_path)}
 
@@ -78,6 +78,19 @@ def test_what_was_replaced_is_not_replaced_again(rewrite: object) -> None:
         b"/usr/local/cargo/registry/src/index/a-1/lib.rs"
         b" /usr/local/cargo/registry/src/index/b-1/lib.rs"
     )
+
+
+def test_a_worker_whose_own_path_is_escaped() -> None:
+    dep_info = b"/r t/outputs/x.d: /r\\ t/workspace/a.rs\n\n/r\\ t/workspace/a.rs:\n"
+    pairs = [("/r t/outputs", "/w/target"), ("/r t/workspace", "/w")]
+    assert rewrite_dep_info(dep_info, pairs) == b"/w/target/x.d: /w/a.rs\n\n/w/a.rs:\n"
+    message = json.dumps({"artifact": '/r"t/outputs/x'}).encode()
+    assert rewrite_messages(message, [('/r"t/outputs', "/w")]) == b'{"artifact": "/w/x"}'
+
+
+def test_nothing_to_replace() -> None:
+    assert rewrite_messages(b"text /a", []) == b"text /a"
+    assert rewrite_dep_info(b"", [("/a", "/b")]) == b""
 
 
 def test_messages_stay_json() -> None:

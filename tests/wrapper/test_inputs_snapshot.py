@@ -16,9 +16,9 @@ from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_p
 from wrapper.inputs.file_digests import FileDigests, hash_file
 from wrapper.inputs.snapshot import (
     MAX_FILES,
+    NotSendable,
     Skip,
     Snapshot,
-    TooLarge,
     skip_in_out_dir,
     skip_in_package,
     skip_nothing,
@@ -158,19 +158,26 @@ def test_an_out_dir(tmp_path: Path, files: FileDigests) -> None:
     assert sorted(found) == ["bindings.rs", "libx.a", "probe.rs"]
 
 
+def rewrite_with_the_same_time(root: Path) -> None:
+    (root / "a").write_text("y")
+    os.utime(root / "a", ns=(OLD, OLD))
+
+
+def point_elsewhere(root: Path) -> None:
+    (root / "l").unlink()
+    (root / "l").symlink_to("sub/b")
+
+
 Change = Callable[[Path], object]
 CHANGES: dict[str, Change] = {
     "content": lambda root: (root / "a").write_text("b"),
-    "content of the same length and time": lambda root: (
-        (root / "a").write_text("y"),
-        os.utime(root / "a", ns=(OLD, OLD)),
-    ),
+    "content of the same length and time": rewrite_with_the_same_time,
     "name": lambda root: (root / "a").rename(root / "b"),
     "mode": lambda root: (root / "a").chmod(0o755),
     "new file": lambda root: write(root / "sub" / "c"),
     "new directory": lambda root: (root / "d").mkdir(),
     "removed": lambda root: (root / "a").unlink(),
-    "link": lambda root: ((root / "l").unlink(), (root / "l").symlink_to("sub/b")),
+    "link": point_elsewhere,
 }
 
 
@@ -200,7 +207,7 @@ def test_times_owners_and_places_do_not_count(tmp_path: Path, files: FileDigests
 def test_too_many_files(tmp_path: Path, files: FileDigests) -> None:
     for number in range(MAX_FILES + 1):
         (tmp_path / str(number)).touch()
-    with pytest.raises(TooLarge, match=str(tmp_path)):
+    with pytest.raises(NotSendable, match=str(tmp_path)):
         take_snapshot(str(tmp_path), files, skip_nothing)
 
 
@@ -210,12 +217,12 @@ def test_a_directory_that_is_not_there(tmp_path: Path, files: FileDigests) -> No
 
 
 def test_a_name_that_is_not_utf_8_is_no_crash(tmp_path: Path, files: FileDigests) -> None:
-    """REAPI names are UTF-8; the documented errors are OSError and TooLarge."""
+    """REAPI names are UTF-8; the documented errors are OSError and NotSendable."""
     write(tmp_path / "a")
     (tmp_path / os.fsdecode(b"caf\xe9.txt")).touch()
     try:
         found = snapshot_of(tmp_path, files)
-    except (OSError, TooLarge):
+    except (OSError, NotSendable):
         return
     assert found == {"a": "x"}
 

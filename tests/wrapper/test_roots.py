@@ -8,7 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wrapper.roots import OUTPUTS, ROOT, OutsideRoots, Place, Roots, find_roots, target_directory
+from wrapper.roots import (
+    OUTPUTS,
+    RECORDED_CARGO,
+    ROOT,
+    OutsideRoots,
+    Place,
+    Roots,
+    find_roots,
+    target_directory,
+)
 
 REGISTRY = "registry/src/index.crates.io-1/serde-1.0.0"
 
@@ -74,7 +83,8 @@ def test_a_package_of_the_registry(target: Path) -> None:
     package = f"/u/.cargo/{REGISTRY}"
     assert roots.workspace == roots.package == package
     assert roots.staged(f"{package}/src/lib.rs") == f"cargo/{REGISTRY}/src/lib.rs"
-    assert f"--remap-path-prefix={package}=/cargo/{REGISTRY}" in roots.remap_options(staged=False)
+    option = f"--remap-path-prefix={package}={RECORDED_CARGO}/{REGISTRY}"
+    assert option in roots.remap_options(staged=False)
 
 
 def test_a_package_of_a_git_checkout(target: Path) -> None:
@@ -138,7 +148,7 @@ def test_the_standard_librarys_source_is_mapped_here_and_never_sent(target: Path
     [
         ("/w/ws", f"{ROOT}/workspace"),
         ("/w/ws/a b", f"{ROOT}/workspace/a b"),
-        ("-I/w/ws/include:/w/ws/x", f"-I{ROOT}/workspace/include:{ROOT}/workspace/x"),
+        ("/x:/w/ws/include:/w/ws/y", f"/x:{ROOT}/workspace/include:{ROOT}/workspace/y"),
         ('path="/w/ws"', f'path="{ROOT}/workspace"'),
         ("native=/w/ws/lib", f"native={ROOT}/workspace/lib"),
         ("/w/ws2 /w/ws-old /w/ws.rs", "/w/ws2 /w/ws-old /w/ws.rs"),
@@ -162,7 +172,8 @@ def test_a_text_without_the_roots_is_left_alone(text: str) -> None:
 
 
 def replace(text: str, pairs: list[tuple[str, str]]) -> str:
-    """The first pair that fits, at each place of the text, as the shim does."""
+    """The longest that fits, at each place of the text."""
+    pairs = sorted(pairs, key=lambda pair: -len(pair[0]))
     out, at = "", 0
     while at < len(text):
         for old, new in pairs:
@@ -177,18 +188,24 @@ def replace(text: str, pairs: list[tuple[str, str]]) -> str:
 def test_replies_show_the_users_paths(target: Path) -> None:
     roots = of_registry(target, "/usr/local/cargo")
     package = f"/usr/local/cargo/{REGISTRY}"
-    pairs = roots.staged_to_real("/worker/1")
+    pairs = [*roots.staged_to_real("/worker/1"), *roots.recorded_to_real()]
     for worker, real in (
         (f"/worker/1/{OUTPUTS}/libx.rmeta", f"{target}/debug/deps/libx.rmeta"),
         ("/worker/1/target/debug/build/x/out/y.rs", f"{target}/debug/build/x/out/y.rs"),
         (f"/worker/1/cargo/{REGISTRY}/src/lib.rs", f"{package}/src/lib.rs"),
-        (f"/cargo/{REGISTRY}/src/lib.rs", f"{package}/src/lib.rs"),
-        ("/cargo/registry/src/i/other-1/x.rs", "/usr/local/cargo/registry/src/i/other-1/x.rs"),
-        ("/cargo/git/checkouts/x.rs", "/usr/local/cargo/git/checkouts/x.rs"),
+        (f"{RECORDED_CARGO}/{REGISTRY}/src/lib.rs", f"{package}/src/lib.rs"),
+        (f"{RECORDED_CARGO}/registry/src/i/b-1/x.rs", "/usr/local/cargo/registry/src/i/b-1/x.rs"),
+        (f"{RECORDED_CARGO}/git/checkouts/x.rs", "/usr/local/cargo/git/checkouts/x.rs"),
         ("/proc/self/cwd/target/x", f"{target}/x"),
         ("src/lib.rs", "src/lib.rs"),
     ):
         assert replace(worker, pairs) == real
+
+
+def test_the_shim_gets_the_longest_paths_first(target: Path) -> None:
+    """It takes the first that fits."""
+    olds = [old for old, _ in of_registry(target).recorded_to_real()]
+    assert olds == sorted(olds, key=lambda old: -len(old))
 
 
 def test_messages_of_a_member_show_the_users_paths(target: Path) -> None:
@@ -222,4 +239,4 @@ def test_cargo_home_is_found_without_the_variable(target: Path) -> None:
         cwd="/w", source="src/lib.rs", out_dir=str(target), sources=None,
         environment={"CARGO_MANIFEST_DIR": "/w", "HOME": "/u"},
     )  # fmt: skip
-    assert ("/cargo/registry/", "/u/.cargo/registry/") in roots.recorded_to_real()
+    assert (f"{RECORDED_CARGO}/registry/", "/u/.cargo/registry/") in roots.recorded_to_real()

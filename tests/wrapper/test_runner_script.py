@@ -22,7 +22,7 @@ sys.stdout.buffer.write(b"\\0".join(parts))"""
 WORDS = st.text(
     st.one_of(
         st.sampled_from("'\"\\$`!*?[]{}()<>|&;# \t\n\r~=%-@é\U0001f980"),
-        st.characters(min_codepoint=1, exclude_categories=("Cs",)),
+        st.characters(min_codepoint=1, exclude_categories=["Cs"]),
     ),
     max_size=30,
 ).map(lambda text: text.replace(ROOT, ""))

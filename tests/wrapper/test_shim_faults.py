@@ -141,7 +141,9 @@ numbers = [int(fd) for fd in os.listdir(own) if os.path.exists(own + fd)]
 open_files = {{number: os.readlink(own + str(number)) for number in numbers}}
 server = socket.socket(socket.AF_UNIX); server.bind("daemon.sock"); server.listen()
 open("daemon.txt", "w").write(repr((os.getsid(0), os.getppid(), open_files)))
-connection, _ = server.accept(); connection.recv(1 << 20)
+connection, _ = server.accept()
+size = int.from_bytes(connection.recv(4, socket.MSG_WAITALL), "little")
+connection.recv(size, socket.MSG_WAITALL)
 connection.sendall(b"X" + (4).to_bytes(4, "little") + (42).to_bytes(4, "little"))
 '
 """

@@ -112,7 +112,8 @@ class CallHandler:
             self.parts.files.learn(placed[name], digest)
         self.parts.units.add(*record_of(unit.invocation))
         self._count(unit.invocation, result.outcome, worker=result.worker)
-        self.reply.finish(stdout=rest, stderr=rewrite_messages(stderr, pairs), exit_code=0)
+        messages = rewrite_messages(stderr, [*pairs, *unit.roots.recorded_to_real()])
+        self.reply.finish(stdout=rest, stderr=messages, exit_code=0)
 
     async def _stream(self, raw: bytes, digest: re_pb.Digest) -> bytes:
         if raw or not digest.hash:

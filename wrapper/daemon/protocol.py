@@ -39,7 +39,7 @@ def decode_call(data: bytes) -> Call:
         parent, count = int(parts[1]), int(parts[3])
     except ValueError as error:
         raise BadCall(f"a number is wrong: {error}") from None
-    arguments = parts[4 : 4 + count]
+    arguments = parts[4:-1][: max(count, 0)]
     if count < 1 or len(arguments) != count:
         raise BadCall("the arguments are not all there")
     pairs = (_text(item).partition("=") for item in parts[4 + count : -1])

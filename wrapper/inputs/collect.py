@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from remote_apis.digest import Digest
 from wrapper.inputs.file_digests import FileDigests
 from wrapper.inputs.snapshot import (
+    NotSendable,
     Skip,
     Snapshot,
     Source,
-    TooLarge,
     skip_in_out_dir,
     skip_in_package,
     take_snapshot,
@@ -67,7 +67,25 @@ class Collector:
         if out_dir:
             inputs.add(_staged(roots, out_dir), self._snapshot(out_dir, skip_in_out_dir))
         self._dependencies(invocation, roots, inputs)
+        if driver == "clippy-driver":
+            self._clippy_settings(roots, environment, inputs)
         return inputs
+
+    def _clippy_settings(
+        self, roots: Roots, environment: Mapping[str, str], inputs: Inputs
+    ) -> None:
+        """clippy takes its settings from the package's directory or any above it."""
+        if "CLIPPY_CONF_DIR" in environment:
+            raise NotUnderstood("clippy's settings come from CLIPPY_CONF_DIR")
+        directory = roots.package
+        while directory != "/":
+            for name in ("clippy.toml", ".clippy.toml"):
+                path = os.path.join(directory, name)
+                if os.path.exists(path) and directory != roots.package:
+                    digest = self._files.digest(path)
+                    inputs.files[_staged(roots, path)] = digest
+                    inputs.blobs[digest] = path
+            directory = os.path.dirname(directory)
 
     def _package(self, roots: Roots) -> Snapshot:
         staged = roots.staged(roots.package) or ""
@@ -82,7 +100,7 @@ class Collector:
     def _snapshot(self, directory: str, skip: Skip) -> Snapshot:
         try:
             return take_snapshot(directory, self._files, skip)
-        except TooLarge as error:
+        except NotSendable as error:
             raise NotUnderstood(str(error)) from error
 
     def _dependencies(self, invocation: Invocation, roots: Roots, inputs: Inputs) -> None:

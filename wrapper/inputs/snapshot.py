@@ -16,8 +16,8 @@ Source = bytes | str
 """Where a blob is: its bytes, or the path of a file that holds them."""
 
 
-class TooLarge(Exception):
-    """The directory has more files than are worth sending; the message says so."""
+class NotSendable(Exception):
+    """The directory cannot be sent, or has more files than are worth it; the message says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ def skip_nothing(directory: str, name: str) -> bool:
 
 
 def take_snapshot(root: str, files: FileDigests, skip: Skip) -> Snapshot:
-    """Walk a directory. Raises OSError, or TooLarge beyond 20,000 files.
+    """Walk a directory. Raises OSError, or NotSendable beyond 20,000 files or for odd names.
 
     A symbolic link that stays inside is kept as one; one that leads out to a file becomes that
     file, and one that leads out to a directory, or to nothing, is left out.
@@ -70,6 +70,8 @@ def take_snapshot(root: str, files: FileDigests, skip: Skip) -> Snapshot:
                 if skip(directory, entry.name):
                     continue
                 path = prefix + entry.name
+                if not _is_text(path):
+                    raise NotSendable(f"{directory} has a file whose name is not UTF-8")
                 if entry.is_symlink() and _stays_inside(entry.path, root):
                     builder.add_symlink(path, os.readlink(entry.path))
                 elif entry.is_dir(follow_symlinks=False):
@@ -79,7 +81,7 @@ def take_snapshot(root: str, files: FileDigests, skip: Skip) -> Snapshot:
                     count += 1
                     _add_file(builder, blobs, files, path, entry)
         if count > MAX_FILES:
-            raise TooLarge(f"{root} has more than {MAX_FILES} files")
+            raise NotSendable(f"{root} has more than {MAX_FILES} files")
     made: dict[Digest, bytes] = {}
     digest = builder.build(made)
     return Snapshot(digest, {**blobs, **made})
@@ -98,6 +100,15 @@ def _add_file(
     digest = files.digest(entry.path, st)
     blobs[digest] = entry.path
     builder.add_file(path, digest, executable=bool(st.st_mode & 0o111))
+
+
+def _is_text(name: str) -> bool:
+    """Whether a name can be said in a message; others hold surrogates."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _stays_inside(link: str, root: str) -> bool:

@@ -41,8 +41,8 @@ class Toolchains:
 
     def __init__(self, files: FileDigests) -> None:
         self._files = files
-        self._found: dict[tuple[str, int, int], Toolchain] = {}
-        self._snapshots: dict[tuple[str, str, str], Snapshot] = {}
+        self._found: dict[tuple[str, int, int, int], Toolchain] = {}
+        self._snapshots: dict[tuple[str, str, str], tuple[object, Snapshot]] = {}
         self._lock = threading.Lock()
 
     def find(self, driver: str, environment: Mapping[str, str]) -> Toolchain:
@@ -53,54 +53,64 @@ class Toolchains:
             st = os.stat(driver)
         except OSError as error:
             raise NotUnderstood(f"cannot read the compiler {driver}: {error.strerror}") from error
-        key = (driver, st.st_size, st.st_mtime_ns)
+        key = (driver, st.st_ino, st.st_size, st.st_mtime_ns)
         with self._lock:
             if key not in self._found:
                 self._found[key] = _examine(driver, environment)
             return self._found[key]
 
     def snapshot(self, toolchain: Toolchain, driver_name: str, target: str | None) -> Snapshot:
-        """The files that a compile for `target` needs. Raises OSError."""
+        """The files that a compile for `target` needs. Raises OSError or NotSendable."""
+        parts = _parts(toolchain, driver_name, target)
+        # rustup replaces the files of a channel in place: each is looked at, each time
+        seen = tuple(_seen(f"{toolchain.sysroot}/{path}") for path in parts)
         key = (toolchain.sysroot, driver_name, target or toolchain.host)
         with self._lock:
-            # rustup replaces the files of a channel in place: look at what would change
             known = self._snapshots.get(key)
-            if known is None or not self._is_current(toolchain):
-                known = self._snapshots[key] = self._take(toolchain, driver_name, target)
-            return known
+            if known is None or known[0] != seen:
+                known = self._snapshots[key] = (seen, self._take(toolchain.sysroot, parts))
+            return known[1]
 
-    def _is_current(self, toolchain: Toolchain) -> bool:
-        return any(
-            toolchain is found and os.stat(driver).st_mtime_ns == mtime
-            for (driver, _, mtime), found in self._found.items()
-        )
-
-    def _take(self, toolchain: Toolchain, driver_name: str, target: str | None) -> Snapshot:
+    def _take(self, root: str, parts: list[str]) -> Snapshot:
         builder = TreeBuilder(self._files.function)
         blobs: dict[Digest, Source] = {}
-        root = toolchain.sysroot
-
-        def add(path: str) -> None:
-            real = os.path.join(root, path)
+        for path in parts:
+            real = f"{root}/{path}"
+            if os.path.isdir(real):
+                part = take_snapshot(real, self._files, skip_nothing)
+                blobs.update(part.blobs)
+                builder.add_directory(path, part.root)
+                continue
             st = os.stat(real)
             digest = self._files.digest(real, st)
             blobs[digest] = real
             builder.add_file(path, digest, executable=bool(st.st_mode & 0o111))
-
-        add(f"bin/{driver_name}")
-        for name in sorted(os.listdir(f"{root}/lib")):
-            if ".so" in name and os.path.isfile(f"{root}/lib/{name}"):
-                add(f"lib/{name}")
-        host_lib = f"lib/rustlib/{toolchain.host}"
-        directories = [f"{host_lib}/lib", f"{host_lib}/bin", f"lib/rustlib/{target}/lib"]
-        for directory in directories[: 3 if target and target != toolchain.host else 2]:
-            if not os.path.isdir(f"{root}/{directory}"):
-                continue
-            part = take_snapshot(f"{root}/{directory}", self._files, skip_nothing)
-            blobs.update(part.blobs)
-            builder.add_directory(directory, part.root)
         made: dict[Digest, bytes] = {}
         return Snapshot(builder.build(made), {**blobs, **made})
+
+
+def _parts(toolchain: Toolchain, driver_name: str, target: str | None) -> list[str]:
+    """Files and whole directories below the sysroot."""
+    root = toolchain.sysroot
+    parts = [f"bin/{driver_name}"]
+    parts += [
+        f"lib/{name}"
+        for name in sorted(os.listdir(f"{root}/lib"))
+        if ".so" in name and os.path.isfile(f"{root}/lib/{name}")
+    ]
+    directories = [f"lib/rustlib/{toolchain.host}/{name}" for name in ("lib", "bin")]
+    if target and target != toolchain.host:
+        directories.append(f"lib/rustlib/{target}/lib")
+    return parts + [path for path in directories if os.path.isdir(f"{root}/{path}")]
+
+
+def _seen(path: str) -> tuple[object, ...]:
+    """What of a file, or of all files below a directory, changes when they do."""
+    st = os.stat(path)
+    if not os.path.isdir(path):
+        return (path, st.st_ino, st.st_size, st.st_mtime_ns)
+    with os.scandir(path) as entries:
+        return (path, *(_seen(path) for path in sorted(entry.path for entry in entries)))
 
 
 def _examine(driver: str, environment: Mapping[str, str]) -> Toolchain:
@@ -122,7 +132,8 @@ def _examine(driver: str, environment: Mapping[str, str]) -> Toolchain:
 
     sysroot = ask("--print", "sysroot").strip()
     lines = dict(line.split(": ", 1) for line in ask("-vV").splitlines() if ": " in line)
-    if not os.path.isfile(f"{sysroot}/bin/{os.path.basename(driver)}"):
+    own = f"{sysroot}/bin/{os.path.basename(driver)}"
+    if not os.path.isfile(own) or not os.path.samefile(own, driver):
         raise NotUnderstood(f"the compiler {driver} is not part of its sysroot {sysroot}")
     return Toolchain(
         sysroot=sysroot, host=lines.get("host", ""), commit=lines.get("commit-hash", "")

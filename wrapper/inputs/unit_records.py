@@ -16,7 +16,7 @@ from pathlib import Path
 
 from wrapper.rustc.arguments import Invocation, NotUnderstood
 
-_SCHEMA = "CREATE TABLE IF NOT EXISTS units (stem TEXT PRIMARY KEY, record TEXT NOT NULL)"
+_SCHEMA = "CREATE TABLE IF NOT EXISTS units (stem BLOB PRIMARY KEY, record TEXT NOT NULL)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +71,8 @@ class UnitRecords:
         with self._lock:
             self._known[stem] = record
             self._database.execute(
-                "INSERT OR REPLACE INTO units VALUES (?, ?)", (stem, json.dumps(asdict(record)))
+                "INSERT OR REPLACE INTO units VALUES (?, ?)",
+                (os.fsencode(stem), json.dumps(asdict(record))),
             )
 
     def get(self, stem: str) -> UnitRecord:
@@ -81,7 +82,7 @@ class UnitRecords:
             return known
         with self._lock:
             row = self._database.execute(
-                "SELECT record FROM units WHERE stem = ?", (stem,)
+                "SELECT record FROM units WHERE stem = ?", (os.fsencode(stem),)
             ).fetchone()
         if row is None:
             name = os.path.basename(stem)

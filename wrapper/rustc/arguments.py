@@ -9,6 +9,7 @@ from wrapper.rustc.options import (
     CODEGEN,
     EMITS,
     FLAGS,
+    KNOWN_TYPES,
     LINKED_TYPES,
     SHORT_VALUED,
     VALUED,
@@ -112,6 +113,8 @@ def _check_codegen(value: str) -> None:
     name = value.partition("=")[0]
     if name not in CODEGEN:
         raise NotUnderstood(f"-C {name} may read files that the wrapper cannot see")
+    if value == "split-debuginfo=unpacked":
+        raise NotUnderstood("-C split-debuginfo=unpacked leaves files of other names")
     if value == "target-cpu=native":
         raise NotUnderstood("-C target-cpu=native depends on this machine's processor")
     if name == "instrument-coverage":
@@ -170,6 +173,9 @@ def _invocation(driver: str, options: list[Option], source: str) -> Invocation:
         raise NotUnderstood(f"emits {', '.join(sorted(emit - EMITS)) or 'nothing by name'}")
     if not values("--crate-name") or not values("--out-dir"):
         raise NotUnderstood("has no crate name or no output directory")
+    types = tuple(part for v in values("--crate-type") for part in v.split(","))
+    if not KNOWN_TYPES.issuperset(types):
+        raise NotUnderstood(f"has the crate type {min(set(types) - KNOWN_TYPES)}")
     targets = values("--target")
     if targets and targets[-1].endswith(".json"):
         raise NotUnderstood("uses a target specification file")
@@ -178,7 +184,7 @@ def _invocation(driver: str, options: list[Option], source: str) -> Invocation:
         options=tuple(o for o in options if not _is_of_session(o)),
         source=source,
         crate_name=values("--crate-name")[-1],
-        crate_types=tuple(part for v in values("--crate-type") for part in v.split(",")),
+        crate_types=types,
         emit=emit,
         out_dir=values("--out-dir")[-1],
         extra_filename=codegen("extra-filename") or "",

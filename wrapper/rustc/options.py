@@ -38,3 +38,6 @@ EMITS = frozenset({"dep-info", "metadata", "link"})
 
 LINKED_TYPES = frozenset({"bin", "proc-macro", "cdylib", "dylib"})
 """Crate types for which rustc starts the linker."""
+
+KNOWN_TYPES = LINKED_TYPES | {"lib", "rlib", "staticlib"}
+"""Crate types whose output files have names that the wrapper knows."""

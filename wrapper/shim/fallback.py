@@ -3,9 +3,14 @@
 Copied to its place by install.py behind a `#!python -IS` line; imports the standard library alone.
 """
 
+from __future__ import annotations
+
+import ctypes
 import os
+import re
 import signal
 import socket
+import stat
 import struct
 import subprocess
 import sys
@@ -13,6 +18,26 @@ import time
 from typing import NoReturn
 
 HOME = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
+LIBC = ctypes.CDLL(None, use_errno=True)
+PIDFD_GETFD = 438
+PR_SET_PDEATHSIG = 1
+
+
+def plain_rustc() -> NoReturn:
+    """Become the rustc that cargo asked for."""
+    # Python ignores these two, and what is ignored stays so in the next program
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+    try:
+        os.execvp(sys.argv[1], sys.argv[1:])
+    except OSError as error:
+        not_there(sys.argv[1], error)
+
+
+def not_there(program: str, error: OSError) -> NoReturn:
+    """Say that a compiler cannot be started, as a shell would."""
+    sys.stderr.write(f"error: cannot run {program}: {error.strerror}\n")
+    sys.exit(127)
 
 
 def connect() -> socket.socket:
@@ -47,6 +72,7 @@ def daemon() -> socket.socket:
 
 
 def send_request(connection: socket.socket) -> None:
+    """Send the call. Raises OSError."""
     strings = [b"1", b"%d" % os.getppid(), os.getcwdb(), b"%d" % (len(sys.argv) - 1)]
     strings += [os.fsencode(argument) for argument in sys.argv[1:]]
     strings += [name + b"=" + value for name, value in os.environb.items()]
@@ -55,6 +81,7 @@ def send_request(connection: socket.socket) -> None:
 
 
 def read(connection: socket.socket, size: int) -> bytes:
+    """Exactly so many bytes. Raises OSError when the daemon goes away."""
     data = b""
     while len(data) < size:
         piece = connection.recv(size - len(data))
@@ -64,27 +91,51 @@ def read(connection: socket.socket, size: int) -> bytes:
     return data
 
 
+def tell_user(text: bytes) -> None:
+    """Write to cargo's own stderr, which cargo does not record, or else to ours."""
+    target = 2
+    try:
+        parent = os.pidfd_open(os.getppid())
+        found = LIBC.syscall(PIDFD_GETFD, parent, 2, 0)
+        if found >= 0:
+            target = found
+        elif not stat.S_ISREG(os.stat(f"/proc/{os.getppid()}/fd/2").st_mode):
+            target = os.open(f"/proc/{os.getppid()}/fd/2", os.O_WRONLY | os.O_APPEND)
+    except OSError:
+        target = 2
+    os.write(target, text)
+
+
+def die_with_parent() -> None:
+    """Run in the child: the compiler does not outlive the shim."""
+    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def run(connection: socket.socket, payload: bytes) -> NoReturn:
     """Run rustc here, its stderr copied to the daemon, and exit as it does."""
     (count,) = struct.unpack_from("<I", payload)
     strings = payload[4:].split(b"\0")[:-1]
-    pairs = list(zip(strings[: 2 * count : 2], strings[1 : 2 * count : 2], strict=True))
-    process = subprocess.Popen(
-        strings[2 * count :], stderr=subprocess.PIPE, close_fds=False, bufsize=0
-    )
+    table = dict(zip(strings[: 2 * count : 2], strings[1 : 2 * count : 2], strict=True))
+    table.pop(b"", None)
+    pattern = re.compile(b"|".join(re.escape(old) for old in table) or rb"(?!)")
+    command = strings[2 * count :]
+    try:
+        process = subprocess.Popen(
+            command, stderr=subprocess.PIPE, close_fds=False, preexec_fn=die_with_parent
+        )
+    except OSError as error:
+        not_there(os.fsdecode(command[0]), error)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda received, frame: process.send_signal(received))
-    alive = True
     assert process.stderr is not None
+    alive = True
     for line in process.stderr:
         if alive:
             try:
                 connection.sendall(struct.pack("<cI", b"E", len(line)) + line)
             except OSError:
                 alive = False
-        for old, new in pairs:
-            line = line.replace(old, new)
-        os.write(2, line)
+        os.write(2, pattern.sub(lambda match: table[match.group()], line))
     code = process.wait()
     status = code << 8 if code >= 0 else -code
     try:
@@ -93,44 +144,48 @@ def run(connection: socket.socket, payload: bytes) -> NoReturn:
     except OSError:
         alive = False
     if code < 0:
-        signal.signal(-code, signal.SIG_DFL)
+        if -code not in (signal.SIGKILL, signal.SIGSTOP):
+            signal.signal(-code, signal.SIG_DFL)
         os.kill(os.getpid(), -code)
     sys.exit(code)
 
 
-def obey(connection: socket.socket) -> None:
-    """Do what the daemon says; returns when rustc is to be run as if there were no daemon."""
+def obey(connection: socket.socket) -> NoReturn:
+    """Do what the daemon says; whatever is not understood ends in plain rustc."""
     written = False
     while True:
         try:
             kind, size = struct.unpack("<cI", read(connection, 5))
             payload = read(connection, size)
         except OSError:
-            if written:
-                raise
-            return
-        if kind == b"O" or kind == b"E":
+            if not written:
+                plain_rustc()
+            sys.stderr.write("error: distbuild: the daemon went away in the middle of a result\n")
+            sys.exit(1)
+        if kind in (b"O", b"E"):
             written = True
             os.write(1 if kind == b"O" else 2, payload)
         elif kind == b"W":
-            os.write(2, payload)
+            tell_user(payload)
         elif kind == b"X":
-            sys.exit(struct.unpack("<I", payload)[0])
-        elif kind == b"T":
+            sys.exit(struct.unpack("<I", payload)[0] if size == 4 else 1)
+        elif kind == b"T" and size >= 4:
             run(connection, payload)
         else:
-            return
+            plain_rustc()
 
 
 def main() -> None:
+    """Ask the daemon; without one, rustc."""
+    if len(sys.argv) < 2:
+        sys.stderr.write("usage: set RUSTC_WRAPPER to this program; cargo gives it the rustc\n")
+        sys.exit(2)
     try:
         connection = daemon()
         send_request(connection)
     except OSError:
-        connection = None
-    if connection is not None:
-        obey(connection)
-    os.execvp(sys.argv[1], sys.argv[1:])
+        plain_rustc()
+    obey(connection)
 
 
 if __name__ == "__main__":

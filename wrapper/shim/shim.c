@@ -228,6 +228,8 @@ static void run_tracked(int daemon, char *payload, uint32_t size) {
         signal(SIGPIPE, SIG_DFL);
         dup2(ends[1], 2);
         execvp(args[0], args);
+        fprintf(stderr, "error: cannot run %s: %s\n", args[0], strerror(errno));
+        fflush(stderr);
         _exit(127);
     }
     close(ends[1]);

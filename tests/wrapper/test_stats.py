@@ -1,0 +1,146 @@
+"""Statistics of builds, and the directory that they lie in."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from wrapper.home import Home, RemoteSettings, short_socket_directory
+from wrapper.stats import (
+    KEPT_BUILDS,
+    OUTCOMES,
+    UnitStat,
+    add_unit,
+    build_file,
+    last_build,
+    new_build_id,
+    start_build,
+    summary,
+)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return Home(tmp_path / "home")
+
+
+def unit(crate: str = "a", outcome: str = "hit-local", seconds: float = 0.25) -> UnitStat:
+    worker = "worker-1" if outcome == "remote" else None
+    reason = "probe" if outcome == "local" else None
+    return UnitStat(
+        crate=crate, kind="lib", outcome=outcome, worker=worker, reason=reason, seconds=seconds
+    )
+
+
+def test_a_build(home: Home) -> None:
+    assert last_build(home) is None
+    for outcome in (*OUTCOMES, "remote"):
+        add_unit(home, "b-1", unit(f"crate-{outcome}", outcome))
+    assert last_build(home) == "b-1"
+    found = summary(home, "b-1")
+    assert found["totals"] == {
+        "hit-local": 1, "hit-remote": 1, "remote": 2, "local": 1, "units": 5, "seconds": 1.25,
+    }  # fmt: skip
+    assert [u["crate"] for u in found["units"]][:2] == ["crate-hit-local", "crate-hit-remote"]
+    assert set(found["units"][0]) == {"crate", "kind", "outcome", "worker", "reason", "seconds"}
+    assert found["units"][2]["worker"] == "worker-1"
+    assert found["units"][3]["reason"] == "probe"
+
+
+def test_a_build_without_units_is_the_last_one(home: Home) -> None:
+    add_unit(home, "one", unit())
+    os.utime(build_file(home, "one"), (1, 1))
+    start_build(home, "two")
+    assert last_build(home) == "two"
+    assert summary(home, "two") == {
+        "units": [],
+        "totals": dict.fromkeys(OUTCOMES, 0) | {"units": 0, "seconds": 0},
+    }
+
+
+def test_odd_texts_survive(home: Home) -> None:
+    reason = 'reads "/w\udcff/ü"\nand more'
+    stat = UnitStat(
+        crate="a\n{", kind="lib", outcome="local", worker=None, reason=reason, seconds=0.1
+    )
+    add_unit(home, "b", stat)
+    add_unit(home, "b", unit())
+    found = summary(home, "b")["units"]
+    assert (found[0]["crate"], found[0]["reason"]) == ("a\n{", reason)
+    assert len(found) == 2
+
+
+def test_only_the_newest_builds_are_kept(home: Home) -> None:
+    for number in range(KEPT_BUILDS + 5):
+        start_build(home, f"b-{number}")
+        os.utime(build_file(home, f"b-{number}"), (number, number))
+    names = {path.stem for path in home.builds.iterdir()}
+    assert names == {f"b-{number}" for number in range(5, KEPT_BUILDS + 5)}
+
+
+def test_parallel_units_do_not_mix(home: Home) -> None:
+    def add(number: int) -> None:
+        for i in range(50):
+            add_unit(home, "b", unit(f"{number}-{i}-" + "x" * 3000))
+
+    threads = [threading.Thread(target=add, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    found = summary(home, "b")
+    assert found["totals"]["units"] == 200
+    assert len({u["crate"] for u in found["units"]}) == 200
+
+
+def test_parallel_builds_start_without_harm(home: Home) -> None:
+    """Old files vanish under those who look at them."""
+    errors: list[BaseException] = []
+
+    def start(number: int) -> None:
+        try:
+            for i in range(60):
+                start_build(home, f"b-{number}-{i}")
+                last_build(home)
+        except OSError as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=start, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+
+
+def test_ids_are_file_names() -> None:
+    assert new_build_id().replace("-", "").isalnum()
+    assert new_build_id() != new_build_id()
+
+
+def test_where_the_home_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert Home.of({"DISTBUILD_HOME": "/d"}).path == Path("/d")
+    assert Home.of({"DISTBUILD_HOME": "rel"}).path == tmp_path / "rel"
+    assert Home.of({"XDG_CACHE_HOME": "/c"}).path == Path("/c/cargo-distbuild")
+    assert Home.of({}).path == tmp_path / ".cache" / "cargo-distbuild"
+
+
+def test_which_server() -> None:
+    assert RemoteSettings.of({}) == RemoteSettings(url=None, instance="")
+    assert RemoteSettings.of({"DISTBUILD_REMOTE": ""}).url is None
+    found = RemoteSettings.of({"DISTBUILD_REMOTE": "grpc://h:1", "DISTBUILD_INSTANCE": "i"})
+    assert found == RemoteSettings(url="grpc://h:1", instance="i")
+
+
+@pytest.mark.parametrize("length", [10, 70, 80, 81, 300, 3000])
+def test_sockets_fit_an_address(length: int) -> None:
+    home = Home(Path("/" + "é" * (length // 2)))
+    directory = short_socket_directory(home)
+    assert len(os.fsencode(directory / "server.sock")) < 108
+    other = short_socket_directory(Home(home.path / "x"))
+    assert directory != other
