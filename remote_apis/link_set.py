@@ -27,29 +27,47 @@ _TIMEOUT = 20.0
 def link_set(cc: str | None = None) -> str | None:
     """The digest in hexadecimal, or None when the machine has no working C compiler.
 
-    `cc` is the compiler's path; the one on PATH by default. The answer is remembered for as long
-    as the compiler stays the same file.
+    `cc` is the compiler's path; the one on PATH by default. Each file is hashed again when its
+    stat changes.
     """
     path = cc or shutil.which("cc")
     if path is None:
         return None
-    real = os.path.realpath(path)
-    return _link_set(path, real, os.stat(real).st_mtime_ns)
+    try:
+        real = os.path.realpath(path)
+        version, files = _found(path, real, os.stat(real).st_mtime_ns)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return _digest(version, tuple((name, file, _seen(file)) for name, file in files))
 
 
 @functools.lru_cache(maxsize=8)
-def _link_set(cc: str, real: str, mtime_ns: int) -> str | None:
-    try:
-        version = _ask(cc, "-v")
-        found = [("cc", real)]
-        found += [(name, _ask(cc, f"-print-prog-name={name}").strip()) for name in _PROGRAMS]
-        found += [(name, _ask(cc, f"-print-file-name={name}").strip()) for name in _FILES]
-    except (OSError, subprocess.SubprocessError):
+def _found(cc: str, real: str, mtime_ns: int) -> tuple[str, tuple[tuple[str, str], ...]]:
+    """What the compiler says of itself, and where it finds each file."""
+    # the lines left out say by which path it was called
+    lines = _ask(cc, "-v").splitlines()
+    version = "\n".join(line for line in lines if not line.startswith("COLLECT_"))
+    found = [("cc", real)]
+    for name in _PROGRAMS:
+        answer = _ask(cc, f"-print-prog-name={name}").strip()
+        found.append((name, answer if os.path.isabs(answer) else shutil.which(answer) or ""))
+    found += [(name, _ask(cc, f"-print-file-name={name}").strip()) for name in _FILES]
+    return version, tuple(found)
+
+
+def _seen(path: str) -> tuple[int, int, int] | None:
+    if not os.path.isabs(path) or not os.path.isfile(path):
         return None
+    st = os.stat(path)
+    return st.st_ino, st.st_size, st.st_mtime_ns
+
+
+@functools.lru_cache(maxsize=8)
+def _digest(version: str, files: tuple[tuple[str, str, tuple[int, int, int] | None], ...]) -> str:
     total = hashlib.sha256(version.encode())
-    for name, path in found:
-        total.update(f"{name} ".encode())
-        if os.path.isabs(path) and os.path.isfile(path):
+    for name, path, seen in files:
+        total.update(f"\0{name}\0".encode())
+        if seen is not None:
             with open(path, "rb") as file:
                 total.update(hashlib.file_digest(file, "sha256").digest())
     return total.hexdigest()

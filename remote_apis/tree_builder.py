@@ -35,6 +35,8 @@ class TreeBuilder:
     def add_symlink(self, path: str, target: str) -> None:
         """A symbolic link at `path`. Raises InvalidRequest when the path is taken."""
         parent, name = self._parent(path)
+        if parent._links.get(name, target) != target:
+            raise InvalidRequest(f"two different links at {path} in one input root")
         parent._claim(name, parent._links, path)
         parent._links[name] = target
 

@@ -108,7 +108,8 @@ def _add_unless_inside(tree: TreeBuilder, path: str, digest: Digest, inputs: Inp
 
 
 def _script(invocation: Invocation, roots: Roots, environment: Mapping[str, str]) -> bytes:
-    staged = {name: roots.stage_text(value) for name, value in environment.items()}
+    staged = {"PATH": _PATH}
+    staged |= {name: roots.stage_text(value) for name, value in environment.items()}
     driver = f"{ROOT}/toolchain/bin/{os.path.basename(invocation.driver)}"
     command = [driver]
     for option in invocation.options:

@@ -23,6 +23,13 @@ def environment_read(dep_info: bytes) -> dict[str, str | None]:
     return found
 
 
+def files_read(dep_info: bytes) -> list[str]:
+    """The files that a compile read: each has a rule of its own without prerequisites."""
+    lines = dep_info.decode("utf-8", "surrogateescape").splitlines()
+    rules = (line[:-1] for line in lines if line.endswith(":") and not line.startswith("#"))
+    return [_unescape(rule) for rule in rules]
+
+
 def _unescape(text: str) -> str:
     return _ESCAPE.sub(lambda m: {"n": "\n", "r": "\r"}.get(m.group(1), m.group(1)), text)
 

@@ -5,9 +5,8 @@ rustc here. This is the one place where that is decided, and every "here" has a 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from google.rpc import code_pb2
 
@@ -17,46 +16,54 @@ from remote_apis.digest_functions import DigestFunction
 from remote_apis.errors import DistbuildError
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
 from wrapper.action import BuiltAction, build_action, platform_of
-from wrapper.dep_info import environment_read
+from wrapper.dep_info import rewrite_dep_info
 from wrapper.inputs.collect import Collector, Inputs
 from wrapper.inputs.environment import environment_of_action
 from wrapper.inputs.toolchain import machine
 from wrapper.local_tier import LocalTier, any_contains, named_blobs
-from wrapper.path_values import package_mentions, package_uses_value
 from wrapper.remote import Remote
-from wrapper.roots import OUTPUTS, ROOT_DIRECTORY, Roots
-from wrapper.rustc.arguments import Invocation, NotUnderstood
+from wrapper.result_checks import (
+    CompileHere,
+    Unit,
+    environment_not_carried,
+    undefined_variables,
+)
+from wrapper.roots import OUTPUTS, ROOT_DIRECTORY
+from wrapper.rustc.arguments import NotUnderstood
 from wrapper.rustc.outputs import dep_info_name
+from wrapper.script import root_of
 
 FUNCTION = DigestFunction.SHA256
 """The function every REAPI server has."""
 
-_MANIFEST = "CARGO_MANIFEST_DIR"
-_MAX_ROUNDS = 4
+_MAX_ROUNDS = 6
 _SMALL = 1 << 20
 
 
-class CompileHere(Exception):
-    """rustc has to run on this machine; the message is the reason."""
+class FailedThere(Exception):
+    """rustc failed on a worker, with these words on stderr."""
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Unit:
-    """One compile as cargo asked for it, and its places."""
-
-    invocation: Invocation
-    roots: Roots
-    environment: Mapping[str, str]
+    def __init__(self, message: str, stderr: bytes) -> None:
+        super().__init__(message)
+        self.stderr = stderr
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """A usable result: every blob is in the local tier. `worker` is set when one just made it."""
+    """A usable result: every blob is in the local tier. `worker` is set when one just made it.
+
+    `root` is the input root that rustc's `stderr` speaks of; `dep_info` has this checkout's paths;
+    `learned` names the variables that the key holds beside cargo's own.
+    """
 
     outcome: str
     worker: str | None
     action_result: re_pb.ActionResult
+    root: str
+    stdout: bytes
+    stderr: bytes
     dep_info: bytes
+    learned: frozenset[str] = frozenset()
 
 
 class Ladder:
@@ -73,30 +80,35 @@ class Ladder:
         Raises CompileHere or NotUnderstood with the reason.
         """
         inputs = await asyncio.to_thread(self._inputs, unit)
-        learned: set[str] = set()
+        learned = set(self._collector.learned_environment(unit.invocation))
         for _ in range(_MAX_ROUNDS):
             action = await asyncio.to_thread(_build, unit, inputs, frozenset(learned))
-            result = await self._step_down(action, remote, instance)
-            unknown = _environment_differs(unit, result.dep_info, learned)
+            try:
+                result = await self._step_down(unit, action, remote, instance)
+                unknown = environment_not_carried(unit, result.dep_info, learned)
+            except FailedThere as failed:
+                unknown = undefined_variables(failed.stderr, unit.environment) - learned
+                if not unknown:
+                    raise CompileHere(str(failed)) from None
             if not unknown:
-                return result
+                return replace(result, learned=frozenset(learned))
             learned |= unknown
         raise CompileHere("reads ever more of the environment")
 
     def _inputs(self, unit: Unit) -> Inputs:
-        if package_uses_value(unit.roots.package, _MANIFEST):
-            raise CompileHere('puts env!("CARGO_MANIFEST_DIR"), a path of this checkout, into it')
         try:
             return self._collector.collect(unit.invocation, unit.roots, unit.environment)
         except OSError as error:
             raise CompileHere(f"cannot read {error.filename}: {error.strerror}") from error
 
-    async def _step_down(self, action: BuiltAction, remote: Remote | str, instance: str) -> Result:
+    async def _step_down(
+        self, unit: Unit, action: BuiltAction, remote: Remote | str, instance: str
+    ) -> Result:
         if action.digest in self._unusable:
             raise CompileHere(self._unusable[action.digest])
         known = await self._local.lookup(instance, action.digest)
         if known is not None:
-            return await self._usable("hit-local", None, known, action)
+            return await self._usable(unit, "hit-local", None, known, action)
         if isinstance(remote, str):
             raise CompileHere(remote)
         if remote.is_down:
@@ -107,7 +119,7 @@ class Ladder:
         except DistbuildError as error:
             remote.note(error)
             raise CompileHere(f"the server {remote.url}: {error}") from error
-        usable = await self._usable(outcome, worker, result, action)
+        usable = await self._usable(unit, outcome, worker, result, action)
         await self._local.keep(instance, action.digest, result)
         return usable
 
@@ -121,26 +133,45 @@ class Ladder:
                 await self._local.store_stream(digest, chunks)
 
     async def _usable(
-        self, outcome: str, worker: str | None, result: re_pb.ActionResult, action: BuiltAction
+        self,
+        unit: Unit,
+        outcome: str,
+        worker: str | None,
+        result: re_pb.ActionResult,
+        action: BuiltAction,
     ) -> Result:
         """Check a result before anyone sees it. Raises CompileHere."""
-        files = {f.path.removeprefix(f"{OUTPUTS}/"): f.digest for f in result.output_files}
+        files = {
+            f.path.removeprefix(f"{OUTPUTS}/"): Digest.from_message(f.digest, FUNCTION)
+            for f in result.output_files
+        }
         lacking = sorted(set(action.required_names) - files.keys())
         if lacking:
             raise CompileHere(f"the result lacks {lacking[0]}")
         paths = [
-            await self._local.path(Digest.from_message(message, FUNCTION))
-            for name, message in files.items()
-            if not name.endswith(".d") and message.size_bytes
+            await self._local.path(digest)
+            for name, digest in files.items()
+            if not name.endswith(".d") and digest.size
         ]
         if outcome != "hit-local" and await any_contains(paths, ROOT_DIRECTORY.encode()):
             self._unusable[action.digest] = "its output holds the path where it was compiled"
             raise CompileHere(self._unusable[action.digest])
-        dep_info = next((m for name, m in files.items() if name.endswith(".d")), None)
-        data = b""
-        if dep_info is not None:
-            data = await self._local.read(Digest.from_message(dep_info, FUNCTION))
-        return Result(outcome=outcome, worker=worker, action_result=result, dep_info=data)
+        root, stdout = root_of(await self._output(result.stdout_raw, result.stdout_digest))
+        dep_info = await self._local.read(files[dep_info_name(unit.invocation)])
+        return Result(
+            outcome=outcome,
+            worker=worker,
+            action_result=result,
+            root=root,
+            stdout=stdout,
+            stderr=await self._output(result.stderr_raw, result.stderr_digest),
+            dep_info=rewrite_dep_info(dep_info, unit.roots.staged_to_real(root)),
+        )
+
+    async def _output(self, raw: bytes, digest: re_pb.Digest) -> bytes:
+        if raw or not digest.hash:
+            return raw
+        return await self._local.read(Digest.from_message(digest, FUNCTION))
 
 
 async def _from_server(
@@ -155,7 +186,12 @@ async def _from_server(
     if response.status.code != code_pb2.OK:
         raise CompileHere(f"{worker} failed: {response.status.message}")
     if response.result.exit_code != 0:
-        raise CompileHere(f"did not compile on {worker} (exit code {response.result.exit_code})")
+        stderr = response.result.stderr_raw
+        if not stderr and response.result.stderr_digest.hash:
+            digest = Digest.from_message(response.result.stderr_digest, FUNCTION)
+            stderr = (await remote.read_many([digest]))[digest]
+        code = response.result.exit_code
+        raise FailedThere(f"did not compile on {worker} (exit code {code})", stderr)
     if response.cached_result:
         return "hit-remote", None, response.result
     return "remote", worker, response.result
@@ -171,26 +207,6 @@ def _build(unit: Unit, inputs: Inputs, learned: frozenset[str]) -> BuiltAction:
         platform=platform_of(unit.invocation, machine(), set_digest),
         function=FUNCTION,
     )
-
-
-def _environment_differs(unit: Unit, dep_info: bytes, learned: set[str]) -> set[str]:
-    """Variables that the compile read and that its action did not carry as they are here.
-
-    Raises CompileHere when one is a path of this checkout whose value may be in the artifact.
-    """
-    carried = environment_of_action(unit.environment, learned)
-    unknown: set[str] = set()
-    for name in environment_read(dep_info):
-        value = unit.environment.get(name)
-        if value is None or (name in carried and unit.roots.stage_text(value) == value):
-            continue
-        if name not in carried:
-            unknown.add(name)
-        elif name == _MANIFEST and not package_mentions(unit.roots.package, name):
-            raise CompileHere(f"a macro of another crate puts the path {name} into it")
-        elif package_uses_value(unit.roots.package, name):
-            raise CompileHere(f"puts the path in {name} into it")
-    return unknown
 
 
 def check(unit: Unit) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
+_numbers = itertools.count()
 _NOT_BETWEEN_THESE = (errno.EXDEV, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
 
@@ -35,7 +37,8 @@ def place_outputs(
 def _place(
     out_dir: str, name: str, fill: Callable[[int], None], *, executable: bool
 ) -> os.stat_result:
-    temporary = os.path.join(out_dir, f".{name}.{os.getpid()}.partial")
+    # short, since the name itself may be as long as names can be
+    temporary = os.path.join(out_dir, f".distbuild-{os.getpid()}-{next(_numbers)}")
     mode = 0o777 if executable else 0o666  # the umask takes its part, as it does for rustc
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
     try:

@@ -7,9 +7,7 @@ text tells them apart well enough to say "certainly only files"; anything else c
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Iterable
 
 _INCLUDE = re.compile(rb"(?<!\w)include(_str|_bytes)?!\s*[(\[{]\s*concat!\s*[(\[{]\s*$")
 _BEFORE = 120
@@ -29,35 +27,3 @@ def uses_value(source: bytes, name: str) -> bool:
 def mentions(source: bytes, name: str) -> bool:
     """Whether the variable's name stands in a source file at all."""
     return name.encode() in source
-
-
-def rust_files(directory: str, skipped: Iterable[str]) -> Iterable[str]:
-    """Paths of the `.rs` files of a package, target directories and the like left out."""
-    leave_out = set(skipped)
-    for parent, directories, names in os.walk(directory):
-        directories[:] = [
-            d
-            for d in directories
-            if d not in leave_out
-            and not d.startswith(".")
-            and not os.path.exists(os.path.join(parent, d, "CACHEDIR.TAG"))
-        ]
-        yield from (os.path.join(parent, name) for name in names if name.endswith(".rs"))
-
-
-def package_uses_value(directory: str, name: str) -> bool:
-    """Whether any source file of a package uses the variable's value. Reads the files."""
-    for path in rust_files(directory, ("node_modules",)):
-        with open(path, "rb") as file:
-            if uses_value(file.read(), name):
-                return True
-    return False
-
-
-def package_mentions(directory: str, name: str) -> bool:
-    """Whether any source file of a package names the variable. Reads the files."""
-    for path in rust_files(directory, ("node_modules",)):
-        with open(path, "rb") as file:
-            if mentions(file.read(), name):
-                return True
-    return False

@@ -24,7 +24,7 @@ recorded where it was made, and is not shared."""
 OUTPUTS = "outputs"
 RECORDED_CARGO = "/distbuild/cargo"
 """Where artifacts say that CARGO_HOME is; no real path should look like it."""
-_CACHE_MARK = "CACHEDIR.TAG"
+_OUT_DIR = re.compile(r"(/.+)/[^/]+/(?:deps|examples|build/[^/]+)")
 _IN_CARGO_HOME = re.compile(r"(registry/src|git/checkouts)/[^/]+/.+")
 
 
@@ -48,6 +48,7 @@ class Roots:
     workspace: str
     package: str
     out_dir: str
+    target: str
     cargo_home: str
 
     def staged(self, path: str) -> str | None:
@@ -98,14 +99,19 @@ class OutsideRoots(Exception):
     """The package or its output lies where no shared name can be given; the message says so."""
 
 
-def target_directory(out_dir: str) -> str:
-    """The target directory that an `--out-dir` lies in: the nearest ancestor that cargo marked."""
-    path = out_dir
-    while len(path) > 1:
-        if os.path.exists(os.path.join(path, _CACHE_MARK)):
-            return path
-        path = os.path.dirname(path)
-    raise OutsideRoots(f"no target directory (with {_CACHE_MARK}) above {out_dir}")
+def target_directory(out_dir: str, triple: str | None = None) -> str:
+    """The target directory that an `--out-dir` of cargo's lies in.
+
+    That is `<target>[/<triple>]/<profile>/` with `deps`, `examples` or `build/<package>` below;
+    `triple` is the compile's `--target`. Raises OutsideRoots for any other form.
+    """
+    match = _OUT_DIR.fullmatch(out_dir)
+    if match is None:
+        raise OutsideRoots(f"the output directory {out_dir} is not one of cargo's")
+    target = match.group(1)
+    if triple is not None and os.path.basename(target) == triple:
+        target = os.path.dirname(target)
+    return target
 
 
 def _package_place(package: str, environment: Mapping[str, str]) -> Place:
@@ -120,7 +126,13 @@ def _package_place(package: str, environment: Mapping[str, str]) -> Place:
 
 
 def find_roots(
-    *, cwd: str, source: str, out_dir: str, environment: Mapping[str, str], sources: Place | None
+    *,
+    cwd: str,
+    source: str,
+    out_dir: str,
+    triple: str | None,
+    environment: Mapping[str, str],
+    sources: Place | None,
 ) -> Roots:
     """The places of a unit that cargo compiles in `cwd`.
 
@@ -131,7 +143,7 @@ def find_roots(
     package = environment.get("CARGO_MANIFEST_DIR")
     if not package or not os.path.isabs(package):
         raise OutsideRoots("cargo gave no CARGO_MANIFEST_DIR")
-    target = target_directory(out_dir)
+    target = target_directory(out_dir, triple)
     is_member = not os.path.isabs(source)
     if is_member and package != cwd and not package.startswith(cwd + "/"):
         raise OutsideRoots(f"package {package} lies outside of the workspace {cwd}")
@@ -148,6 +160,7 @@ def find_roots(
         workspace=cwd if is_member else package,
         package=package,
         out_dir=out_dir,
+        target=target,
         cargo_home=_cargo_home(environment),
     )
 

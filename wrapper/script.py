@@ -25,7 +25,8 @@ def runner_script(
     lines.append(f"cd {quote(directory)}")
     # not by `export`: some names are the shell's own, and CARGO_BIN_EXE_a-b is none for it
     variables = [f"{name}={value}" for name, value in sorted(environment.items())]
-    words = ["/usr/bin/env", *variables, *command] if variables else command
+    # nothing of the worker's own environment gets through
+    words = ["/usr/bin/env", "-i", *variables, *command]
     lines.append("exec " + " ".join(quote(word) for word in words))
     return ("\n".join(lines) + "\n").encode("utf-8", "surrogateescape")
 

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 from pathlib import Path
 
-from google.protobuf.message import DecodeError
-
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
 from server.actioncache.interface import ActionKey
 
+_CHECKSUM = 32
+
 
 class DirectoryActionCache:
-    """Results as files `<root>/<instance hash or _>/<hh>/<hash>-<size>`, replaced by rename.
+    """Results as files `<root>/<instance's hash>/<function>/<hh>/<hash>-<size>`, set by rename.
 
     Results are small, so the calls block for tens of microseconds and make no executor hop. A
-    file that is not an ActionResult, left by a crash of the machine, counts as no result.
+    file begins with the SHA-256 of its rest: one that a crash of the machine cut is no result.
     """
 
     def __init__(self, root: Path) -> None:
@@ -25,9 +26,12 @@ class DirectoryActionCache:
     async def get(self, key: ActionKey) -> re_pb.ActionResult | None:
         """The result, or None."""
         try:
-            return re_pb.ActionResult.FromString(self._path(key).read_bytes())
-        except (FileNotFoundError, DecodeError):
+            data = self._path(key).read_bytes()
+        except FileNotFoundError:
             return None
+        if hashlib.sha256(data[_CHECKSUM:]).digest() != data[:_CHECKSUM]:
+            return None
+        return re_pb.ActionResult.FromString(data[_CHECKSUM:])
 
     async def put(self, key: ActionKey, result: re_pb.ActionResult) -> None:
         """Store or replace the result. Raises OSError."""
@@ -36,7 +40,8 @@ class DirectoryActionCache:
         fd, temporary = tempfile.mkstemp(dir=path.parent)
         try:
             with os.fdopen(fd, "wb") as file:
-                file.write(result.SerializeToString())
+                data = result.SerializeToString()
+                file.write(hashlib.sha256(data).digest() + data)
             os.rename(temporary, path)
         except BaseException:
             os.unlink(temporary)
@@ -47,7 +52,7 @@ class DirectoryActionCache:
         self._path(key).unlink(missing_ok=True)
 
     def _path(self, key: ActionKey) -> Path:
-        instance = key.instance.encode().hex() or "_"
+        instance = hashlib.sha256(key.instance.encode()).hexdigest()[:16]
         digest = key.digest
         name = f"{digest.hash}-{digest.size}"
         return self._root / instance / digest.function.label / digest.hash[:2] / name

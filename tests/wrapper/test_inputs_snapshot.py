@@ -138,13 +138,16 @@ def test_a_package(tmp_path: Path, files: FileDigests) -> None:
         "target/CACHEDIR.TAG",
         "target/debug/deps/libx.rmeta",
         "odd-target/CACHEDIR.TAG",
+        "unmarked/debug/deps/x.d",
         "nested/Cargo.toml",
         "nested/src/lib.rs",
     ):
         write(tmp_path / name)
-    assert sorted(snapshot_of(tmp_path, files, skip_in_package)) == [
+    assert sorted(snapshot_of(tmp_path, files, skip_in_package(str(tmp_path / "unmarked")))) == [
         ".hidden",
         "Cargo.toml",
+        "nested/Cargo.toml",
+        "nested/src/lib.rs",
         "src/lib.rs",
         "src/target/mod.rs",
         "templates/x.html",

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wrapper.path_values import mentions, package_mentions, package_uses_value, uses_value
+from wrapper.path_values import mentions, uses_value
 
 NAME = "OUT_DIR"
 
@@ -58,37 +56,3 @@ def test_a_bare_use_is_seen_wherever_it_stands(before: bytes, after: bytes) -> N
     source = before + b'\nlet x = env!("OUT_DIR");' + after
     assert uses_value(source, NAME)
     assert mentions(source, NAME)
-
-
-def write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-
-
-USE = 'pub const D: &str = env!("OUT_DIR");'
-
-
-@pytest.mark.parametrize("name", ["src/lib.rs", "src/a/b.rs", "build/x.rs", "src/target/mod.rs"])
-def test_any_source_of_the_package_counts(tmp_path: Path, name: str) -> None:
-    write(tmp_path / "src" / "other.rs", "")
-    assert not package_uses_value(str(tmp_path), NAME)
-    assert not package_mentions(str(tmp_path), NAME)
-    write(tmp_path / name, USE)
-    assert package_uses_value(str(tmp_path), NAME)
-    assert package_mentions(str(tmp_path), NAME)
-
-
-def test_target_directories_do_not_count(tmp_path: Path) -> None:
-    for directory in ("target", "elsewhere"):
-        write(tmp_path / directory / "CACHEDIR.TAG", "")
-        write(tmp_path / directory / "debug" / "build" / "x.rs", USE)
-    write(tmp_path / ".git" / "x.rs", USE)
-    write(tmp_path / "README.md", USE)
-    assert not package_uses_value(str(tmp_path), NAME)
-    assert not package_mentions(str(tmp_path), NAME)
-
-
-def test_a_mention_is_no_use(tmp_path: Path) -> None:
-    write(tmp_path / "src" / "lib.rs", 'include!(concat!(env!("OUT_DIR"), "/x.rs"));')
-    assert package_mentions(str(tmp_path), NAME)
-    assert not package_uses_value(str(tmp_path), NAME)

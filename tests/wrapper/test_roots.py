@@ -41,8 +41,8 @@ def roots_of(
 ) -> Roots:
     variables = {"CARGO_MANIFEST_DIR": package, "CARGO_HOME": "/u/.cargo", **environment}
     return find_roots(
-        cwd=cwd, source=source, out_dir=f"{target}/debug/deps", environment=variables,
-        sources=sources,
+        cwd=cwd, source=source, out_dir=f"{target}/debug/deps", triple=None,
+        environment=variables, sources=sources,
     )  # fmt: skip
 
 
@@ -165,7 +165,10 @@ def test_paths_within_texts(target: Path, text: str, staged: str) -> None:
 @given(st.text(max_size=30))
 def test_a_text_without_the_roots_is_left_alone(text: str) -> None:
     places = (Place(real="/w/ws", staged="workspace", recorded="/proc/self/cwd"),)
-    roots = Roots(places=places, workspace="/w/ws", package="/w/ws", out_dir="/t", cargo_home="/c")
+    roots = Roots(
+        places=places, workspace="/w/ws", package="/w/ws", out_dir="/t", target="/t",
+        cargo_home="/c",
+    )  # fmt: skip
     assert "/w/ws" in text or roots.stage_text(text) == text
     staged = roots.stage_text(f"/w/ws/{text}")
     assert staged.startswith(f"{ROOT}/workspace/")
@@ -222,21 +225,30 @@ def test_what_lies_outside_is_refused(target: Path, tmp_path: Path) -> None:
         roots_of(target, CARGO_MANIFEST_DIR="relative")
     with pytest.raises(OutsideRoots, match="outside of the workspace"):
         roots_of(target, package="/w/ws2/a")
-    with pytest.raises(OutsideRoots, match="target directory"):
+    with pytest.raises(OutsideRoots, match="output directory"):
         target_directory(str(tmp_path / "none" / "debug"))
 
 
-def test_the_nearest_marked_directory_is_the_target(target: Path) -> None:
-    inner = target / "inner"
-    (inner / "debug" / "deps").mkdir(parents=True)
-    assert target_directory(f"{inner}/debug/deps") == str(target)
-    (inner / "CACHEDIR.TAG").touch()
-    assert target_directory(f"{inner}/debug/deps") == str(inner)
+@pytest.mark.parametrize(
+    ("out_dir", "triple", "target"),
+    [
+        ("/t/debug/deps", None, "/t"),
+        ("/t/release/examples", None, "/t"),
+        ("/a b/t/debug/build/serde-12ab", None, "/a b/t"),
+        ("/t/x86_64-unknown-linux-gnu/debug/deps", "x86_64-unknown-linux-gnu", "/t"),
+        ("/t/debug/deps", "x86_64-unknown-linux-gnu", "/t"),
+    ],
+)
+def test_the_target_directory_follows_from_cargos_layout(
+    out_dir: str, triple: str | None, target: str
+) -> None:
+    """Not from its CACHEDIR.TAG: cargo writes none into a directory that was there before."""
+    assert target_directory(out_dir, triple) == target
 
 
 def test_cargo_home_is_found_without_the_variable(target: Path) -> None:
     roots = find_roots(
-        cwd="/w", source="src/lib.rs", out_dir=str(target), sources=None,
+        cwd="/w", source="src/lib.rs", out_dir=f"{target}/debug/deps", triple=None, sources=None,
         environment={"CARGO_MANIFEST_DIR": "/w", "HOME": "/u"},
     )  # fmt: skip
     assert (f"{RECORDED_CARGO}/registry/", "/u/.cargo/registry/") in roots.recorded_to_real()

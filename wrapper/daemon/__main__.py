@@ -44,6 +44,7 @@ async def run(home: Home) -> None:
         home=home, files=files, units=units, collector=collector, local=local,
         ladder=Ladder(collector, local), remotes=remotes,
     )  # fmt: skip
+    (home.path / "daemon.failed").unlink(missing_ok=True)
     home.daemon_state.write_text(json.dumps({"pid": os.getpid(), "stamp": code_stamp()}))
     try:
         await DaemonServer(parts).serve(stop)

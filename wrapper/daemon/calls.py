@@ -8,21 +8,20 @@ from dataclasses import dataclass, field
 
 from remote_apis.digest import Digest
 from remote_apis.errors import DistbuildError
-from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
 from wrapper.daemon.protocol import Call, Reply
 from wrapper.daemon.remotes import Remotes
-from wrapper.dep_info import rewrite_dep_info, rewrite_messages
+from wrapper.dep_info import rewrite_messages
 from wrapper.home import Home, RemoteSettings
 from wrapper.inputs.collect import Collector
 from wrapper.inputs.file_digests import FileDigests
 from wrapper.inputs.unit_records import UnitRecords, record_of
-from wrapper.ladder import FUNCTION, CompileHere, Ladder, Result, Unit, check
+from wrapper.ladder import FUNCTION, Ladder, Result, check
 from wrapper.local_tier import LocalTier
 from wrapper.materialise import place_outputs
+from wrapper.result_checks import CompileHere, Unit
 from wrapper.roots import OUTPUTS, OutsideRoots
 from wrapper.rustc.arguments import Invocation, NotUnderstood, Probe, parse
-from wrapper.rustc.outputs import unit_kind
-from wrapper.script import root_of
+from wrapper.rustc.outputs import dep_info_name, unit_kind
 from wrapper.stats import UnitStat, add_unit
 
 
@@ -89,42 +88,34 @@ class CallHandler:
             await self._run_here(unit, f"the result could not be used: {error}")
 
     async def _deliver(self, unit: Unit, result: Result) -> None:
-        found = result.action_result
-        stdout = await self._stream(found.stdout_raw, found.stdout_digest)
-        stderr = await self._stream(found.stderr_raw, found.stderr_digest)
-        root, rest = root_of(stdout)
-        pairs = unit.roots.staged_to_real(root)
         files = {}
-        dep_info = None
         digests = {}
-        for file in found.output_files:
+        for file in result.action_result.output_files:
             name = file.path.removeprefix(f"{OUTPUTS}/")
-            digest = Digest.from_message(file.digest, FUNCTION)
-            if name.endswith(".d"):
-                dep_info = (name, rewrite_dep_info(result.dep_info, pairs))
-                continue
-            files[name] = (await self.parts.local.path(digest), file.is_executable)
-            digests[name] = digest
+            if name != dep_info_name(unit.invocation):
+                digest = digests[name] = Digest.from_message(file.digest, FUNCTION)
+                files[name] = (await self.parts.local.path(digest), file.is_executable)
         placed = await asyncio.to_thread(
-            place_outputs, out_dir=unit.roots.out_dir, files=files, dep_info=dep_info
+            place_outputs,
+            out_dir=unit.roots.out_dir,
+            files=files,
+            dep_info=(dep_info_name(unit.invocation), result.dep_info),
         )
         for name, digest in digests.items():
-            self.parts.files.learn(placed[name], digest)
-        self.parts.units.add(*record_of(unit.invocation))
+            self.parts.files.learn(placed[name], digest, is_ours=True)
+        self.parts.units.add(*record_of(unit.invocation, result.learned))
         self._count(unit.invocation, result.outcome, worker=result.worker)
-        messages = rewrite_messages(stderr, [*pairs, *unit.roots.recorded_to_real()])
-        self.reply.finish(stdout=rest, stderr=messages, exit_code=0)
-
-    async def _stream(self, raw: bytes, digest: re_pb.Digest) -> bytes:
-        if raw or not digest.hash:
-            return raw
-        return await self.parts.local.read(Digest.from_message(digest, FUNCTION))
+        roots = unit.roots
+        pairs = [*roots.staged_to_real(result.root), *roots.recorded_to_real()]
+        messages = rewrite_messages(result.stderr, pairs)
+        self.reply.finish(stdout=result.stdout, stderr=messages, exit_code=0)
 
     async def _run_here(self, unit: Unit, reason: str) -> None:
         """Let the shim run rustc, with the same recorded paths that a worker would use."""
         if self.reply.is_ended:
             return
-        self.parts.units.add(*record_of(unit.invocation))
+        learned = self.parts.collector.learned_environment(unit.invocation)
+        self.parts.units.add(*record_of(unit.invocation, learned))
         argv = [*self.call.argv, *unit.roots.remap_options(staged=False)]
         await self.reply.run(argv, unit.roots.recorded_to_real())
         self._count(unit.invocation, "local", reason=reason)

@@ -51,6 +51,7 @@ class Collector:
         toolchain = self._toolchains.find(invocation.driver, environment)
         return find_roots(
             cwd=cwd, source=invocation.source, out_dir=invocation.out_dir,
+            triple=invocation.target,
             environment=environment, sources=toolchain.sources,
         )  # fmt: skip
 
@@ -60,6 +61,8 @@ class Collector:
         """Hash what the compile reads. Blocks. Raises NotUnderstood with a reason, or OSError."""
         inputs = Inputs()
         toolchain = self._toolchains.find(invocation.driver, environment)
+        if invocation.links and invocation.target not in (None, toolchain.host):
+            raise NotUnderstood(f"links for {invocation.target}, and this machine is another")
         driver = os.path.basename(invocation.driver)
         inputs.add("toolchain", self._toolchains.snapshot(toolchain, driver, invocation.target))
         inputs.add(_staged(roots, roots.package), self._package(roots))
@@ -70,6 +73,11 @@ class Collector:
         if driver == "clippy-driver":
             self._clippy_settings(roots, environment, inputs)
         return inputs
+
+    def learned_environment(self, invocation: Invocation) -> tuple[str, ...]:
+        """Variables that the unit was seen to read, the last time that it was compiled."""
+        stem, _ = record_of(invocation)
+        return self._units.learned_environment(stem)
 
     def _clippy_settings(
         self, roots: Roots, environment: Mapping[str, str], inputs: Inputs
@@ -90,11 +98,11 @@ class Collector:
     def _package(self, roots: Roots) -> Snapshot:
         staged = roots.staged(roots.package) or ""
         if not staged.startswith("cargo/registry/"):
-            return self._snapshot(roots.package, skip_in_package)
+            return self._snapshot(roots.package, skip_in_package(roots.target))
         # a registry package is unpacked once, by cargo, and never changes after
         key = (roots.package, os.stat(f"{roots.package}/Cargo.toml").st_mtime_ns)
         if key not in self._immutable:
-            self._immutable[key] = self._snapshot(roots.package, skip_in_package)
+            self._immutable[key] = self._snapshot(roots.package, skip_in_package(roots.target))
         return self._immutable[key]
 
     def _snapshot(self, directory: str, skip: Skip) -> Snapshot:

@@ -59,9 +59,12 @@ class FileDigests:
         self.learn(st, digest)
         return digest
 
-    def learn(self, st: os.stat_result, digest: Digest) -> None:
-        """Remember what a file holds, when its stat is old enough to show later changes."""
-        if time.time_ns() - max(st.st_mtime_ns, st.st_ctime_ns) < _RACY_NS:
+    def learn(self, st: os.stat_result, digest: Digest, *, is_ours: bool = False) -> None:
+        """Remember what a file holds, when its stat is old enough to show later changes.
+
+        `is_ours`: this process has just put the file there whole, by rename.
+        """
+        if not is_ours and time.time_ns() - max(st.st_mtime_ns, st.st_ctime_ns) < _RACY_NS:
             return
         if len(self._known) >= _MAX_ENTRIES:
             self._known.clear()

@@ -32,15 +32,19 @@ Skip = Callable[[str, str], bool]
 """Called with a directory's path and an entry's name; true leaves the entry out."""
 
 
-def skip_in_package(directory: str, name: str) -> bool:
-    """Version control, target directories and nested packages are no part of a package."""
-    if name in (".git", ".hg", ".jj", "node_modules"):
-        return True
-    path = os.path.join(directory, name)
-    return os.path.isdir(path) and (
-        os.path.exists(os.path.join(path, "CACHEDIR.TAG"))
-        or os.path.exists(os.path.join(path, "Cargo.toml"))
-    )
+def skip_in_package(target: str) -> Skip:
+    """Version control and target directories are no part of a package; `target` is the build's own.
+
+    Packages inside of a package stay: a macro may well read them.
+    """
+
+    def skip(directory: str, name: str) -> bool:
+        if name in (".git", ".hg", ".jj", "node_modules"):
+            return True
+        path = os.path.join(directory, name)
+        return path == target or os.path.exists(os.path.join(path, "CACHEDIR.TAG"))
+
+    return skip
 
 
 def skip_in_out_dir(directory: str, name: str) -> bool:

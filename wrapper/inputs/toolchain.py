@@ -135,6 +135,8 @@ def _examine(driver: str, environment: Mapping[str, str]) -> Toolchain:
     own = f"{sysroot}/bin/{os.path.basename(driver)}"
     if not os.path.isfile(own) or not os.path.samefile(own, driver):
         raise NotUnderstood(f"the compiler {driver} is not part of its sysroot {sysroot}")
+    if sysroot in ("/usr", "/usr/local", "/"):
+        raise NotUnderstood(f"the compiler shares {sysroot} with the rest of the system")
     return Toolchain(
         sysroot=sysroot, host=lines.get("host", ""), commit=lines.get("commit-hash", "")
     )

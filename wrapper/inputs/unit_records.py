@@ -22,11 +22,13 @@ _SCHEMA = "CREATE TABLE IF NOT EXISTS units (stem BLOB PRIMARY KEY, record TEXT 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnitRecord:
     """One compiled unit. `externs` are the stems of its direct dependencies, `native` the search
-    paths it was given, `system` the libraries that the final link must find by itself."""
+    paths it was given, `system` the libraries that the final link must find by itself,
+    `environment` the variables beside cargo's own that it turned out to read."""
 
     externs: tuple[str, ...]
     native: tuple[str, ...] = ()
     system: tuple[str, ...] = ()
+    environment: tuple[str, ...] = ()
 
 
 def stem_of(path: str) -> str:
@@ -35,13 +37,14 @@ def stem_of(path: str) -> str:
     return os.path.join(directory, name.split(".", 1)[0].removeprefix("lib"))
 
 
-def record_of(invocation: Invocation) -> tuple[str, UnitRecord]:
-    """The stem and the record of a compile that is about to run."""
+def record_of(invocation: Invocation, environment: Iterable[str] = ()) -> tuple[str, UnitRecord]:
+    """The stem and the record of a compile; `environment` is what it read beyond cargo's own."""
     stem = f"{invocation.out_dir}/{invocation.crate_name}{invocation.extra_filename}"
     record = UnitRecord(
         externs=tuple(stem_of(e.path) for e in invocation.externs if e.path is not None),
         native=native_paths(invocation),
         system=tuple(v for v in invocation.native_libraries if not v.startswith("static")),
+        environment=tuple(sorted(environment)),
     )
     return stem, record
 
@@ -89,6 +92,13 @@ class UnitRecords:
             raise NotUnderstood(f"its dependency {name} was built without cargo-distbuild")
         values = {key: tuple(value) for key, value in json.loads(row[0]).items()}
         return self._known.setdefault(stem, UnitRecord(**values))
+
+    def learned_environment(self, stem: str) -> tuple[str, ...]:
+        """The variables in a unit's record; none when it was never seen."""
+        try:
+            return self.get(stem).environment
+        except NotUnderstood:
+            return ()
 
     def closure(self, stems: Iterable[str]) -> dict[str, UnitRecord]:
         """All units that the named ones stand on, themselves included. Raises NotUnderstood."""

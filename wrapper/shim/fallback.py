@@ -51,23 +51,36 @@ def connect() -> socket.socket:
         os.close(directory)
 
 
+def start_failed() -> bool:
+    """Whether a start failed within the last minute: start-daemon leaves a mark."""
+    try:
+        return time.time() - os.stat(f"{HOME}/daemon.failed").st_mtime < 60
+    except OSError:
+        return False
+
+
 def daemon() -> socket.socket:
     """A connection to the daemon, started if it does not run. Raises OSError."""
     try:
         return connect()
     except OSError:
-        subprocess.Popen(
-            ["/bin/sh", f"{HOME}/bin/start-daemon"],
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )  # fmt: skip
+        if start_failed():
+            raise
+    subprocess.Popen(
+        ["/bin/sh", f"{HOME}/bin/start-daemon"],
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )  # fmt: skip
     deadline = time.monotonic() + 10
     while True:
         time.sleep(0.02)
         try:
             return connect()
         except OSError:
+            if start_failed():
+                raise
             if time.monotonic() > deadline:
+                open(f"{HOME}/daemon.failed", "w").close()
                 raise
 
 

@@ -56,10 +56,12 @@ def _compile(output: Path) -> bool:
 def _start_script(home: Home) -> bytes:
     # the package may live beside the working directory and not be installed
     root = shlex.quote(str(_HERE.parent.parent))
+    home_path = shlex.quote(str(home.path))
     return (
         f"#!/bin/sh\nPYTHONPATH={root}${{PYTHONPATH:+:$PYTHONPATH}}\nexport PYTHONPATH\n"
-        f"cd / && exec {shlex.quote(sys.executable)} -m wrapper.daemon "
-        f"{shlex.quote(str(home.path))}\n"
+        f"cd / && {shlex.quote(sys.executable)} -m wrapper.daemon {home_path} "
+        # a daemon that was killed had started
+        f"|| [ $? -gt 128 ] || : > {home_path}/daemon.failed\n"
     ).encode()
 
 

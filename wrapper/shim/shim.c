@@ -107,15 +107,26 @@ static void start_daemon(void) {
     if (child > 0) waitpid(child, NULL, 0);
 }
 
+// Whether a start failed within the last minute: start-daemon leaves a mark, and so does a shim
+// that waited in vain. Without it each rustc of a build would wait again.
+static int start_failed(int mark_now) {
+    char mark[PATH_MAX + 32];
+    struct stat st;
+    snprintf(mark, sizeof mark, "%s/daemon.failed", home);
+    if (mark_now) close(open(mark, O_WRONLY | O_CREAT | O_TRUNC, 0600));
+    return stat(mark, &st) == 0 && time(NULL) - st.st_mtime < 60;
+}
+
 static int daemon_socket(void) {
     int fd = connect_daemon();
-    if (fd >= 0) return fd;
+    if (fd >= 0 || start_failed(0)) return fd;
     start_daemon();
     for (int waited = 0; waited < 10000; waited += 20) {
         struct timespec pause = {0, 20 * 1000 * 1000};
         nanosleep(&pause, NULL);
-        if ((fd = connect_daemon()) >= 0) return fd;
+        if ((fd = connect_daemon()) >= 0 || start_failed(0)) return fd;
     }
+    start_failed(1);
     return -1;
 }
 

@@ -1,0 +1,72 @@
+"""Is a result right for this checkout? What a compile read of the environment decides."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from wrapper.dep_info import environment_read, files_read
+from wrapper.inputs.environment import environment_of_action
+from wrapper.path_values import mentions, uses_value
+from wrapper.roots import Roots
+from wrapper.rustc.arguments import Invocation
+
+_MANIFEST = "CARGO_MANIFEST_DIR"
+_UNDEFINED = re.compile(rb"environment variable `([^`\\]+)` not defined at compile time")
+
+
+class CompileHere(Exception):
+    """rustc has to run on this machine; the message is the reason."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unit:
+    """One compile as cargo asked for it, and its places."""
+
+    invocation: Invocation
+    roots: Roots
+    environment: Mapping[str, str]
+
+
+def undefined_variables(stderr: bytes, environment: Mapping[str, str]) -> set[str]:
+    """Variables that rustc missed on the worker and that are set here."""
+    return {name.decode() for name in _UNDEFINED.findall(stderr)} & environment.keys()
+
+
+def environment_not_carried(unit: Unit, dep_info: bytes, learned: set[str]) -> set[str]:
+    """Variables that the compile read and that its action did not carry as they are here.
+
+    `dep_info` has this checkout's paths. Raises CompileHere when a variable's value is a path of
+    this checkout that may be in the artifact, or is the worker's own.
+    """
+    carried = environment_of_action(unit.environment, learned)
+    unknown: set[str] = set()
+    for name, recorded in environment_read(dep_info).items():
+        here = unit.environment.get(name)
+        if name in carried and carried[name] != unit.roots.stage_text(carried[name]):
+            _check_path_value(unit, name, dep_info)
+        elif here == recorded:
+            continue
+        elif here is None or name in carried:
+            raise CompileHere(f"read another {name} on the worker than here")
+        else:
+            unknown.add(name)
+    return unknown
+
+
+def _check_path_value(unit: Unit, name: str, dep_info: bytes) -> None:
+    """Raises CompileHere unless the variable is only used to say where files are."""
+    is_mentioned = False
+    for path in files_read(dep_info):
+        try:
+            with open(os.path.join(unit.roots.workspace, path), "rb") as file:
+                source = file.read()
+        except OSError as error:
+            raise CompileHere(f"cannot read {path}: {error.strerror}") from error
+        if uses_value(source, name):
+            raise CompileHere(f"puts the path in {name} into it")
+        is_mentioned = is_mentioned or mentions(source, name)
+    if name == _MANIFEST and not is_mentioned:
+        raise CompileHere(f"a macro of another crate puts the path in {name} into it")
