@@ -14,6 +14,7 @@ $(BIN)/.installed: pyproject.toml
 .PHONY: tools
 tools: $(BIN)/.installed
 	sh tools/install_debian.sh
+	bash tools/install_clients.sh || [ -z "$$CI" ]
 
 demo: $(BIN)/.installed
 	sh tools/install_debian.sh bubblewrap

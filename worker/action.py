@@ -7,21 +7,23 @@ import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
 from google.protobuf.message import DecodeError
 from google.protobuf.timestamp_pb2 import Timestamp
-from google.rpc import code_pb2, status_pb2
+from google.rpc import code_pb2
 
+from remote_apis.client.action_cache import ActionCacheClient
 from remote_apis.client.cas import CasClient
-from remote_apis.errors import FailedPrecondition, InvalidRequest
+from remote_apis.errors import DistbuildError, FailedPrecondition, InvalidRequest
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
 from worker.assignment import Assignment
+from worker.cgroup import ControlGroups, beyond_groups
 from worker.command import CommandSpec, parse_command
-from worker.config import WorkerConfig
-from worker.input_root import InputRoots
+from worker.config import ResourceLimits, WorkerConfig
+from worker.input_root import InputRoot, InputRoots
 from worker.job import OnStage, Stage
 from worker.materialise import make_output_parents
 from worker.output_tree import OutputBlobs
@@ -45,6 +47,9 @@ class WorkerParts:
     sandbox: Sandbox
     executor: Executor
     cas: Callable[[Assignment], CasClient]
+    # Set where results are the worker's to write.
+    action_cache: Callable[[Assignment], ActionCacheClient] | None = None
+    groups: ControlGroups | None = None
     now_ns: Callable[[], int] = time.time_ns
 
 
@@ -98,12 +103,15 @@ class ActionRunner:
         owner = parts.sandbox.owner(self._slot)
         root = directory / "root"
         digest = assignment.digest_of(action.input_root_digest)
-        async with parts.inputs.open(digest, cas, root, owner) as inputs:
-            action_root = ActionRoot(root, parts.sandbox.inside(root))
+        async with parts.inputs.open(
+            digest, cas, root, owner, working_directory=command.working_directory
+        ) as inputs:
+            inside = parts.sandbox.inside(root, is_file_system=inputs.is_file_system)
+            action_root = ActionRoot(root, inside)
             await self._in_thread(lambda: make_output_parents(command, action_root, owner))
             self._stamp(metadata.input_fetch_completed_timestamp)
             on_stage(Stage.RUNNING)
-            finished = await self._execute(action, command, directory, metadata)
+            finished = await self._execute(action, command, directory, inputs, metadata)
             await inputs.check(metadata.execution_start_timestamp.ToNanoseconds())
             on_stage(Stage.UPLOADING_OUTPUTS)
             self._stamp(metadata.output_upload_start_timestamp)
@@ -112,19 +120,34 @@ class ActionRunner:
             self._stamp(metadata.output_upload_completed_timestamp)
             await inputs.keep()
         if finished.timed_out:
-            response.status.CopyFrom(
-                status_pb2.Status(
-                    code=code_pb2.DEADLINE_EXCEEDED,
-                    message=f"worker {self._name}: the command ran for more than "
-                    f"{finished.seconds:.1f} s and was killed",
-                )
+            response.status.code = code_pb2.DEADLINE_EXCEEDED
+            response.status.message = (
+                f"worker {self._name}: the command was killed after {finished.seconds:.1f} s"
             )
+        elif finished.ran_out_of_memory:
+            limit = parts.config.limits.memory_bytes
+            response.message = f"the command used more than {limit} bytes of memory and was killed"
+        if parts.action_cache is not None and not action.do_not_cache:
+            await self._cache(response, assignment, parts.action_cache(assignment))
+
+    async def _cache(
+        self, response: re_pb.ExecuteResponse, assignment: Assignment, cache: ActionCacheClient
+    ) -> None:
+        """Write a result that is worth it to the ActionCache, if that can be reached."""
+        if response.status.code or response.result.exit_code:
+            return
+        self._stamp(response.result.execution_metadata.worker_completed_timestamp)
+        try:
+            await cache.update(assignment.action_digest, response.result)
+        except DistbuildError as error:
+            _LOG.warning("action %s: its result is not cached: %s", assignment.action_digest, error)
 
     async def _execute(
         self,
         action: re_pb.Action,
         command: CommandSpec,
         directory: Path,
+        inputs: InputRoot,
         metadata: re_pb.ExecutedActionMetadata,
     ) -> Finished:
         request = SandboxRequest(
@@ -137,13 +160,24 @@ class ActionRunner:
             stdout=directory / "stdout",
             stderr=directory / "stderr",
             limits=self._parts.config.limits,
+            is_file_system=inputs.is_file_system,
         )
         timeout = action.timeout.ToNanoseconds() / 1e9 or self._parts.config.default_timeout
         self._stamp(metadata.execution_start_timestamp)
-        finished = await self._parts.sandbox.run(request, timeout=timeout)
+        finished = await self._run_limited(request, timeout)
         self._stamp(metadata.execution_completed_timestamp)
         metadata.virtual_execution_duration.FromNanoseconds(int(finished.seconds * 1e9))
         return finished
+
+    async def _run_limited(self, request: SandboxRequest, timeout: float | None) -> Finished:
+        sandbox, groups = self._parts.sandbox, self._parts.groups
+        if groups is None or request.limits == ResourceLimits():
+            return await sandbox.run(request, timeout=timeout)
+        with groups.group(request.limits) as group:
+            rest = beyond_groups(request.limits)
+            limited = replace(request, wrapper=group.wrapper, limits=rest)
+            finished = await sandbox.run(limited, timeout=timeout)
+            return replace(finished, ran_out_of_memory=group.ran_out_of_memory)
 
     async def _upload(
         self,

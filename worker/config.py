@@ -47,6 +47,8 @@ class WorkerConfig:
     instance_prefix: str = ""
     properties: tuple[tuple[str, str], ...] = ()
     sandbox: str = "bubblewrap"
+    # Paths of this machine that actions in bubblewrap see beside its /usr, read-only.
+    shown_paths: tuple[Path, ...] = ()
     cache_bytes: int = 10 * GIB
     # Files and directories of former input roots that are kept as they are.
     pool_entries: int = 300_000
@@ -57,8 +59,9 @@ class WorkerConfig:
     allow_absolute_symlinks: bool = True
     # Buildbarn's scheduler leaves writing results to the workers; ours writes them itself.
     updates_action_cache: bool = False
-    # First of the user ids, one a slot, that actions get when the worker runs as root.
-    first_action_uid: int = 60_800
+    # First of the user ids, one a slot, that actions get when the worker runs as root; None keeps
+    # them the worker's own user.
+    first_action_uid: int | None = 60_800
 
     def __post_init__(self) -> None:
         if not self.name:

@@ -11,7 +11,7 @@ from remote_apis.client.cas import CasClient
 from remote_apis.digest import Digest
 from worker.blob_cache import BlobCache, Hold
 from worker.directories import DirectoryReader
-from worker.input_tree import InputNode, build_tree
+from worker.input_tree import InputNode, build_tree, is_file_system
 from worker.materialise import Owner, make_inputs, plan_inputs
 from worker.removal import remove_tree
 from worker.salvage import Checker, Salvage, move_out
@@ -39,21 +39,34 @@ class InputRoots:
 
     @asynccontextmanager
     async def open(
-        self, digest: Digest, cas: CasClient, path: Path, owner: Owner | None
+        self,
+        digest: Digest,
+        cas: CasClient,
+        path: Path,
+        owner: Owner | None,
+        *,
+        working_directory: str = "",
     ) -> AsyncIterator[InputRoot]:
         """Have the input root at `path`, which must not exist yet.
+
+        In a whole file system the files of the working directory are the action's own to write,
+        as on a machine; everywhere else inputs are shared and read-only.
 
         Raises MissingBlobs, InvalidRequest for a tree that cannot be made, OutOfSpace, OSError.
         """
         tree = await self._directories.read_tree(digest, cas)
         top = build_tree(digest, tree, allow_absolute_symlinks=self._allow_absolute_symlinks)
-        plan = plan_inputs(top, self.pool)
+        whole = is_file_system(top)
+        writable = working_directory if whole and working_directory else None
+        plan = plan_inputs(top, self.pool, writable=writable)
         try:
             # What an action could alter is watched; it cannot where it has a user of its own.
             watched = plan.reused_files() if owner is None else ()
             async with self.cache.hold(plan.wanted, cas, watched=watched) as hold:
                 await in_thread(self.executor, lambda: make_inputs(plan, self.cache, path, owner))
-                yield InputRoot(self, path, top, hold, files_are_safe=owner is not None)
+                root = InputRoot(self, path, top, hold, files_are_safe=owner is not None)
+                root.is_file_system = whole
+                yield root
         finally:
             for _, unused in plan.reused:
                 self.discard(self.pool.put(unused))
@@ -65,7 +78,10 @@ class InputRoots:
 
 
 class InputRoot:
-    """An input root on the disk, as long as its action is at work."""
+    """An input root on the disk, as long as its action is at work.
+
+    `is_file_system`: it is to be `/` for its action.
+    """
 
     def __init__(
         self, roots: InputRoots, path: Path, top: InputNode, hold: Hold, *, files_are_safe: bool
@@ -76,6 +92,7 @@ class InputRoot:
         self._hold = hold
         self._files_are_safe = files_are_safe
         self._salvage = Salvage()
+        self.is_file_system = False
 
     async def check(self, started_ns: int) -> None:
         """After the command, which started at that time: see whether its inputs are as they were.

@@ -49,6 +49,39 @@ class InputNode:
                 yield file
 
 
+def is_file_system(top: InputNode) -> bool:
+    """Whether an input root brings its own programs: it has a shell where systems have theirs.
+
+    BuildStream's actions do, and expect to see their input root as `/`. REAPI has no word for it.
+    """
+    return any(_has(top, path) for path in (("bin", "sh"), ("usr", "bin", "sh")))
+
+
+def set_apart(top: InputNode, path: str) -> None:
+    """Mark a directory and all below it, and above, as not to be shared with other actions."""
+    here = top
+    for name in path.split("/"):
+        here.is_plain = False
+        below = dict(here.children).get(name)
+        if below is None:
+            return
+        here = below
+    for _, node in here.walk(""):
+        node.is_plain = False
+
+
+def _has(top: InputNode, path: tuple[str, ...]) -> bool:
+    here = top
+    for name in path[:-1]:
+        below = dict(here.children).get(name)
+        if below is None:
+            return False
+        here = below
+    directory = here.directory
+    names = [name for name, _ in directory.files] + [name for name, _, _ in directory.symlinks]
+    return path[-1] in names
+
+
 def build_tree(
     root: Digest, tree: Mapping[Digest, ParsedDirectory], *, allow_absolute_symlinks: bool
 ) -> InputNode:

@@ -11,7 +11,7 @@ from remote_apis.errors import FailedPrecondition, InvalidRequest
 from worker.blob_cache import BlobCache
 from worker.cached_file import FIXED_MTIME_NS, CachedFile, copy_file
 from worker.command import CommandSpec
-from worker.input_tree import InputNode
+from worker.input_tree import InputNode, set_apart
 from worker.parsed_directory import Properties
 from worker.paths import ActionRoot
 from worker.tree_pool import PooledTree, TreePool
@@ -30,9 +30,11 @@ class InputPlan:
     """How an input root is made: what is linked anew, and what a former action left behind.
 
     Paths are relative to the input root and begin with a slash, except that of the root, "".
+    Files below `writable` are copies of the action's own.
     """
 
     root: InputNode
+    writable: str | None = None
     fresh: list[tuple[str, InputNode]] = field(default_factory=list)
     reused: list[tuple[str, PooledTree]] = field(default_factory=list)
     wanted: set[CachedFile] = field(default_factory=set)
@@ -42,9 +44,11 @@ class InputPlan:
         return {file for _, tree in self.reused for file in tree.node.files()}
 
 
-def plan_inputs(root: InputNode, pool: TreePool) -> InputPlan:
+def plan_inputs(root: InputNode, pool: TreePool, *, writable: str | None = None) -> InputPlan:
     """Decide what comes out of the pool; the caller gives back what it then does not use."""
-    plan = InputPlan(root)
+    if writable is not None:
+        set_apart(root, writable)
+    plan = InputPlan(root, None if writable is None else f"/{writable}")
     pending = [("", root)]
     while pending:
         path, node = pending.pop()
@@ -74,7 +78,8 @@ def make_inputs(plan: InputPlan, cache: BlobCache, root: Path, owner: Owner | No
     """
     base = str(root)
     for path, node in plan.fresh:
-        _make_directory(base + path, node, cache, owner)
+        own_files = plan.writable is not None and f"{path}/".startswith(f"{plan.writable}/")
+        _make_directory(base + path, node, cache, owner, own_files=own_files)
     while plan.reused:
         path, tree = plan.reused[-1]
         tree.path.rename(base + path)
@@ -120,11 +125,18 @@ def _make_parents(segments: Sequence[str], action_root: ActionRoot, owner: Owner
         parent = found
 
 
-def _make_directory(path: str, node: InputNode, cache: BlobCache, owner: Owner | None) -> None:
+def _make_directory(
+    path: str, node: InputNode, cache: BlobCache, owner: Owner | None, *, own_files: bool
+) -> None:
     # Strings and os.mkdir: there are thousands, and Paths cost more than the calls.
     os.mkdir(path)
     for name, file in node.directory.files:
-        cache.link(file, f"{path}/{name}")
+        if own_files:
+            copy_file(cache.path(file), f"{path}/{name}", mode=file.mode | 0o200)
+            if owner is not None:
+                os.chown(f"{path}/{name}", owner.uid, owner.gid)
+        else:
+            cache.link(file, f"{path}/{name}")
     for name, target, properties in node.directory.symlinks:
         os.symlink(target, f"{path}/{name}")
         mtime_ns = properties.mtime_ns if properties is not None else None

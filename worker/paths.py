@@ -80,6 +80,6 @@ class ActionRoot:
         return self.root.joinpath(*done)
 
     def _from_absolute(self, target: str, path: str) -> str:
-        if self._inside and (target == self._inside or target.startswith(f"{self._inside}/")):
+        if target == self._inside or target.startswith(f"{self._inside}/"):
             return target[len(self._inside) :]
         raise FailedPrecondition(f"{path!r} goes through a symbolic link to {target!r}, outside")

@@ -15,6 +15,7 @@ from pathlib import Path
 import grpc
 import grpc.aio
 
+from remote_apis.client.action_cache import ActionCacheClient
 from remote_apis.client.cas import CasClient
 from remote_apis.client.channel import open_channel
 from remote_apis.client.settings import ClientLimits, RetryPolicy
@@ -22,7 +23,8 @@ from remote_apis.errors import InvalidRequest
 from worker.action import ActionRunner, WorkerParts
 from worker.assignment import Assignment
 from worker.blob_cache import BlobCache
-from worker.config import WorkerConfig, platform_message
+from worker.cgroup import find_control_groups
+from worker.config import ResourceLimits, WorkerConfig, platform_message
 from worker.health import HealthServer
 from worker.input_root import InputRoots
 from worker.lease import Slot
@@ -107,6 +109,7 @@ async def open_worker(config: WorkerConfig) -> AsyncIterator[Worker]:
             open_channel(config.server, tls=config.tls) as channel,
             _cas_channel(config, channel) as cas_channel,
         ):
+            clients = _Clients(cas_channel)
             parts = WorkerParts(
                 config=config,
                 inputs=InputRoots(
@@ -117,7 +120,9 @@ async def open_worker(config: WorkerConfig) -> AsyncIterator[Worker]:
                 ),
                 sandbox=sandbox,
                 executor=executor,
-                cas=_CasClients(cas_channel).of,
+                cas=clients.cas,
+                action_cache=clients.action_cache if config.updates_action_cache else None,
+                groups=find_control_groups() if config.limits != ResourceLimits() else None,
             )
             worker = Worker(config, parts, QueueClient(channel))
             async with HealthServer(config, worker):
@@ -144,14 +149,14 @@ async def run_worker(config: WorkerConfig, *, drain: asyncio.Event | None = None
                 await watcher
 
 
-class _CasClients:
-    """One client an instance, and copies of it that carry an action's headers."""
+class _Clients:
+    """One CAS client an instance, and copies of it that carry an action's headers."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._channel = channel
         self._clients: dict[str, CasClient] = {}
 
-    def of(self, assignment: Assignment) -> CasClient:
+    def cas(self, assignment: Assignment) -> CasClient:
         """The CAS of the action's instance, called on behalf of the action's client."""
         client = self._clients.get(assignment.instance)
         if client is None:
@@ -160,6 +165,15 @@ class _CasClients:
             )
             self._clients[assignment.instance] = client
         return client.with_metadata(assignment.headers) if assignment.headers else client
+
+    def action_cache(self, assignment: Assignment) -> ActionCacheClient:
+        """The ActionCache of the action's instance, likewise."""
+        return ActionCacheClient(
+            self._channel,
+            instance=assignment.instance,
+            limits=ClientLimits(retry=_RETRY),
+            metadata=assignment.headers,
+        )
 
 
 @asynccontextmanager

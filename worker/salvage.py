@@ -95,6 +95,8 @@ class Checker:
     def _files_are_intact(self, path: str | None, node: InputNode, found: Salvage) -> bool:
         """Look at the inodes, by the action's names if these are still theirs, else the cache's."""
         intact = True
+        if not node.is_plain:
+            path = None  # what is there may be a copy, which the action may do with as it likes
         for name, file in node.directory.files:
             try:
                 status = os.lstat(f"{path}/{name}" if path else self._cache.path(file))

@@ -9,6 +9,7 @@ import bz2
 import gzip
 import io
 import lzma
+import os
 import stat
 import tarfile
 import zipfile
@@ -28,8 +29,10 @@ _CHUNK = 1024 * 1024
 _MAX_READ = 64 * 1024 * 1024
 """An archive's headers and directories are read into memory in one piece."""
 _MAX_DICTIONARY = 256 * 1024 * 1024
-_BROKEN = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, OSError,
-           zstandard.ZstdError, NotImplementedError, RuntimeError, ValueError, OverflowError)  # fmt: skip
+_BROKEN = (
+    *(tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, zstandard.ZstdError),
+    *(EOFError, OSError, NotImplementedError, RuntimeError, ValueError, OverflowError),
+)
 
 
 def unpack(
@@ -123,15 +126,17 @@ class _Careful(io.FileIO):
     """Refuses to read so much at once that memory would run out."""
 
     def read(self, size: int | None = -1, /) -> bytes:
-        if size is None or size < 0 or size > _MAX_READ:
+        rest = os.fstat(self.fileno()).st_size - self.tell()
+        wanted = rest if size is None or size < 0 else min(size, rest)
+        if wanted > _MAX_READ:
             raise OriginError(Reason.ABORTED, "the archive has a header of absurd size")
-        return super().read(size) or b""
+        return super().read(max(0, wanted)) or b""
 
 
 def _tar_entries(content: Path, seen: dict[str, TreeEntry]) -> Iterator[TreeEntry]:
     with _careful(content) as file, tarfile.open(fileobj=file, mode="r:") as archive:
         while (member := archive.next()) is not None:
-            archive.members = []  # otherwise they all stay in memory
+            archive.members = []  # type: ignore[attr-defined] # else they all stay in memory
             yield _tar_entry(member, seen)
         # the end of an archive is a block of zeros: without it something has been cut off
         file.seek(archive.offset)

@@ -26,6 +26,8 @@ _COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?", re.ASCII)
 _SHA1_LENGTH = 40
 _INFO = "/info/refs?service=git-upload-pack"
 _NO_SUCH_REF = 2
+_MAX_LINE = 512
+"""Bytes that git says about a file, on average at most."""
 _FETCH = ("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--no-auto-gc")
 
 
@@ -117,7 +119,9 @@ class _Repository:
         reference = f"refs/heads/{query.branch}" if query.branch else "HEAD"
         commit = query.commit or await self._tip(reference)
         object_format = "sha1" if len(commit) == _SHA1_LENGTH else "sha256"
-        await self._must("init", "--quiet", "--bare", f"--object-format={object_format}", ".")
+        self._check(
+            await self.git.run("init", "--quiet", "--bare", f"--object-format={object_format}")
+        )
         if query.commit and query.branch:
             await self._fetch_refs(f"+{reference}:{reference}")
             await self._check_has(commit)
@@ -137,8 +141,13 @@ class _Repository:
 
     async def read(self, commit: str) -> GitTree:
         """List the commit's tree and read out its blobs."""
-        listing = await self._must("ls-tree", "-r", "-z", "--full-tree", "-l", commit)
-        lines = parse_listing(listing)
+        # a few objects can be an endless tree: what git says about it is bounded as well
+        listing = await self.git.run(
+            *("ls-tree", "-r", "-z", "--full-tree", "-l", commit),
+            limit=self.settings.max_entries * _MAX_LINE,
+        )
+        self._check(listing)
+        lines = parse_listing(listing.output)
         if len(lines) > self.settings.max_entries:
             raise OriginError(Reason.ABORTED, f"{self.url}: too many files in {commit}")
         offsets, total = layout(lines)
@@ -177,11 +186,6 @@ class _Repository:
     async def _check_has(self, commit: str) -> None:
         if (await self.git.run("cat-file", "-e", commit + "^{commit}")).status:
             raise OriginError(Reason.NOT_FOUND, f"{self.url} has no commit {commit}")
-
-    async def _must(self, *arguments: str) -> bytes:
-        finished = await self.git.run(*arguments)
-        self._check(finished)
-        return finished.output
 
     def _check(self, finished: Finished) -> None:
         if finished.status:

@@ -38,6 +38,10 @@ def _server_options(environment: Mapping[str, str]) -> list[Option]:
                metavar="DIR", help="where blobs, results and operations are kept"),
         Option(name="max-size", parse=size, default=None, metavar="SIZE",
                help="evict blobs when they take more than this on disk"),
+        Option(name="asset-fetch", parse=choice("off", "public", "any"), default="public",
+               metavar="off|public|any",
+               help="where the Remote Asset API may download from: nowhere, the public internet, "
+               "or private addresses and this machine as well"),
     ]  # fmt: skip
 
 

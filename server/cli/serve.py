@@ -26,7 +26,10 @@ def run_server_command(parsed: argparse.Namespace) -> int:
     )
     check_listen(parsed.listen, insecure=parsed.insecure)
     settings = ServerSettings(
-        listen=parsed.listen, data_dir=parsed.data_dir, max_size=parsed.max_size
+        listen=parsed.listen,
+        data_dir=parsed.data_dir,
+        max_size=parsed.max_size,
+        asset_fetch=parsed.asset_fetch,
     )
     workers = getattr(parsed, "workers", 0)
     uvloop.run(_serve(settings, workers, getattr(parsed, "sandbox", "none")))

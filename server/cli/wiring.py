@@ -16,18 +16,25 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from remote_apis.errors import FailedPrecondition, Unavailable
+from remote_apis.stubs.build.bazel.remote.asset.v1 import remote_asset_pb2_grpc as ra_grpc
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2_grpc as re_grpc
+from remote_apis.stubs.build.bazel.remote.logstream.v1 import remote_logstream_pb2_grpc as ls_grpc
 from remote_apis.stubs.buildbarn.remoteworker import remoteworker_pb2_grpc as rw_grpc
 from remote_apis.stubs.google.bytestream import bytestream_pb2_grpc as bs_grpc
 from server.actioncache.completeness import CompletenessCheckingActionCache
 from server.actioncache.interface import ActionCache
 from server.actioncache.memory import MemoryActionCache
 from server.actioncache.read_caching import ReadCachingActionCache
+from server.asset.origins import Origins
+from server.asset.service import AssetService
+from server.asset.settings import AssetSettings
 from server.blobstore.disk import DiskBlobStore
 from server.blobstore.interface import BlobStore
 from server.db.action_results import SqlActionCache
+from server.db.assets import SqlAssetIndex
 from server.db.engine import Database
 from server.db.operations import SqlOperationRepository
+from server.logstream.streams import LogStreams
 from server.rpc.action_cache import ActionCacheServicer
 from server.rpc.byte_stream import ByteStreamServicer
 from server.rpc.capabilities import CapabilitiesServicer, ExecutionOffer, Offer
@@ -35,18 +42,23 @@ from server.rpc.cas import CasServicer
 from server.rpc.execution import ExecutionServicer
 from server.rpc.execution_results import ResultRecorder
 from server.rpc.interceptors import StatusInterceptor
+from server.rpc.log_stream import LogByteStreams, LogStreamServicer
 from server.rpc.operation_queue import OperationQueueServicer
 from server.rpc.operations import OperationsServicer
+from server.rpc.remote_asset import FetchServicer, PushServicer
 from server.rpc.terms import Terms
 from server.scheduler.driver import Scheduler
 
 _WORKER_POLL = 0.02
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 _SERVICES = (
+    "build.bazel.remote.asset.v1.Fetch",
+    "build.bazel.remote.asset.v1.Push",
     "build.bazel.remote.execution.v2.ActionCache",
     "build.bazel.remote.execution.v2.Capabilities",
     "build.bazel.remote.execution.v2.ContentAddressableStorage",
     "build.bazel.remote.execution.v2.Execution",
+    "build.bazel.remote.logstream.v1.LogStreamService",
     "buildbarn.remoteworker.OperationQueue",
     "google.bytestream.ByteStream",
     "google.longrunning.Operations",
@@ -55,11 +67,15 @@ _SERVICES = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerSettings:
-    """What `distbuild serve` was told. `max_size` in bytes, None for no limit."""
+    """What `distbuild serve` was told. `max_size` in bytes, None for no limit.
+
+    `asset_fetch`: "off", "public" or "any", as `--asset-fetch` describes.
+    """
 
     listen: str
     data_dir: Path
     max_size: int | None
+    asset_fetch: str = "public"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +125,12 @@ async def serving(settings: ServerSettings) -> AsyncIterator[RunningServer]:
             logging.info("took up %d operations from before the restart", restored)
         await stack.enter_async_context(_running(scheduler))
         checker = health.aio.HealthServicer()
-        server = _grpc_server(store, cache, scheduler, checker, stack)
+        logs = LogStreams(settings.data_dir / "logs")
+        stack.callback(logs.close)
+        server = _grpc_server(store, cache, scheduler, logs, checker, stack)
+        assets = await _assets(settings, database, store, stack)
+        ra_grpc.add_FetchServicer_to_server(FetchServicer(assets=assets, terms=Terms()), server)
+        ra_grpc.add_PushServicer_to_server(PushServicer(assets=assets, terms=Terms()), server)
         url = _bind(server, settings.listen)
         await server.start()
         stack.push_async_callback(server.stop, 1.0)
@@ -134,16 +155,33 @@ def _action_cache(database: Database, store: BlobStore) -> ActionCache:
     return CompletenessCheckingActionCache(stored, store)
 
 
+async def _assets(
+    settings: ServerSettings,
+    database: Database,
+    store: BlobStore,
+    stack: contextlib.AsyncExitStack,
+) -> AssetService:
+    index = SqlAssetIndex(database)
+    await index.prepare()
+    limits = AssetSettings(allow_private_addresses=settings.asset_fetch == "any")
+    origins = None
+    if settings.asset_fetch != "off":
+        origins = Origins(store=store, directory=settings.data_dir / "assets", settings=limits)
+        stack.callback(origins.close)
+    return AssetService(index=index, store=store, origins=origins, settings=limits)
+
+
 def _grpc_server(
     store: BlobStore,
     cache: ActionCache,
     scheduler: Scheduler,
+    logs: LogStreams,
     checker: health.aio.HealthServicer,
     stack: contextlib.AsyncExitStack,
 ) -> grpc.aio.Server:
     terms = Terms()
     server = grpc.aio.server(interceptors=[StatusInterceptor()], options=_OPTIONS)
-    streams = ByteStreamServicer(store=store, terms=terms)
+    streams = ByteStreamServicer(store=store, terms=terms, others=[LogByteStreams(logs)])
     stack.push_async_callback(streams.close)
     offer = Offer(execution=ExecutionOffer())
     re_grpc.add_ContentAddressableStorageServicer_to_server(
@@ -165,6 +203,7 @@ def _grpc_server(
     rw_grpc.add_OperationQueueServicer_to_server(
         OperationQueueServicer(scheduler=scheduler), server
     )
+    ls_grpc.add_LogStreamServiceServicer_to_server(LogStreamServicer(streams=logs), server)
     health_pb2_grpc.add_HealthServicer_to_server(checker, server)
     reflection.enable_server_reflection((*_SERVICES, reflection.SERVICE_NAME), server)
     return server

@@ -12,7 +12,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from remote_apis.digest import Digest
 from remote_apis.digest_functions import BY_NUMBER
-from server.scheduler.values import ExecuteSpec, OperationRecord, Requirement, Wishes
+from server.scheduler.values import ExecuteSpec, OperationRecord, Platform, Requirement, Wishes
 
 if TYPE_CHECKING:
     from server.db.engine import Database
@@ -100,7 +100,7 @@ def _to_row(record: OperationRecord) -> dict[str, Any]:
         "name": record.name,
         "sequence": record.sequence,
         "instance": spec.requirement.instance,
-        "platform": json.dumps(spec.requirement.platform),
+        "platform": _platform_to_text(spec.requirement.platform),
         "digest_function": spec.digest.function.number,
         "hash": spec.digest.hash,
         "size": spec.digest.size,
@@ -139,6 +139,11 @@ def _from_row(row: dict[str, Any]) -> OperationRecord:
         response=row["response"],
         finished_at=row["finished_at"],
     )
+
+
+@functools.lru_cache(maxsize=1024)
+def _platform_to_text(platform: Platform) -> str:
+    return json.dumps(platform)
 
 
 def _wishes_to_text(wishes: Wishes | None) -> str | None:

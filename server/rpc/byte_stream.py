@@ -10,7 +10,7 @@ import grpc.aio
 
 from remote_apis import compression
 from remote_apis.compression import Compressor
-from remote_apis.errors import InvalidRequest, NotFound, OffsetOutOfRange
+from remote_apis.errors import DistbuildError, InvalidRequest, NotFound, OffsetOutOfRange
 from remote_apis.resource_names import BlobName, UploadName, parse_read_name, parse_write_name
 from remote_apis.stubs.google.bytestream import bytestream_pb2 as bs_pb
 from remote_apis.stubs.google.bytestream import bytestream_pb2_grpc as bs_grpc
@@ -19,7 +19,7 @@ from server.rpc.compressed_streams import decoded, encoded
 from server.rpc.request_metadata import request_metadata
 from server.rpc.terms import Terms
 from server.rpc.uploads import NotNeeded, Upload, Uploads
-from server.rpc.write_messages import Unfinished, check_nothing_follows, data_of
+from server.rpc.write_messages import Messages, Unfinished, chained, data_of
 
 _Context = grpc.aio.ServicerContext[Any, Any]
 _NAME_HEADER = "build.bazel.remote.execution.v2.resource-name"
@@ -102,27 +102,21 @@ class ByteStreamServicer(bs_grpc.ByteStreamServicer):
         first = await anext(request_iterator, None)
         if first is None:
             raise InvalidRequest("the stream ended before its first message")
-        _check_header(context, first.resource_name)
         other = self._other(first.resource_name)
         if other is not None:
-            size = await other.write(first.resource_name, _chained(first, request_iterator))
+            _check_header(context, first.resource_name)
+            size = await other.write(first.resource_name, chained(first, request_iterator))
             return bs_pb.WriteResponse(committed_size=size)
-        name = parse_write_name(first.resource_name)
-        blob = self._checked(name.blob)
-        self._terms.check_upload(blob.digest)
-        is_compressed = blob.compressor is not Compressor.IDENTITY
-        existing = EXISTING_COMPRESSED if is_compressed else blob.digest.size
-        if not await self._store.find_missing([blob.digest]):
-            return bs_pb.WriteResponse(committed_size=existing)
-        if first.finish_write and first.write_offset == 0 and not is_compressed:
-            await check_nothing_follows(request_iterator)
-            await self._store.write(blob.digest, _single(first.data))
-            return bs_pb.WriteResponse(committed_size=blob.digest.size)
-        was_needed, received = await self._receive(name, first, request_iterator)
-        fresh = blob.digest.size
-        if is_compressed and not _wants_uncompressed_size(context):
-            fresh = first.write_offset + received
-        return bs_pb.WriteResponse(committed_size=fresh if was_needed else existing)
+        messages = Messages(request_iterator)
+        held = [first]
+        del first
+        try:
+            return await self._write(held.pop(), messages, context)
+        except DistbuildError:
+            await messages.drain()
+            raise
+        finally:
+            messages.close()
 
     async def QueryWriteStatus(
         self, request: bs_pb.QueryWriteStatusRequest, context: _Context
@@ -141,20 +135,45 @@ class ByteStreamServicer(bs_grpc.ByteStreamServicer):
             raise NotFound(f"there is no upload {request.resource_name!r}")
         return bs_pb.QueryWriteStatusResponse(committed_size=committed)
 
+    async def _write(
+        self, first: bs_pb.WriteRequest, messages: Messages, context: _Context
+    ) -> bs_pb.WriteResponse:
+        _check_header(context, first.resource_name)
+        name, offset = parse_write_name(first.resource_name), first.write_offset
+        blob = self._checked(name.blob)
+        self._terms.check_upload(blob.digest)
+        is_compressed = blob.compressor is not Compressor.IDENTITY
+        existing = EXISTING_COMPRESSED if is_compressed else blob.digest.size
+        if not await self._store.find_missing([blob.digest]):
+            await messages.drain()
+            return bs_pb.WriteResponse(committed_size=existing)
+        if first.finish_write and offset == 0 and not is_compressed:
+            await messages.check_end()
+            await self._store.write(blob.digest, _single(first.data))
+            return bs_pb.WriteResponse(committed_size=blob.digest.size)
+        upload = await self._uploads.begin(name, offset)
+        data = data_of(first, lambda: _while_needed(upload, messages))
+        del first
+        try:
+            received = await self._receive(name, upload, data, messages)
+        except NotNeeded:
+            await messages.drain()
+            return bs_pb.WriteResponse(committed_size=existing)
+        fresh = blob.digest.size
+        if is_compressed and not _wants_uncompressed_size(context):
+            fresh = offset + received
+        return bs_pb.WriteResponse(committed_size=fresh)
+
     async def _receive(
-        self,
-        name: UploadName,
-        first: bs_pb.WriteRequest,
-        requests: AsyncIterator[bs_pb.WriteRequest],
-    ) -> tuple[bool, int]:
-        """Whether the bytes were needed, and how many came over the wire."""
-        upload = await self._uploads.begin(name, first.write_offset)
+        self, name: UploadName, upload: Upload, data: AsyncIterator[bytes], messages: Messages
+    ) -> int:
+        """Store the upload; how many bytes came over the wire. Raises NotNeeded."""
         keep = False
         try:
-            was_needed, received = await _feed(upload, name, first, requests)
-            if was_needed:
-                await upload.finish()
-            return was_needed, received
+            received = await _feed(upload, name.blob.compressor, data)
+            await messages.check_end()
+            await upload.finish()
+            return received
         except (Unfinished, asyncio.CancelledError):
             keep = True
             raise
@@ -171,52 +190,29 @@ class ByteStreamServicer(bs_grpc.ByteStreamServicer):
         return next((streams for streams in self._others if streams.owns(name)), None)
 
 
-async def _feed(
-    upload: Upload,
-    name: UploadName,
-    first: bs_pb.WriteRequest,
-    requests: AsyncIterator[bs_pb.WriteRequest],
-) -> tuple[bool, int]:
-    """As `ByteStreamServicer._receive`; everything has been given to the upload then."""
+async def _feed(upload: Upload, compressor: Compressor, data: AsyncIterator[bytes]) -> int:
+    """Give everything to the upload; how many bytes that was before decompressing."""
     received = 0
     decoder = None
-    if name.blob.compressor is not Compressor.IDENTITY:
-        decoder = compression.decoder(name.blob.compressor)
-    try:
-        async for data in data_of(first, _while_needed(upload, requests)):
-            received += len(data)
-            if decoder is None:
-                await upload.add(data)
-                continue
-            async for piece in decoded(decoder, data):
-                await upload.add(piece)
-    except NotNeeded:
-        return False, received
+    if compressor is not Compressor.IDENTITY:
+        decoder = compression.decoder(compressor)
+    async for part in data:
+        received += len(part)
+        if decoder is None:
+            await upload.add(part)
+            continue
+        async for piece in decoded(decoder, part):
+            await upload.add(piece)
     if decoder is not None:
         decoder.finish()
-    return True, received
+    return received
 
 
-async def _while_needed(
-    upload: Upload, requests: AsyncIterator[bs_pb.WriteRequest]
-) -> AsyncIterator[bs_pb.WriteRequest]:
-    """The messages, until the store needs no more. Raises NotNeeded, and what the store raises."""
-    loop = asyncio.get_running_loop()
-    while True:
-        following = loop.create_task(_next(requests))
-        try:
-            if not await upload.race(following):
-                await upload.add(b"")
-            request = await following
-        finally:
-            following.cancel()
-        if request is None:
-            return
-        yield request
-
-
-async def _next(requests: AsyncIterator[bs_pb.WriteRequest]) -> bs_pb.WriteRequest | None:
-    return await anext(requests, None)
+async def _while_needed(upload: Upload, messages: Messages) -> bs_pb.WriteRequest | None:
+    """The next message. Raises NotNeeded once the store has the blob, and what it raises."""
+    if not await upload.race(messages.begin()):
+        await upload.add(b"")
+    return await messages.take()
 
 
 def _wants_uncompressed_size(context: _Context) -> bool:
@@ -234,11 +230,3 @@ def _check_header(context: _Context, name: str) -> None:
 async def _single(data: bytes) -> AsyncIterator[bytes]:
     if data:
         yield data
-
-
-async def _chained(
-    first: bs_pb.WriteRequest, requests: AsyncIterator[bs_pb.WriteRequest]
-) -> AsyncIterator[bs_pb.WriteRequest]:
-    yield first
-    async for request in requests:
-        yield request

@@ -69,19 +69,11 @@ class ExecutionServicer(re_grpc.ExecutionServicer):
         FailedPrecondition without a suitable worker, Unavailable.
         """
         draft = self._draft(request, context)
-        found = None if request.skip_cache_lookup else await self._look_up(draft)
-        if found is not None:
-            yield await self._message(found)
+        begun = await self._begin(draft, looks_up=not request.skip_cache_lookup)
+        if isinstance(begun, OperationSnapshot):
+            yield await self._message(begun)
             return
-        try:
-            spec = await self._preparer.prepare(draft, is_known=self._scheduler.is_in_flight(draft))
-        except MissingBlobs as error:
-            if status_of(error).ByteSize() <= _MOST_IN_TRAILERS:
-                raise
-            yield await self._message(self._scheduler.found(draft, missing_response(error)))
-            return
-        name = await self._scheduler.execute(spec)
-        async with aclosing(self._follow(name)) as operations:
+        async with aclosing(self._follow(begun)) as operations:
             async for operation in operations:
                 yield operation
 
@@ -92,6 +84,23 @@ class ExecutionServicer(re_grpc.ExecutionServicer):
         async with aclosing(self._follow(request.name)) as operations:
             async for operation in operations:
                 yield operation
+
+    async def _begin(self, draft: ExecuteSpec, *, looks_up: bool) -> OperationSnapshot | str:
+        """A finished operation, or the name of one that is under way."""
+        found = await self._look_up(draft) if looks_up else None
+        if found is not None:
+            return found
+        joins = self._scheduler.is_in_flight(draft)
+        try:
+            spec = await self._preparer.prepare(draft, is_known=joins)
+        except MissingBlobs as error:
+            if status_of(error).ByteSize() <= _MOST_IN_TRAILERS:
+                raise
+            return self._scheduler.found(draft, missing_response(error))
+        if joins and not self._scheduler.is_in_flight(draft):
+            # What there was to join has ended meanwhile, most likely with a cached result.
+            return await self._begin(draft, looks_up=looks_up)
+        return await self._scheduler.execute(spec)
 
     async def _follow(self, name: str) -> _Operations:
         async with aclosing(self._scheduler.watch(name)) as snapshots:

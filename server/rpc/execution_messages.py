@@ -68,11 +68,11 @@ async def with_wishes(
         if wanted and has_blob and not getattr(result, f"{name}_raw"):
             found = await _read(getattr(result, f"{name}_digest"), digest, store, budget)
             setattr(result, f"{name}_raw", found)
-        elif not wanted and has_blob:
+        elif has_blob and (not wanted or len(getattr(result, f"{name}_raw")) > budget):
             result.ClearField(f"{name}_raw")
         budget -= len(getattr(result, f"{name}_raw"))
     for file in result.output_files:
-        if file.path not in wishes.output_files:
+        if file.path not in wishes.output_files or len(file.contents) > budget:
             file.ClearField("contents")
         elif not file.contents:
             file.contents = await _read(file.digest, digest, store, budget)

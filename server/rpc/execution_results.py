@@ -41,6 +41,8 @@ class ResultRecorder:
         except InvalidRequest as error:
             return _refused(outcome, INTERNAL, f"is malformed: {error}")
         is_ok = response.status.code == 0
+        if is_ok and not response.HasField("result"):
+            return _refused(outcome, INTERNAL, "is empty")
         if missing is not None and is_ok:
             return _refused(outcome, DATA_LOSS, f"names blob {missing}, which is not there")
         if missing is not None:

@@ -39,33 +39,37 @@ class StatusInterceptor(grpc.aio.ServerInterceptor):
 def _wrapped(handler: _Handler, decode: Callable[[bytes], Any]) -> _Handler:
     if handler.request_streaming and handler.response_streaming:
         return grpc.stream_stream_rpc_method_handler(
-            _streaming(handler.stream_stream, lambda requests: _decoded(requests, decode)),
+            _streaming(handler.stream_stream, lambda _, context: _decoded(context, decode)),
             response_serializer=handler.response_serializer,
         )
     if handler.request_streaming:
         return grpc.stream_unary_rpc_method_handler(
-            _unary(handler.stream_unary, lambda requests: _decoded(requests, decode)),
+            _unary(handler.stream_unary, lambda _, context: _decoded(context, decode)),
             response_serializer=handler.response_serializer,
         )
     if handler.response_streaming:
         return grpc.unary_stream_rpc_method_handler(
-            _streaming(handler.unary_stream, decode),
+            _streaming(handler.unary_stream, lambda request, _: decode(request)),
             response_serializer=handler.response_serializer,
         )
     return grpc.unary_unary_rpc_method_handler(
-        _unary(handler.unary_unary, decode), response_serializer=handler.response_serializer
+        _unary(handler.unary_unary, lambda request, _: decode(request)),
+        response_serializer=handler.response_serializer,
     )
 
 
-async def _decoded(requests: AsyncIterator[bytes], decode: Callable[[bytes], Any]) -> Any:
-    async for request in requests:
-        yield decode(request)
+async def _decoded(context: _Context, decode: Callable[[bytes], Any]) -> AsyncIterator[Any]:
+    """The messages of a stream, none of which stays referred to from here: they may be large."""
+    while (request := await context.read()) is not grpc.aio.EOF:
+        decoded = [decode(request)]
+        del request
+        yield decoded.pop()
 
 
-def _unary(method: Any, decode: Callable[[Any], Any]) -> Any:
+def _unary(method: Any, decode: Callable[[Any, _Context], Any]) -> Any:
     async def call(request: Any, context: _Context) -> Any:
         try:
-            return await method(decode(request), context)
+            return await method(decode(request, context), context)
         except (grpc.aio.AbortError, asyncio.CancelledError):
             raise
         except BaseException as error:  # noqa: BLE001 - this is the boundary
@@ -74,11 +78,11 @@ def _unary(method: Any, decode: Callable[[Any], Any]) -> Any:
     return call
 
 
-def _streaming(method: Any, decode: Callable[[Any], Any]) -> Any:
+def _streaming(method: Any, decode: Callable[[Any, _Context], Any]) -> Any:
     async def call(request: Any, context: _Context) -> Any:
         responses = None
         try:
-            responses = method(decode(request), context)
+            responses = method(decode(request, context), context)
             async for response in responses:
                 yield response
         except (grpc.aio.AbortError, asyncio.CancelledError, GeneratorExit):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable, Iterator
 from contextlib import aclosing
 from typing import Any
 
@@ -18,6 +19,9 @@ from server.scheduler.values import OperationSnapshot
 _Context = grpc.aio.ServicerContext[Any, Any]
 _DEFAULT_PAGE = 100
 _LARGEST_PAGE = 1000
+_LARGEST_MESSAGE = 2 * 1024 * 1024
+_SMALL = 512
+"""Bytes of an operation beside its response."""
 _COLLECTION = "operations"
 
 
@@ -46,8 +50,8 @@ class OperationsServicer(operations_pb2_grpc.OperationsServicer):  # type: ignor
             limit=size + 1,
             done=wanted,
         )
-        page = found[:size]
-        token = str(page[-1].sequence) if len(found) > size else ""
+        page = list(_fitting(found[:size]))
+        token = str(page[-1].sequence) if len(found) > len(page) else ""
         return operations_pb2.ListOperationsResponse(
             operations=[operation_message(snapshot) for snapshot in page], next_page_token=token
         )
@@ -91,6 +95,16 @@ class OperationsServicer(operations_pb2_grpc.OperationsServicer):  # type: ignor
                 if snapshot.is_done:
                     return snapshot
         return self._scheduler.get(name)
+
+
+def _fitting(found: Iterable[OperationSnapshot]) -> Iterator[OperationSnapshot]:
+    """As many as fit into one message, at least one."""
+    size = 0
+    for number, snapshot in enumerate(found):
+        size += len(snapshot.response or b"") + _SMALL
+        if number and size > _LARGEST_MESSAGE:
+            return
+        yield snapshot
 
 
 def _instance_of(name: str) -> str | None:

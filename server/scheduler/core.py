@@ -127,12 +127,18 @@ class Core:
     # What clients do
 
     def _execute_requested(self, event: e.ExecuteRequested) -> None:
-        refusal = self._leases.refusal(event.spec.requirement, event.now)
+        refusal = self._crowded() or self._leases.refusal(event.spec.requirement, event.now)
         if refusal is not None:
             self._out.append(c.RefuseOperation(operation=event.operation, failure=refusal))
             return
         operation = self._operations.create(event.operation, event.spec, event.queued_at)
         self._admit(operation, Trigger.REQUESTED, event.now, self._settings.unattended_grace)
+
+    def _crowded(self) -> Failure | None:
+        if self.unfinished < self._settings.max_unfinished:
+            return None
+        message = f"{self.unfinished} operations are under way already"
+        return Failure(code=retries.RESOURCE_EXHAUSTED, message=message)
 
     def _result_found(self, event: e.ResultFound) -> None:
         operation = self._operations.create_done(

@@ -9,18 +9,24 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-import uuid
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from remote_apis.errors import DistbuildError, FailedPrecondition, NotFound, Unavailable
+from remote_apis.errors import (
+    DistbuildError,
+    FailedPrecondition,
+    NotFound,
+    OutOfSpace,
+    Unavailable,
+)
 from server.scheduler import commands as c
 from server.scheduler import events as e
 from server.scheduler import retries
 from server.scheduler.core import Core
 from server.scheduler.deduplication import sharing_key
 from server.scheduler.journal import Journal
+from server.scheduler.naming import Naming, random_id
 from server.scheduler.ports import Clock, OperationRepository, Outcome, ResultKeeper, SystemClock
 from server.scheduler.settings import SchedulerSettings
 from server.scheduler.values import (
@@ -28,17 +34,17 @@ from server.scheduler.values import (
     Failure,
     Offer,
     OperationSnapshot,
+    Requirement,
     WorkerDescription,
     WorkerSnapshot,
 )
 from server.scheduler.watching import Watchers
 
 _LOG = logging.getLogger(__name__)
-
-
-def random_id() -> str:
-    """The last part of an operation's name."""
-    return str(uuid.uuid4())
+_REFUSALS: Mapping[int, type[DistbuildError]] = {
+    retries.FAILED_PRECONDITION: FailedPrecondition,
+    retries.RESOURCE_EXHAUSTED: OutOfSpace,
+}
 
 
 class Scheduler:
@@ -66,7 +72,7 @@ class Scheduler:
         self._clock = clock or SystemClock()
         self._repository = repository
         self._complete = complete
-        self._new_id = new_id
+        self._naming = Naming(self._clock, new_id)
         self._heartbeat = heartbeat
         self._core = Core(settings or SchedulerSettings(), now=self._clock.monotonic())
         self._journal = Journal(repository, patience=patience)
@@ -78,7 +84,6 @@ class Scheduler:
         self._checks: set[asyncio.Task[None]] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
-        self._last_stamp = 0
         self._is_draining = False
         self._is_closed = False
         self._drained = asyncio.Event()
@@ -99,7 +104,7 @@ class Scheduler:
         records = await self._repository.load()
         now, wall = self._clock.monotonic(), self._clock.wall()
         for record in records:
-            self._last_stamp = max(self._last_stamp, record.queued_at)
+            self._naming.seen(record.queued_at)
             age = max(0.0, (wall - record.finished_at) / 1e9) if record.finished_at else 0.0
             self._feed(e.OperationRestored(now=now, record=record, age=age))
         return len(records)
@@ -133,18 +138,18 @@ class Scheduler:
     async def execute(self, spec: ExecuteSpec) -> str:
         """Accept an action to be run; the operation's name, which survives a restart.
 
-        Raises FailedPrecondition when no worker offers what the action needs, Unavailable when the
-        scheduler takes nothing on.
+        Raises FailedPrecondition when no worker offers what the action needs, OutOfSpace when too
+        much is under way, Unavailable when the scheduler takes nothing on.
         """
         if self._is_draining:
             raise Unavailable("the scheduler is shutting down")
-        name = self._new_name(spec)
-        stamp = self._stamp()
+        name = self._naming.name(spec.requirement.instance)
+        stamp = self._naming.stamp()
         now = self._clock.monotonic()
         self._feed(e.ExecuteRequested(now=now, operation=name, spec=spec, queued_at=stamp))
         refusal = self._refusals.pop(name, None)
         if refusal is not None:
-            raise FailedPrecondition(refusal.message)
+            raise _REFUSALS[refusal.code](refusal.message)
         try:
             await self._persisting.pop(name)
         except Unavailable:
@@ -154,8 +159,8 @@ class Scheduler:
 
     def found(self, spec: ExecuteSpec, response: bytes) -> OperationSnapshot:
         """A finished operation for a response that was in the ActionCache."""
-        name = self._new_name(spec)
-        now, stamp = self._clock.monotonic(), self._stamp()
+        name = self._naming.name(spec.requirement.instance)
+        now, stamp = self._clock.monotonic(), self._naming.stamp()
         self._feed(
             e.ResultFound(now=now, operation=name, spec=spec, queued_at=stamp, response=response)
         )
@@ -252,6 +257,15 @@ class Scheduler:
             raise
         finally:
             del self._calls[call]
+
+    def queued(self) -> dict[Requirement, int]:
+        """How many executions wait for a worker, by what they ask of it."""
+        return self._core.queued()
+
+    @property
+    def unfinished(self) -> int:
+        """How many operations are under way."""
+        return self._core.unfinished
 
     def workers(self) -> list[WorkerSnapshot]:
         """All workers that are connected."""
@@ -363,15 +377,3 @@ class Scheduler:
                 verdict=verdict,
             )
         )
-
-    def _new_name(self, spec: ExecuteSpec) -> str:
-        instance = spec.requirement.instance
-        return f"{instance}/operations/{self._new_id()}".lstrip("/")
-
-    def _stamp(self) -> int:
-        """The wall clock, but never the same twice: it tells leases of equal actions apart.
-
-        In whole microseconds, so that it survives a worker that keeps no more digits.
-        """
-        self._last_stamp = max(self._last_stamp + 1000, self._clock.wall() // 1000 * 1000)
-        return self._last_stamp

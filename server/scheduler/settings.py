@@ -31,6 +31,8 @@ class SchedulerSettings:
     """The same after a restart, when clients have yet to find their way back."""
     retention: float = 300.0
     """How long a finished operation can be asked for."""
+    max_unfinished: int = 200_000
+    """How many operations may be under way; more are refused with RESOURCE_EXHAUSTED."""
     max_finished: int = 10_000
     """How many finished operations are kept at most."""
     max_finished_bytes: int = 64 * 1024 * 1024

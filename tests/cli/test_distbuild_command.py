@@ -116,11 +116,8 @@ def test_unix_socket_after_a_kill(tmp_path: Path) -> None:
 
 def test_workers_do_not_outlive_a_killed_server(tmp_path: Path) -> None:
     with running_server(tmp_path / "data", "--workers", "1", "--sandbox", "none") as server:
-        children = subprocess.run(
-            ["ps", "-o", "pid=", "--ppid", str(server.process.pid)],
-            capture_output=True, text=True, check=True,
-        )  # fmt: skip
-        worker = int(children.stdout.split()[0])
+        pid = server.process.pid
+        worker = int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
         server.stop(signal.SIGKILL)
         deadline = 30.0
         pidfd = os.pidfd_open(worker)

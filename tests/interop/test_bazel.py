@@ -11,7 +11,7 @@ import pytest
 
 from .bazel import Bazel, Build
 from .bazel_workspace import write_project, write_workspace
-from .conftest import Server
+from .conftest import Server, StartServer
 from .programs import Tools
 
 pytestmark = [pytest.mark.interop, pytest.mark.timeout(400)]
@@ -55,7 +55,11 @@ def test_second_machine_gets_everything_from_the_cache(bazel: MakeBazel, server:
     assert outputs(second) == outputs(first)
 
 
-def test_a_build_runs_on_the_workers_once(bazel: MakeBazel, server: Server) -> None:
+@pytest.mark.parametrize("sandbox", ["none", "bubblewrap"])
+def test_a_build_runs_on_the_workers_once(
+    bazel: MakeBazel, start_server: StartServer, sandbox: str
+) -> None:
+    server = start_server(sandbox=sandbox)
     executor = ("//...", f"--remote_executor={server.grpc_url}", *REMOTE)
     first = bazel("one")("test", *executor)
     check(first)

@@ -111,7 +111,7 @@ def test_an_asset_is_pushed_and_fetched(grpcurl: Grpcurl) -> None:
     fetched = grpcurl.call(f"{ASSET}.Fetch/FetchBlob", asset)
     assert fetched["blobDigest"] == digest
     assert fetched["uri"] == uris[0]
-    unknown = {"uris": ["https://example.org/nobody-pushed-this"]}
+    unknown = {"uris": ["urn:example:nobody-pushed-this"]}
     assert not_found(grpcurl, unknown)
 
 

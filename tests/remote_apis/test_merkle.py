@@ -72,6 +72,7 @@ def test_good_names(name: str) -> None:
 
 @pytest.mark.row(4)
 @pytest.mark.row(5)
+@pytest.mark.row(6)
 @pytest.mark.parametrize(
     "directory",
     [
@@ -122,6 +123,7 @@ def a_dag() -> tuple[Directory, list[Directory]]:
     return root, [leaf, middle, x, y]
 
 
+@pytest.mark.row(3)
 @pytest.mark.row(96)
 @pytest.mark.row(97)
 def test_trees_are_sorted_topologically_and_equal_for_equal_content() -> None:

@@ -22,11 +22,13 @@ from server.rpc.byte_stream import ByteStreamServicer
 from server.rpc.capabilities import CapabilitiesServicer, ExecutionOffer, Offer
 from server.rpc.cas import CasServicer
 from server.rpc.interceptors import StatusInterceptor
+from server.rpc.options import SERVER_OPTIONS
 from server.rpc.terms import Terms
 
 FAST_CDC = FastCdc2020(average_bytes=4096)
 REP_MAX_CDC = RepMaxCdc(min_bytes=4096, horizon_bytes=32768)
 UNLIMITED = (("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1))
+"""For the client."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +62,7 @@ async def start_storage(
     byte_stream = ByteStreamServicer(store=store, terms=terms)
     stack.push_async_callback(byte_stream.close)
     offer = Offer(update_enabled=update_enabled, execution=ExecutionOffer())
-    server = grpc.aio.server(interceptors=[StatusInterceptor()], options=UNLIMITED)
+    server = grpc.aio.server(interceptors=[StatusInterceptor()], options=SERVER_OPTIONS)
     re_grpc.add_ContentAddressableStorageServicer_to_server(
         CasServicer(store=store, terms=terms, chunkers=(FAST_CDC, REP_MAX_CDC)), server
     )

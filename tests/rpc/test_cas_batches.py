@@ -2,7 +2,7 @@
 
 import random
 import zlib
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import pytest
@@ -12,6 +12,9 @@ from google.rpc import code_pb2
 from remote_apis.digest import Digest
 from remote_apis.digest_functions import DigestFunction
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
+from server.blobstore.memory import MemoryBlobStore
+from server.rpc.cas import CasServicer
+from server.rpc.terms import Terms
 
 SHA256 = DigestFunction.SHA256
 LIMIT = 4 * 1024 * 1024 - 192 * 1024
@@ -216,6 +219,17 @@ async def test_blobs_over_the_size_limit_are_refused(serve: Any) -> None:
     storage = await serve(max_blob_bytes=100)
     statuses = await update(storage, bytes(100), bytes(101))
     assert [status.code for status in statuses] == [0, code_pb2.INVALID_ARGUMENT]
+
+
+@pytest.mark.row(16)
+async def test_without_room_each_blob_says_so() -> None:
+    servicer = CasServicer(store=MemoryBlobStore(max_bytes=100), terms=Terms())
+    request = re_pb.BatchUpdateBlobsRequest()
+    for size in (60, 61, 40):
+        request.requests.add(digest=message_of(bytes(size)), data=bytes(size))
+    response = await servicer.BatchUpdateBlobs(request, cast(Any, None))
+    codes = [each.status.code for each in response.responses]
+    assert codes == [0, code_pb2.RESOURCE_EXHAUSTED, 0]
 
 
 def raw_deflate(data: bytes) -> bytes:

@@ -130,3 +130,24 @@ async def test_unknown_names_are_not_found() -> None:
             with pytest.raises(grpc.aio.AioRpcError) as error:
                 await call
             assert error.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+async def test_a_page_fits_into_a_message_however_large_the_responses() -> None:
+    async with execution_server() as server:
+        big = re_pb.ExecuteResponse(result=re_pb.ActionResult(stdout_raw=b"x" * 1_000_000))
+        worker = ScriptedWorker(server)
+        names = []
+        for number in range(5):
+            names.append(await start(server, str(number)))
+            await worker.serve(big)
+            await server.operations.WaitOperation(lr_pb.WaitOperationRequest(name=names[-1]))
+        listed: list[str] = []
+        token = ""
+        while len(listed) < 5:
+            page = await server.operations.ListOperations(
+                lr_pb.ListOperationsRequest(page_token=token)
+            )
+            listed += [operation.name for operation in page.operations]
+            token = page.next_page_token
+        assert listed == names
+        assert not token

@@ -24,7 +24,7 @@ from tests.scheduler.invariants import Invariants
 from tests.scheduler.simulated_workers import Fleet, result_of
 from tests.scheduler.world import RPC_TIMEOUT, Plan, Violated, World
 
-_AT_LATEST = 20_000.0
+_AT_LATEST = 50_000.0
 
 
 @dataclass(kw_only=True)
@@ -58,7 +58,7 @@ class Simulation:
         self._visible: dict[str, bytes] = {}
         self._finished: set[tuple[int, str]] = set()
         self._forgotten: set[str] = set()
-        self._tick_at = 0.0
+        self._tick_at: float | None = None
         self._fleet = Fleet(self.world, self._feed)
         self.clients = [self._new_client(number) for number in range(self.plan.clients)]
         self._unanswered = len(self.clients)
@@ -177,13 +177,13 @@ class Simulation:
         if self.events % self.plan.check_every == 0 and not self._is_restoring:
             self._invariants.check(accepted=self._accepted, forgotten=self._forgotten)
         deadline = self._core.next_deadline()
-        if deadline is not None and (not self._tick_at or deadline < self._tick_at):
-            self._tick_at = max(deadline, self.world.now)
-            self.world.after(self._tick_at - self.world.now, self._tick)
+        if deadline is not None and (self._tick_at is None or deadline < self._tick_at):
+            self._tick_at = at = max(deadline, self.world.now)
+            self.world.after(at - self.world.now, lambda: self._tick(at))
 
-    def _tick(self) -> None:
-        if self._tick_at and self.world.now >= self._tick_at:
-            self._tick_at = 0.0
+    def _tick(self, at: float) -> None:
+        if self._tick_at == at:
+            self._tick_at = None
             self._feed(e.Tick(now=0.0))
 
     def _start_core(self) -> None:

@@ -366,3 +366,16 @@ def test_numbers_of_operations_go_on_after_a_restart() -> None:
     play.restart(list(_records(play).values()))
     play.execute("op3", "c")
     assert play.operation("op3").sequence > play.operation("op2").sequence
+
+
+@pytest.mark.row(74)
+def test_too_many_operations_under_way_are_refused() -> None:
+    play = Playbook(max_unfinished=2)
+    play.execute("op1", "a")
+    play.execute("op2", "b")
+    play.execute("op3", "c")
+    assert play.one(c.RefuseOperation).failure.code == code_pb2.RESOURCE_EXHAUSTED
+    play.cancel("op1")
+    play.record()
+    play.execute("op4", "d")
+    assert not play.all(c.RefuseOperation)

@@ -236,3 +236,45 @@ async def test_a_scheduler_that_has_no_work_is_not_called_in_a_rush(tmp_path: Pa
         before = len(queue.requests)
         await asyncio.sleep(1)
         assert len(queue.requests) - before <= 60
+
+
+@pytest.mark.parametrize("updates", [True, False])
+async def test_results_are_written_where_the_scheduler_does_not(
+    tmp_path: Path, updates: bool
+) -> None:
+    queue = ScriptedQueue()
+    async with scene(tmp_path, queue, updates_action_cache=updates) as (world, _):
+        good = await action_of(world, "echo said")
+        response = await queue.execute(good)
+        cached = await world.action_cache.get(good)
+        assert (cached is not None) is updates
+        if cached is not None:
+            assert cached.stdout_digest == response.result.stdout_digest
+            assert cached.execution_metadata.HasField("worker_completed_timestamp")
+        bad = await action_of(world, "exit 1")
+        await queue.execute(bad)
+        assert await world.action_cache.get(bad) is None
+        root = await world.put_inputs(Inputs())
+        private = await world.put_action(
+            re_pb.Command(arguments=["true"]), root, action=re_pb.Action(do_not_cache=True)
+        )
+        await queue.execute(private)
+        assert await world.action_cache.get(private) is None
+
+
+async def test_a_command_with_very_many_arguments_and_variables(tmp_path: Path) -> None:
+    queue = ScriptedQueue()
+    async with scene(tmp_path, queue, sandbox="bubblewrap") as (world, _):
+        variable = re_pb.Command.EnvironmentVariable
+        command = re_pb.Command(
+            arguments=["/bin/sh", "-c", "echo $# ${#LONG}", "sh", *["argument"] * 50_000],
+            environment_variables=[variable(name="LONG", value="x" * 100_000)]
+            + [variable(name=f"V{n}", value="value") for n in range(12_000)],
+        )
+        response = await world.run_command(command)
+        assert response.status.code == 0, response.status
+        assert await world.stdout(response) == "50000 100000\n"
+        command.arguments.append("y" * 200_000)
+        response = await world.run_command(command)
+        assert response.status.code or response.result.exit_code
+        assert (await world.run("exit 3")).result.exit_code == 3

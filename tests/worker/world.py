@@ -12,6 +12,7 @@ from typing import Any
 
 import grpc.aio
 
+from remote_apis.client.action_cache import ActionCacheClient
 from remote_apis.client.blobs import BlobSource
 from remote_apis.client.cas import CasClient
 from remote_apis.client.channel import open_channel
@@ -26,6 +27,7 @@ from remote_apis.tree_builder import TreeBuilder
 from server.actioncache.completeness import CompletenessCheckingActionCache
 from server.actioncache.memory import MemoryActionCache
 from server.blobstore.memory import MemoryBlobStore
+from server.rpc.action_cache import ActionCacheServicer
 from server.rpc.byte_stream import ByteStreamServicer
 from server.rpc.cas import CasServicer
 from server.rpc.execution import ExecutionServicer
@@ -62,6 +64,7 @@ class World:
     channel: grpc.aio.Channel
     cas: CasClient
     execution: ExecutionClient
+    action_cache: ActionCacheClient
     # Set where a test plays the scheduler.
     queue: ScriptedQueue | None = None
 
@@ -171,6 +174,9 @@ async def open_world(queue: ScriptedQueue | None = None) -> AsyncIterator[World]
     re_grpc.add_ExecutionServicer_to_server(
         ExecutionServicer(scheduler=scheduler, store=store, cache=cache, terms=terms), server
     )
+    re_grpc.add_ActionCacheServicer_to_server(
+        ActionCacheServicer(cache=cache, store=store, terms=terms), server
+    )
     rw_grpc.add_OperationQueueServicer_to_server(
         queue or OperationQueueServicer(scheduler=scheduler), server
     )
@@ -186,6 +192,7 @@ async def open_world(queue: ScriptedQueue | None = None) -> AsyncIterator[World]
             channel=channel,
             cas=CasClient(channel),
             execution=ExecutionClient(channel),
+            action_cache=ActionCacheClient(channel),
             queue=queue,
         )
     await scheduler.close()

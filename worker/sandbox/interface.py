@@ -20,8 +20,10 @@ class SandboxError(DistbuildError):
 class SandboxRequest:
     """A command to run. `slot` tells actions that run at the same time apart.
 
-    `root` is the input root on this machine, `temporary` a fresh directory that becomes the
+    `root` is the input root on this machine, `temporary` a directory to be made that becomes the
     action's /tmp where the sandbox can do that; stdout and stderr are files to be made.
+    `is_file_system`: the input root brings its own programs and wants to be `/`. `wrapper` is a
+    program with arguments to start the sandbox by.
     """
 
     slot: int
@@ -33,6 +35,8 @@ class SandboxRequest:
     stdout: Path
     stderr: Path
     limits: ResourceLimits
+    is_file_system: bool = False
+    wrapper: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,12 +49,13 @@ class Finished:
     exit_code: int
     timed_out: bool
     seconds: float
+    ran_out_of_memory: bool = False
 
 
 class Sandbox(Protocol):
     """Runs commands. Every implementation passes tests/worker's sandbox suite."""
 
-    def inside(self, root: Path) -> str:
+    def inside(self, root: Path, *, is_file_system: bool = False) -> str:
         """The path at which the action sees its input root."""
         ...
 

@@ -27,7 +27,7 @@ class NoSandbox:
     left running ends when the worker starts again.
     """
 
-    def inside(self, root: Path) -> str:
+    def inside(self, root: Path, *, is_file_system: bool = False) -> str:
         return str(root)
 
     def owner(self, slot: int) -> Owner | None:
@@ -43,7 +43,7 @@ class NoSandbox:
             if program is None:
                 os.write(stderr, f"{request.arguments[0]}: command not found\n".encode())
                 return Finished(exit_code=_NOT_FOUND, timed_out=False, seconds=0.0)
-            prefix = limited(request.limits, with_processes=False)
+            prefix = [*request.wrapper, *limited(request.limits, with_processes=False)]
             try:
                 child = Child(
                     [*prefix, program, *request.arguments[1:]] if prefix else request.arguments,

@@ -35,7 +35,7 @@ async def open_sandbox(config: WorkerConfig) -> Sandbox:
     if bwrap is None:
         raise InvalidRequest(f"the bubblewrap sandbox needs the program bwrap: {_HINT}")
     failure = ""
-    for program in _candidates(bwrap, config.first_action_uid):
+    for program in _candidates(bwrap, config):
         sandbox = BubblewrapSandbox(program, config.directory / "sandbox")
         failure = await _try(sandbox, config.directory)
         if not failure:
@@ -58,11 +58,13 @@ def find_bubblewrap() -> str | None:
     return None
 
 
-def _candidates(bwrap: str, first_uid: int) -> Iterator[BubblewrapProgram]:
+def _candidates(bwrap: str, config: WorkerConfig) -> Iterator[BubblewrapProgram]:
     setpriv = shutil.which("setpriv", path="/usr/bin:/bin")
-    if os.geteuid() == 0 and setpriv is not None:
-        yield BubblewrapProgram(bwrap=bwrap, setpriv=setpriv, first_uid=first_uid)
-    yield BubblewrapProgram(bwrap=bwrap)
+    more = config.shown_paths
+    first = config.first_action_uid
+    if os.geteuid() == 0 and setpriv is not None and first is not None:
+        yield BubblewrapProgram(bwrap=bwrap, setpriv=setpriv, first_uid=first, more=more)
+    yield BubblewrapProgram(bwrap=bwrap, more=more)
 
 
 async def _try(sandbox: Sandbox, directory: Path) -> str:

@@ -1,0 +1,5 @@
+"""Log streams: append-only files that are followed while they grow (LogStream API).
+
+`streams.py` keeps them, within bounds and for a time; ByteStream reaches them through it. May
+import remote_apis.
+"""

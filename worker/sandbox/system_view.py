@@ -1,0 +1,70 @@
+"""What of this machine an action sees in bubblewrap: its programs, and an /etc that tells nothing.
+
+Arguments for bubblewrap are made here once, when the worker starts.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+_SYSTEM_DIRECTORIES = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
+# Parts of /etc that programs below /usr are incomplete without.
+_SHARED_ETC = ("alternatives", "ld.so.cache", "ld.so.conf", "ld.so.conf.d")
+_OPTIONAL_ETC = "java-*"
+
+
+def system_view(etc: Path, users: Iterable[int], more: Iterable[Path] = ()) -> list[str]:
+    """Arguments that show programs, an /etc made at `etc`, and `more` paths, all read-only.
+
+    `users` are the ids that actions may run as. Raises OSError.
+    """
+    arguments = ["--ro-bind", "/usr", "/usr"]
+    for name in _SYSTEM_DIRECTORIES:
+        path = Path(name)
+        if path.is_symlink():
+            arguments += ["--symlink", os.readlink(path), name]
+        elif path.is_dir():
+            arguments += ["--ro-bind", name, name]
+    shutil.rmtree(etc, ignore_errors=True)
+    _make_etc(etc, users)
+    arguments += ["--ro-bind", str(etc), "/etc"]
+    host = Path("/etc")
+    shared = [host / name for name in _SHARED_ETC if (host / name).exists()]
+    for path in [*shared, *sorted(host.glob(_OPTIONAL_ETC))]:
+        # Something to mount over.
+        (etc / path.name).mkdir() if path.is_dir() else (etc / path.name).touch()
+        arguments += ["--ro-bind", str(path), str(path)]
+    for path in more:
+        arguments += ["--ro-bind", str(path), str(path)]
+    arguments += ["--proc", "/proc", *DEVICES]
+    return [*arguments, "--dir", "/run", "--dir", "/var", "--symlink", "/tmp", "/var/tmp"]
+
+
+DEVICES = (
+    *("--dev", "/dev", "--remount-ro", "/dev"),
+    *("--perms", "1777", "--tmpfs", "/dev/shm"),
+)
+"""Arguments for a /dev with the usual harmless devices and a private /dev/shm."""
+
+
+def _make_etc(etc: Path, users: Iterable[int]) -> None:
+    """Names for users, and nothing of this machine's."""
+    etc.mkdir(parents=True)
+    etc.chmod(0o755)
+    passwd = ["root:x:0:0::/:/bin/sh", "nobody:x:65534:65534::/:/bin/false"]
+    group = ["root:x:0:", "nogroup:x:65534:"]
+    for uid in users:
+        passwd.append(f"build:x:{uid}:{uid}::/tmp:/bin/sh")
+        group.append(f"build:x:{uid}:")
+    files = {
+        "passwd": "\n".join(passwd),
+        "group": "\n".join(group),
+        "hosts": "127.0.0.1 localhost\n::1 localhost",
+        "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files",
+    }
+    for name, content in files.items():
+        (etc / name).write_text(content + "\n")
+        (etc / name).chmod(0o644)
