@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -25,6 +27,7 @@ from worker.command import CommandSpec, parse_command
 from worker.config import ResourceLimits, WorkerConfig
 from worker.input_root import InputRoot, InputRoots
 from worker.job import OnStage, Stage
+from worker.live_output import LiveOutput
 from worker.materialise import make_output_parents
 from worker.output_tree import OutputBlobs
 from worker.outputs import collect_outputs, collect_stream
@@ -50,6 +53,7 @@ class WorkerParts:
     # Set where results are the worker's to write.
     action_cache: Callable[[Assignment], ActionCacheClient] | None = None
     groups: ControlGroups | None = None
+    live: LiveOutput | None = None
     now_ns: Callable[[], int] = time.time_ns
 
 
@@ -103,15 +107,19 @@ class ActionRunner:
         owner = parts.sandbox.owner(self._slot)
         root = directory / "root"
         digest = assignment.digest_of(action.input_root_digest)
-        async with parts.inputs.open(
-            digest, cas, root, owner, working_directory=command.working_directory
-        ) as inputs:
+        async with (
+            parts.inputs.open(
+                digest, cas, root, owner, working_directory=command.working_directory
+            ) as inputs,
+            self._live(assignment, directory) as has_ended,
+        ):
             inside = parts.sandbox.inside(root, is_file_system=inputs.is_file_system)
             action_root = ActionRoot(root, inside)
             await self._in_thread(lambda: make_output_parents(command, action_root, owner))
             self._stamp(metadata.input_fetch_completed_timestamp)
             on_stage(Stage.RUNNING)
             finished = await self._execute(action, command, directory, inputs, metadata)
+            has_ended.set()
             await inputs.check(metadata.execution_start_timestamp.ToNanoseconds())
             on_stage(Stage.UPLOADING_OUTPUTS)
             self._stamp(metadata.output_upload_start_timestamp)
@@ -129,6 +137,13 @@ class ActionRunner:
             response.message = f"the command used more than {limit} bytes of memory and was killed"
         if parts.action_cache is not None and not action.do_not_cache:
             await self._cache(response, assignment, parts.action_cache(assignment))
+
+    def _live(
+        self, assignment: Assignment, directory: Path
+    ) -> AbstractAsyncContextManager[asyncio.Event]:
+        if self._parts.live is None:
+            return nullcontext(asyncio.Event())
+        return self._parts.live(assignment.streams, directory / "stdout", directory / "stderr")
 
     async def _cache(
         self, response: re_pb.ExecuteResponse, assignment: Assignment, cache: ActionCacheClient

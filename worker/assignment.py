@@ -13,6 +13,7 @@ from remote_apis.digest import Digest, function_of_request
 from remote_apis.digest_functions import DigestFunction
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
 from remote_apis.stubs.buildbarn.remoteworker import remoteworker_pb2 as rw_pb
+from worker.live_output import take_streams
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +25,8 @@ class Assignment:
     action: re_pb.Action | None = None
     queued: Timestamp = field(default_factory=Timestamp)
     auxiliary: Sequence[AnyMessage] = ()
+    streams: Sequence[AnyMessage] = ()
+    """Log streams for stdout and stderr, if the scheduler has any."""
     headers: Metadata = ()
 
     def digest_of(self, message: re_pb.Digest) -> Digest:
@@ -36,13 +39,15 @@ def parse_assignment(desired: rw_pb.DesiredState.Executing, instance_prefix: str
     function = function_of_request(
         desired.digest_function, [desired.action_digest.hash], list(DigestFunction)
     )
+    auxiliary, streams = take_streams(desired.auxiliary_metadata)
     parts = [part for part in (instance_prefix, desired.instance_name_suffix) if part]
     return Assignment(
         action_digest=Digest.from_message(desired.action_digest, function),
         instance="/".join(parts),
         action=desired.action if desired.HasField("action") else None,
         queued=desired.queued_timestamp,
-        auxiliary=tuple(desired.auxiliary_metadata),
+        auxiliary=auxiliary,
+        streams=streams,
         headers=_headers(desired),
     )
 

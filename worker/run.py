@@ -29,6 +29,7 @@ from worker.health import HealthServer
 from worker.input_root import InputRoots
 from worker.lease import Slot
 from worker.lease_settings import LeaseSettings
+from worker.live_output import live_output
 from worker.queue_client import QueueClient
 from worker.removal import remove_tree
 from worker.sandbox.select import open_sandbox
@@ -123,6 +124,7 @@ async def open_worker(config: WorkerConfig) -> AsyncIterator[Worker]:
                 cas=clients.cas,
                 action_cache=clients.action_cache if config.updates_action_cache else None,
                 groups=find_control_groups() if config.limits != ResourceLimits() else None,
+                live=live_output(channel),
             )
             worker = Worker(config, parts, QueueClient(channel))
             async with HealthServer(config, worker):

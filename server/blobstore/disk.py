@@ -72,8 +72,13 @@ class DiskBlobStore:
         """
         loop = asyncio.get_running_loop()
         layout = await loop.run_in_executor(None, DiskLayout, root)
+        try:
+            files = await loop.run_in_executor(None, load, layout)
+        except BaseException:
+            layout.release()
+            raise
         self = cls(layout, durable=durable, hard_linked=hard_linked, clock=clock)
-        for found in await loop.run_in_executor(self._workers, load, layout):
+        for found in files:
             entry = Entry(disk_bytes=found.disk_bytes, last_use=found.last_use, identity=None)
             self._index.put(found.digest, entry)
         self._saver = loop.create_task(self._save_uses_for_ever())
@@ -97,9 +102,7 @@ class DiskBlobStore:
         self._layout.close()
 
     async def find_missing(self, digests: Collection[Digest]) -> set[Digest]:
-        now = self._clock()
-        touch = self._index.touch
-        return {digest for digest in digests if digest.size and not touch(digest, now)}
+        return self._index.touch_all(digests, self._clock())
 
     async def open_read(
         self, digest: Digest, offset: int = 0, limit: int = 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import NamedTuple
 
 from remote_apis.digest import Digest
@@ -72,6 +72,20 @@ class DiskIndex:
         self._unsaved.add(digest)
         self._entries.move_to_end(digest)
         return True
+
+    def touch_all(self, digests: Collection[Digest], now: float) -> set[Digest]:
+        """Mark as used now; those without an entry. FindMissingBlobs spends its time here."""
+        entries, unsaved = self._entries, self._unsaved
+        missing = set()
+        for digest in digests:
+            entry = entries.get(digest)
+            if entry is not None:
+                entry.last_use = now
+                unsaved.add(digest)
+                entries.move_to_end(digest)
+            elif digest.size:
+                missing.add(digest)
+        return missing
 
     def remove(self, digest: Digest) -> None:
         """Forget the entry, if there is one."""

@@ -67,6 +67,10 @@ class DiskLayout:
     def close(self) -> None:
         """Let others use the directory; everything has been committed."""
         self._clean_mark.touch()
+        self.release()
+
+    def release(self) -> None:
+        """Let others use the directory, which may be as after a crash."""
         os.close(self._lock)
 
     @property

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,8 @@ from google.longrunning import operations_pb2_grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from remote_apis.errors import FailedPrecondition, Unavailable
+from remote_apis.chunking import FastCdc2020, RepMaxCdc
+from remote_apis.errors import Unavailable
 from remote_apis.stubs.build.bazel.remote.asset.v1 import remote_asset_pb2_grpc as ra_grpc
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2_grpc as re_grpc
 from remote_apis.stubs.build.bazel.remote.logstream.v1 import remote_logstream_pb2_grpc as ls_grpc
@@ -29,11 +29,14 @@ from server.asset.origins import Origins
 from server.asset.service import AssetService
 from server.asset.settings import AssetSettings
 from server.blobstore.disk import DiskBlobStore
+from server.blobstore.evicting import EvictingBlobStore
 from server.blobstore.interface import BlobStore
+from server.cli.listening import OPTIONS, bind
 from server.db.action_results import SqlActionCache
 from server.db.assets import SqlAssetIndex
 from server.db.engine import Database
 from server.db.operations import SqlOperationRepository
+from server.logstream.live import LiveOutputs
 from server.logstream.streams import LogStreams
 from server.rpc.action_cache import ActionCacheServicer
 from server.rpc.byte_stream import ByteStreamServicer
@@ -41,16 +44,17 @@ from server.rpc.capabilities import CapabilitiesServicer, ExecutionOffer, Offer
 from server.rpc.cas import CasServicer
 from server.rpc.execution import ExecutionServicer
 from server.rpc.execution_results import ResultRecorder
+from server.rpc.input_keeper import InputKeeper
 from server.rpc.interceptors import StatusInterceptor
 from server.rpc.log_stream import LogByteStreams, LogStreamServicer
 from server.rpc.operation_queue import OperationQueueServicer
 from server.rpc.operations import OperationsServicer
+from server.rpc.options import SERVER_OPTIONS
 from server.rpc.remote_asset import FetchServicer, PushServicer
 from server.rpc.terms import Terms
 from server.scheduler.driver import Scheduler
 
 _WORKER_POLL = 0.02
-MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 _SERVICES = (
     "build.bazel.remote.asset.v1.Fetch",
     "build.bazel.remote.asset.v1.Push",
@@ -112,47 +116,85 @@ async def serving(settings: ServerSettings) -> AsyncIterator[RunningServer]:
     """
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     async with contextlib.AsyncExitStack() as stack:
-        store = await DiskBlobStore.open(settings.data_dir / "blobs")
-        stack.push_async_callback(store.close)
+        store = await _blob_store(settings, stack)
         database = await Database.open(settings.data_dir / "server.sqlite")
         stack.push_async_callback(database.close)
-        cache = _action_cache(database, store)
+        cache = _action_cache(database, store, stack)
         operations = SqlOperationRepository(database)
         await operations.prepare()
         scheduler = Scheduler(repository=operations, complete=ResultRecorder(store, cache))
         restored = await scheduler.restore()
         if restored:
             logging.info("took up %d operations from before the restart", restored)
-        await stack.enter_async_context(_running(scheduler))
+        await stack.enter_async_context(_running(scheduler, InputKeeper(scheduler, store)))
         checker = health.aio.HealthServicer()
-        logs = LogStreams(settings.data_dir / "logs")
-        stack.callback(logs.close)
+        logs = _logs(settings.data_dir, store, stack)
         server = _grpc_server(store, cache, scheduler, logs, checker, stack)
         assets = await _assets(settings, database, store, stack)
         ra_grpc.add_FetchServicer_to_server(FetchServicer(assets=assets, terms=Terms()), server)
         ra_grpc.add_PushServicer_to_server(PushServicer(assets=assets, terms=Terms()), server)
-        url = _bind(server, settings.listen)
+        url = bind(server, settings.listen)
         await server.start()
         stack.push_async_callback(server.stop, 1.0)
+        # first: it sends workers and clients away, who would be waited for otherwise
+        stack.push_async_callback(scheduler.close)
         for service in ("", *_SERVICES):
             await checker.set(service, health_pb2.HealthCheckResponse.SERVING)
         yield RunningServer(url=url, grpc_server=server, scheduler=scheduler, health=checker)
 
 
 @contextlib.asynccontextmanager
-async def _running(scheduler: Scheduler) -> AsyncIterator[None]:
-    """Keep the scheduler's journal in a task until the block ends."""
+async def _running(scheduler: Scheduler, inputs: InputKeeper) -> AsyncIterator[None]:
+    """Keep the scheduler's journal and the inputs of its operations until the block ends."""
     journal = asyncio.create_task(scheduler.run())
+    keeper = asyncio.create_task(inputs.run())
     try:
         yield
     finally:
+        keeper.cancel()
+        await asyncio.wait([keeper])
         await scheduler.close()
         await journal
 
 
-def _action_cache(database: Database, store: BlobStore) -> ActionCache:
-    stored = ReadCachingActionCache(near=MemoryActionCache(), far=SqlActionCache(database))
+async def _blob_store(settings: ServerSettings, stack: contextlib.AsyncExitStack) -> BlobStore:
+    disk = await DiskBlobStore.open(settings.data_dir / "blobs")
+    stack.push_async_callback(disk.close)
+    if settings.max_size is None:
+        return disk
+    store = EvictingBlobStore(disk, max_bytes=settings.max_size)
+    stack.push_async_callback(store.close)
+    store.start_if_needed()
+    return store
+
+
+def _action_cache(
+    database: Database, store: BlobStore, stack: contextlib.AsyncExitStack
+) -> ActionCache:
+    results = SqlActionCache(database)
+    stack.push_async_callback(results.save_uses)
+    stored = ReadCachingActionCache(near=MemoryActionCache(), far=results)
     return CompletenessCheckingActionCache(stored, store)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Logs:
+    """Streams that clients make, and those of what actions print.
+
+    They are apart, so that the many actions of a build do not push out the others.
+    """
+
+    made: LogStreams
+    printed: LogStreams
+    live: LiveOutputs
+
+
+def _logs(data_dir: Path, store: BlobStore, stack: contextlib.AsyncExitStack) -> _Logs:
+    made = LogStreams(data_dir / "logs")
+    stack.callback(made.close)
+    printed = LogStreams(data_dir / "live", max_streams=4000, keep_seconds=600.0)
+    stack.callback(printed.close)
+    return _Logs(made=made, printed=printed, live=LiveOutputs(printed, store))
 
 
 async def _assets(
@@ -175,84 +217,49 @@ def _grpc_server(
     store: BlobStore,
     cache: ActionCache,
     scheduler: Scheduler,
-    logs: LogStreams,
+    logs: _Logs,
     checker: health.aio.HealthServicer,
     stack: contextlib.AsyncExitStack,
 ) -> grpc.aio.Server:
     terms = Terms()
-    server = grpc.aio.server(interceptors=[StatusInterceptor()], options=_OPTIONS)
-    streams = ByteStreamServicer(store=store, terms=terms, others=[LogByteStreams(logs)])
+    server = grpc.aio.server(
+        interceptors=[StatusInterceptor()], options=(*SERVER_OPTIONS, *OPTIONS)
+    )
+    streams = ByteStreamServicer(
+        store=store, terms=terms, others=[LogByteStreams(logs.printed, logs.made)]
+    )
     stack.push_async_callback(streams.close)
-    offer = Offer(execution=ExecutionOffer())
+    offer = Offer(execution=ExecutionOffer(node_properties=("mtime", "unix_mode")))
+    fast_cdc, rep_max_cdc = FastCdc2020(), RepMaxCdc()
     re_grpc.add_ContentAddressableStorageServicer_to_server(
-        CasServicer(store=store, terms=terms), server
+        CasServicer(store=store, terms=terms, chunkers=(fast_cdc, rep_max_cdc)), server
     )
     bs_grpc.add_ByteStreamServicer_to_server(streams, server)
     re_grpc.add_ActionCacheServicer_to_server(
         ActionCacheServicer(cache=cache, store=store, terms=terms), server
     )
     re_grpc.add_CapabilitiesServicer_to_server(
-        CapabilitiesServicer(terms=terms, offer_of=lambda instance: offer), server
+        CapabilitiesServicer(
+            terms=terms,
+            offer_of=lambda instance: offer,
+            fast_cdc=fast_cdc,
+            rep_max_cdc=rep_max_cdc,
+        ),
+        server,
     )
     re_grpc.add_ExecutionServicer_to_server(
-        ExecutionServicer(scheduler=scheduler, store=store, cache=cache, terms=terms), server
+        ExecutionServicer(
+            scheduler=scheduler, store=store, cache=cache, terms=terms, live=logs.live
+        ),
+        server,
     )
     operations_pb2_grpc.add_OperationsServicer_to_server(
-        OperationsServicer(scheduler=scheduler), server
+        OperationsServicer(scheduler=scheduler, live=logs.live), server
     )
     rw_grpc.add_OperationQueueServicer_to_server(
-        OperationQueueServicer(scheduler=scheduler), server
+        OperationQueueServicer(scheduler=scheduler, live=logs.live), server
     )
-    ls_grpc.add_LogStreamServiceServicer_to_server(LogStreamServicer(streams=logs), server)
+    ls_grpc.add_LogStreamServiceServicer_to_server(LogStreamServicer(streams=logs.made), server)
     health_pb2_grpc.add_HealthServicer_to_server(checker, server)
     reflection.enable_server_reflection((*_SERVICES, reflection.SERVICE_NAME), server)
     return server
-
-
-_OPTIONS = (
-    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-    # a second server on the same port must fail, not share it
-    ("grpc.so_reuseport", 0),
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
-)
-
-
-def _bind(server: grpc.aio.Server, listen: str) -> str:
-    """Listen; the address for clients. Raises FailedPrecondition when that cannot be."""
-    if listen.startswith("unix:"):
-        _remove_dead_socket(listen)
-    try:
-        port = server.add_insecure_port(listen)
-    except RuntimeError:
-        port = 0
-    if listen.startswith("unix:"):
-        if not port:
-            raise FailedPrecondition(f"cannot listen on {listen}: the path is too long or taken")
-        Path(listen.removeprefix("unix:")).chmod(0o600)
-        return listen
-    host = listen.rpartition(":")[0]
-    if not port:
-        raise FailedPrecondition(f"cannot listen on {listen}: the port is taken or not ours")
-    return f"grpc://{host}:{port}"
-
-
-def _remove_dead_socket(listen: str) -> None:
-    """A socket that a killed server left would keep the next one from listening.
-
-    Raises FailedPrecondition when a server still answers on it.
-    """
-    path = Path(listen.removeprefix("unix:"))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not path.is_socket():
-        return
-    with socket.socket(socket.AF_UNIX) as probe:
-        try:
-            probe.connect(str(path))
-        except ConnectionRefusedError:
-            path.unlink()
-            return
-        except OSError as error:
-            raise FailedPrecondition(f"cannot listen on {listen}: {error.strerror}") from None
-    raise FailedPrecondition(f"cannot listen on {listen}: another server does")

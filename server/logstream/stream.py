@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from pathlib import Path
+from typing import Protocol
 
 from remote_apis.errors import (
     FailedPrecondition,
@@ -19,6 +22,19 @@ from server.logstream.names import LogName
 _CHUNK = 1024 * 1024
 
 
+class Whole(Protocol):
+    """All that a stream would have carried, kept elsewhere."""
+
+    @property
+    def size(self) -> int:
+        """How many bytes there are."""
+        ...
+
+    def read(self, offset: int, limit: int) -> AsyncGenerator[bytes, None]:
+        """So many of them, from an offset on."""
+        ...
+
+
 class LogStream:
     """`name` carries the token. Bytes that are committed never change.
 
@@ -26,20 +42,22 @@ class LogStream:
     """
 
     def __init__(self, name: LogName, path: Path, *, max_bytes: int, now: float) -> None:
-        """Makes the file. Raises OutOfSpace."""
+        """The file is made with the first bytes: most actions print none."""
         self.name = name
         self.touched = now
-        self.size = 0
         self.is_finished = False
+        self._committed = 0
+        self._whole: Whole | None = None
         self._path = path
         self._max_bytes = max_bytes
         self._is_removed = False
         self._changed = asyncio.Event()
         self._writing = asyncio.Lock()
-        try:
-            path.touch(0o600, exist_ok=False)
-        except OSError as error:
-            raise OutOfSpace(f"cannot keep a log stream: {error.strerror}") from error
+
+    @property
+    def size(self) -> int:
+        """Bytes that can be read."""
+        return self._committed if self._whole is None else self._whole.size
 
     def remove(self) -> None:
         """Delete it; its readers end with NotFound."""
@@ -47,8 +65,13 @@ class LogStream:
         self._path.unlink(missing_ok=True)
         self._tell()
 
-    def finish(self) -> None:
-        """Nothing will be appended any more."""
+    def finish(self, whole: Whole | None = None) -> None:
+        """Nothing will be appended any more.
+
+        What has been committed must be the beginning of `whole`, where readers find the rest.
+        """
+        if whole is not None and not self.is_finished and whole.size > self._committed:
+            self._whole = whole
         self.is_finished = True
         self._tell()
 
@@ -79,38 +102,46 @@ class LogStream:
             if finish:
                 self.finish()
 
-    async def read(self, offset: int, limit: int) -> AsyncIterator[bytes]:
+    async def read(self, offset: int, limit: int) -> AsyncGenerator[bytes, None]:
         """Bytes from an offset on, at most `limit` (0: all); waits until there are no more to come.
 
         Raises OffsetOutOfRange when it ends before the offset, NotFound when it is removed.
         """
-        end = min(offset + limit, self._max_bytes) if limit else self._max_bytes
-        self._check_is_there()
-        with self._path.open("rb", buffering=0) as file:
-            while offset < end or offset > self.size:
-                if offset < self.size:
-                    size = min(_CHUNK, self.size - offset, end - offset)
-                    chunk = os.pread(file.fileno(), size, offset)
-                    offset += len(chunk)
-                    yield chunk
-                elif self.is_finished:
-                    break
-                else:
-                    await self._changed.wait()
-                self._check_is_there()
+        end = offset + limit if limit else sys.maxsize
+        while offset < end or offset > self.size:
+            self._check_is_there()
+            if offset < self._committed:
+                chunk = self._read(offset, min(_CHUNK, self._committed - offset, end - offset))
+                offset += len(chunk)
+                yield chunk
+            elif self._whole is not None and offset < self._whole.size:
+                most = min(self._whole.size, end) - offset
+                async with aclosing(self._whole.read(offset, most)) as chunks:
+                    async for chunk in chunks:
+                        yield chunk
+                return
+            elif self.is_finished:
+                break
+            else:
+                await self._changed.wait()
         if offset > self.size:
             raise OffsetOutOfRange(
                 f"read_offset {offset} lies beyond the {self.size} bytes of the log stream"
             )
 
+    def _read(self, offset: int, size: int) -> bytes:
+        with self._path.open("rb", buffering=0) as file:
+            return os.pread(file.fileno(), size, offset)
+
     def _commit(self, data: bytes) -> None:
         try:
-            with self._path.open("r+b") as file:
-                file.seek(self.size)
+            handle = os.open(self._path, os.O_WRONLY | os.O_CREAT, 0o600)
+            with os.fdopen(handle, "wb") as file:
+                file.seek(self._committed)
                 file.write(data)
         except OSError as error:
             raise OutOfSpace(f"cannot write to a log stream: {error.strerror}") from error
-        self.size += len(data)
+        self._committed += len(data)
         self._tell()
 
     def _check_is_open(self) -> None:

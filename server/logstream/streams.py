@@ -12,7 +12,7 @@ from pathlib import Path
 
 from remote_apis.errors import InvalidRequest, NotFound, OutOfSpace
 from server.logstream.names import LogName, check_parent, is_log_name, parse_log_name
-from server.logstream.stream import LogStream
+from server.logstream.stream import LogStream, Whole
 
 _ID_BYTES = 16
 _SWEEPS = 10
@@ -74,15 +74,28 @@ class LogStreams:
         """Whether the resource name is one of a log stream, be there one or not."""
         return is_log_name(name)
 
+    def has(self, name: LogName) -> bool:
+        """Whether the stream is one of these."""
+        return name.stream_id in self._streams
+
+    def keep(self, name: LogName) -> None:
+        """It is in use, and stays even if nobody writes to it."""
+        stream = self._streams.get(name.stream_id)
+        if stream is not None:
+            self.touch(stream)
+
     def touch(self, stream: LogStream) -> None:
-        """It is in use and stays for its time."""
+        """It is in use, and stays for its time from now."""
         stream.touched = self._clock()
 
-    def finish(self, name: LogName) -> None:
-        """Nobody will write any more, whether the writer has said so or not."""
+    def finish(self, name: LogName, whole: Whole | None = None) -> None:
+        """Nobody will write any more, whether the writer has said so or not.
+
+        `whole` as in `LogStream.finish`.
+        """
         stream = self._streams.get(name.stream_id)
         if stream is not None and not stream.is_finished:
-            stream.finish()
+            stream.finish(whole)
 
     def readable(self, name: str) -> LogStream:
         """The stream. Raises InvalidRequest for a name for writing, NotFound."""

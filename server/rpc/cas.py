@@ -45,10 +45,11 @@ class CasServicer(re_grpc.ContentAddressableStorageServicer):
             if start:
                 await asyncio.sleep(0)
             part = messages[start : start + _SLICE]
-            digests = dict.fromkeys(Digest.from_message(message, function) for message in part)
+            digests = [Digest.from_message(message, function) for message in part]
             missing = await self._store.find_missing(digests)
-            for digest in digests:
+            for digest in digests if missing else ():
                 if digest in missing:
+                    missing.discard(digest)  # asked for twice, it is reported once
                     response.missing_blob_digests.add(hash=digest.hash, size_bytes=digest.size)
         return response
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import grpc.aio
 from google.longrunning import operations_pb2
-from google.protobuf.message import DecodeError
 
 from remote_apis.digest import Digest
 from remote_apis.errors import MissingBlobs
@@ -16,6 +15,7 @@ from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_p
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2_grpc as re_grpc
 from server.actioncache.interface import ActionCache, ActionKey
 from server.blobstore.interface import BlobStore
+from server.logstream.live import LiveOutputs
 from server.rpc.execution_actions import ActionPreparer
 from server.rpc.execution_checks import ExecutionLimits
 from server.rpc.execution_messages import (
@@ -25,6 +25,7 @@ from server.rpc.execution_messages import (
     wishes_of,
     with_wishes,
 )
+from server.rpc.request_metadata import request_metadata
 from server.rpc.status import status_of
 from server.rpc.terms import Terms
 from server.scheduler.driver import Scheduler
@@ -53,13 +54,18 @@ class ExecutionServicer(re_grpc.ExecutionServicer):
         cache: ActionCache,
         terms: Terms,
         limits: ExecutionLimits | None = None,
+        live: LiveOutputs | None = None,
     ) -> None:
-        """`cache` hands out complete results only: give it completeness checking."""
+        """`cache` hands out complete results only: give it completeness checking.
+
+        `live`: the streams of what actions print, as OperationQueueServicer has them.
+        """
         self._scheduler = scheduler
         self._store = store
         self._cache = cache
         self._limits = limits or ExecutionLimits()
         self._terms = terms
+        self._live = live
         self._preparer = ActionPreparer(store, self._limits, offers=scheduler.offers)
 
     async def Execute(self, request: re_pb.ExecuteRequest, context: _Context) -> _Operations:
@@ -115,7 +121,7 @@ class ExecutionServicer(re_grpc.ExecutionServicer):
 
     async def _message(self, snapshot: OperationSnapshot) -> operations_pb2.Operation:
         if snapshot.response is None:
-            return operation_message(snapshot)
+            return operation_message(snapshot, live=self._live)
         response = await with_wishes(
             snapshot.response,
             snapshot.digest,
@@ -140,14 +146,3 @@ class ExecutionServicer(re_grpc.ExecutionServicer):
             label=label[:_LONGEST_LABEL],
             wishes=wishes_of(request),
         )
-
-
-def request_metadata(context: _Context) -> re_pb.RequestMetadata:
-    """Who asks and for what, as far as the client says (REAPI 2.12 RequestMetadata)."""
-    for key, value in context.invocation_metadata() or ():
-        if key == REQUEST_METADATA and isinstance(value, bytes):
-            try:
-                return re_pb.RequestMetadata.FromString(value)
-            except DecodeError:
-                break
-    return re_pb.RequestMetadata()

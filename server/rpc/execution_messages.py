@@ -10,17 +10,20 @@ from remote_apis.digest import Digest
 from remote_apis.errors import BlobNotFound, MissingBlobs
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
 from server.blobstore.interface import BlobStore, read_all
+from server.logstream.live import LiveOutputs
 from server.rpc.status import status_of
-from server.scheduler.values import OperationSnapshot, Wishes
+from server.scheduler.values import OperationSnapshot, Stage, Wishes
 
 _RESPONSE_TYPE = f"type.googleapis.com/{re_pb.ExecuteResponse.DESCRIPTOR.full_name}"
 _MAX_VIOLATIONS = 20_000
 
 
 def operation_message(
-    snapshot: OperationSnapshot, response: bytes | None = None
+    snapshot: OperationSnapshot, response: bytes | None = None, *, live: LiveOutputs | None = None
 ) -> operations_pb2.Operation:
     """The Operation for a snapshot; `response` replaces the snapshot's own.
+
+    While it runs, `live` knows the streams of what it prints.
 
     Operation.error is never set (REAPI 2.12 Execute); done if and only if COMPLETED.
     """
@@ -32,6 +35,11 @@ def operation_message(
     partial = metadata.partial_execution_metadata
     partial.queued_timestamp.FromNanoseconds(snapshot.queued_at)
     partial.worker = snapshot.worker
+    names = None
+    if live is not None and snapshot.stage is Stage.EXECUTING:
+        names = live.names(snapshot.worker, snapshot.digest)
+    if names is not None:
+        metadata.stdout_stream_name, metadata.stderr_stream_name = names
     operation = operations_pb2.Operation(name=snapshot.name, done=snapshot.is_done)
     operation.metadata.Pack(metadata)
     if snapshot.response is not None:

@@ -47,19 +47,20 @@ async def fill_in(
     result: re_pb.ActionResult, wishes: Wishes, store: BlobStore, function: DigestFunction
 ) -> None:
     """Inline what was wished for while the message stays small, and nothing else."""
-    for name, wished in (("stdout", wishes.stdout), ("stderr", wishes.stderr)):
-        result.ClearField(f"{name}_raw")
-        message = getattr(result, f"{name}_digest")
-        if wished and result.HasField(f"{name}_digest") and _fits(result, message):
-            setattr(result, f"{name}_raw", await _read(store, message, function))
+    for name in ("stdout_raw", "stderr_raw"):
+        result.ClearField(name)
     for file in result.output_files:
         file.ClearField("contents")
-        if file.path in wishes.files and _fits(result, file.digest):
+    room = _MAX_MESSAGE_BYTES - result.ByteSize()
+    for name, wished in (("stdout", wishes.stdout), ("stderr", wishes.stderr)):
+        message = getattr(result, f"{name}_digest")
+        if wished and message.hash and message.size_bytes <= room:
+            setattr(result, f"{name}_raw", await _read(store, message, function))
+            room -= message.size_bytes
+    for file in result.output_files:
+        if file.path in wishes.files and file.digest.size_bytes <= room:
             file.contents = await _read(store, file.digest, function)
-
-
-def _fits(result: re_pb.ActionResult, digest: re_pb.Digest) -> bool:
-    return result.ByteSize() + digest.size_bytes <= _MAX_MESSAGE_BYTES
+            room -= file.digest.size_bytes
 
 
 async def _read(store: BlobStore, message: re_pb.Digest, function: DigestFunction) -> bytes:

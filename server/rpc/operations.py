@@ -12,6 +12,7 @@ from google.longrunning import operations_pb2, operations_pb2_grpc
 from google.protobuf.empty_pb2 import Empty
 
 from remote_apis.errors import InvalidRequest
+from server.logstream.live import LiveOutputs
 from server.rpc.execution_messages import operation_message
 from server.scheduler.driver import Scheduler
 from server.scheduler.values import OperationSnapshot
@@ -28,8 +29,9 @@ _COLLECTION = "operations"
 class OperationsServicer(operations_pb2_grpc.OperationsServicer):  # type: ignore[misc]
     """List, get, wait for, cancel and delete operations."""
 
-    def __init__(self, *, scheduler: Scheduler) -> None:
+    def __init__(self, *, scheduler: Scheduler, live: LiveOutputs | None = None) -> None:
         self._scheduler = scheduler
+        self._live = live
 
     async def ListOperations(
         self, request: operations_pb2.ListOperationsRequest, context: _Context
@@ -53,14 +55,14 @@ class OperationsServicer(operations_pb2_grpc.OperationsServicer):  # type: ignor
         page = list(_fitting(found[:size]))
         token = str(page[-1].sequence) if len(found) > len(page) else ""
         return operations_pb2.ListOperationsResponse(
-            operations=[operation_message(snapshot) for snapshot in page], next_page_token=token
+            operations=[self._message(snapshot) for snapshot in page], next_page_token=token
         )
 
     async def GetOperation(
         self, request: operations_pb2.GetOperationRequest, context: _Context
     ) -> operations_pb2.Operation:
         """The operation now. Raises NotFound."""
-        return operation_message(self._scheduler.get(request.name))
+        return self._message(self._scheduler.get(request.name))
 
     async def WaitOperation(
         self, request: operations_pb2.WaitOperationRequest, context: _Context
@@ -71,9 +73,9 @@ class OperationsServicer(operations_pb2_grpc.OperationsServicer):  # type: ignor
             timeout = max(0.0, request.timeout.seconds + request.timeout.nanos / 1e9)
         try:
             async with asyncio.timeout(timeout):
-                return operation_message(await self._wait(request.name))
+                return self._message(await self._wait(request.name))
         except TimeoutError:
-            return operation_message(self._scheduler.get(request.name))
+            return self._message(self._scheduler.get(request.name))
 
     async def CancelOperation(
         self, request: operations_pb2.CancelOperationRequest, context: _Context
@@ -88,6 +90,9 @@ class OperationsServicer(operations_pb2_grpc.OperationsServicer):  # type: ignor
         """Forget a finished operation. Raises NotFound, FailedPrecondition while it runs."""
         self._scheduler.delete(request.name)
         return Empty()
+
+    def _message(self, snapshot: OperationSnapshot) -> operations_pb2.Operation:
+        return operation_message(snapshot, live=self._live)
 
     async def _wait(self, name: str) -> OperationSnapshot:
         async with aclosing(self._scheduler.watch(name)) as snapshots:

@@ -78,6 +78,7 @@ class Scheduler:
         self._journal = Journal(repository, patience=patience)
         self._watchers = Watchers()
         self._calls: dict[int, asyncio.Future[c.AnswerWorker]] = {}
+        self._on_assign: dict[int, Callable[[c.Assign], None]] = {}
         self._call_numbers = itertools.count(1)
         self._persisting: dict[str, asyncio.Future[None]] = {}
         self._refusals: dict[str, Failure] = {}
@@ -212,6 +213,10 @@ class Scheduler:
         )
         return list(itertools.islice(matching, limit))
 
+    def unfinished_operations(self) -> list[OperationSnapshot]:
+        """All operations that are still to be answered."""
+        return [snapshot for snapshot in self._core.snapshots() if not snapshot.is_done]
+
     def cancel(self, name: str) -> None:
         """End an operation with CANCELLED, unless it is done. Raises NotFound."""
         self.get(name)
@@ -231,13 +236,21 @@ class Scheduler:
     # Workers
 
     async def synchronize(
-        self, worker: WorkerDescription, report: e.Report, *, prefers_idle: bool = False
+        self,
+        worker: WorkerDescription,
+        report: e.Report,
+        *,
+        prefers_idle: bool = False,
+        on_assign: Callable[[c.Assign], None] | None = None,
     ) -> c.AnswerWorker:
         """Take a worker's report in; returns what it should do.
 
-        Held open while there is nothing to do, up to the poll interval.
+        Held open while there is nothing to do, up to the poll interval. `on_assign` is called if
+        that is an action, before any client can see that it runs.
         """
         call = next(self._call_numbers)
+        if on_assign is not None:
+            self._on_assign[call] = on_assign
         future: asyncio.Future[c.AnswerWorker] = asyncio.get_running_loop().create_future()
         self._calls[call] = future
         try:
@@ -257,6 +270,7 @@ class Scheduler:
             raise
         finally:
             del self._calls[call]
+            self._on_assign.pop(call, None)
 
     def queued(self) -> dict[Requirement, int]:
         """How many executions wait for a worker, by what they ask of it."""
@@ -312,6 +326,9 @@ class Scheduler:
     def _answer_worker(self, command: c.AnswerWorker) -> None:
         future = self._calls.get(command.call)
         if future is not None and not future.done():
+            on_assign = self._on_assign.get(command.call)
+            if on_assign is not None and isinstance(command.answer, c.Assign):
+                on_assign(command.answer)
             future.set_result(command)
 
     def _refuse_operation(self, command: c.RefuseOperation) -> None:

@@ -125,5 +125,8 @@ class Journal:
                 _LOG.warning("writing %d operation(s) failed: %s", len(put), error)
                 if asyncio.get_running_loop().time() + pause > deadline:
                     return error
+            except Exception as error:  # noqa: BLE001 - one bad record must not stop the queue
+                _LOG.exception("writing %d operation(s) failed", len(put))
+                return Unavailable(f"a record was refused: {error}")
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)

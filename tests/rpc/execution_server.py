@@ -21,6 +21,7 @@ from server.actioncache.completeness import CompletenessCheckingActionCache
 from server.actioncache.memory import MemoryActionCache
 from server.blobstore.interface import write_all
 from server.blobstore.memory import MemoryBlobStore
+from server.logstream.live import LiveOutputs
 from server.rpc.execution import ExecutionServicer
 from server.rpc.execution_checks import ExecutionLimits
 from server.rpc.execution_results import ResultRecorder
@@ -108,6 +109,7 @@ async def execution_server(
     limits: ExecutionLimits | None = None,
     repository: OperationRepository | None = None,
     store: MemoryBlobStore | None = None,
+    live: LiveOutputs | None = None,
 ) -> AsyncIterator[ExecutionServer]:
     """A running server on a free loopback port."""
     store = store or MemoryBlobStore()
@@ -119,14 +121,14 @@ async def execution_server(
     )
     server = grpc.aio.server(interceptors=[StatusInterceptor()])
     execution = ExecutionServicer(
-        scheduler=scheduler, store=store, cache=cache, terms=Terms(), limits=limits
+        scheduler=scheduler, store=store, cache=cache, terms=Terms(), limits=limits, live=live
     )
     re_grpc.add_ExecutionServicer_to_server(execution, server)
     operations_pb2_grpc.add_OperationsServicer_to_server(
-        OperationsServicer(scheduler=scheduler), server
+        OperationsServicer(scheduler=scheduler, live=live), server
     )
     rw_grpc.add_OperationQueueServicer_to_server(
-        OperationQueueServicer(scheduler=scheduler), server
+        OperationQueueServicer(scheduler=scheduler, live=live), server
     )
     port = server.add_insecure_port("127.0.0.1:0")
     await scheduler.restore()

@@ -1,104 +1,35 @@
-"""ByteStream.Write and QueryWriteStatus of blobs, plain and compressed."""
+"""ByteStream.Write of blobs, plain and compressed."""
 
 import asyncio
-import random
 import uuid
 import zlib
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
 import pytest
-import zstandard
 
 from remote_apis.compression import Compressor
 from remote_apis.digest import Digest
 from remote_apis.digest_functions import DigestFunction
-from remote_apis.resource_names import BlobName
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
 from remote_apis.stubs.google.bytestream import bytestream_pb2 as bs_pb
 from server.blobstore.interface import read_all, write_all
-
-SHA256 = DigestFunction.SHA256
-DATA = random.Random(0).randbytes(2_500_000)
-DIGEST = Digest.of(DATA, SHA256)
-HEADER = "build.bazel.remote.execution.v2.resource-name"
-INVALID = grpc.StatusCode.INVALID_ARGUMENT
-COMPRESSORS = [Compressor.ZSTD, Compressor.DEFLATE]
-
-
-def compress(data: bytes, compressor: Compressor) -> bytes:
-    if compressor is Compressor.ZSTD:
-        return zstandard.ZstdCompressor().compress(data)
-    stream = zlib.compressobj(wbits=-15)
-    return stream.compress(data) + stream.flush()
-
-
-def name_of(
-    digest: Digest = DIGEST,
-    compressor: Compressor = Compressor.IDENTITY,
-    instance: str = "",
-    upload_id: str = "",
-) -> str:
-    blob = BlobName(instance=instance, digest=digest, compressor=compressor)
-    return blob.to_write(upload_id or str(uuid.uuid4()))
-
-
-def messages(
-    name: str, data: bytes, *, offset: int = 0, step: int = 700_000, finish: bool = True
-) -> list[bs_pb.WriteRequest]:
-    """What a correct client sends for these bytes."""
-    parts = [data[start : start + step] for start in range(0, len(data), step)] or [b""]
-    out = []
-    for number, part in enumerate(parts):
-        out.append(
-            bs_pb.WriteRequest(
-                resource_name="" if number else name,
-                write_offset=offset,
-                data=part,
-                finish_write=finish and number == len(parts) - 1,
-            )
-        )
-        offset += len(part)
-    return out
-
-
-async def write(storage: Any, requests: Iterable[bs_pb.WriteRequest], **options: Any) -> int:
-    size: int = (await storage.bytes.Write(iter(requests), **options)).committed_size
-    return size
-
-
-async def refusal(storage: Any, requests: Iterable[bs_pb.WriteRequest]) -> str:
-    """The message of an INVALID_ARGUMENT."""
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await write(storage, requests)
-    assert caught.value.code() is INVALID, caught.value
-    return caught.value.details() or ""
-
-
-async def status(storage: Any, name: str) -> tuple[int, bool]:
-    answer = await storage.bytes.QueryWriteStatus(bs_pb.QueryWriteStatusRequest(resource_name=name))
-    return answer.committed_size, answer.complete
-
-
-async def is_there(storage: Any, digest: Digest = DIGEST) -> bool:
-    return not await storage.store.find_missing([digest])
-
-
-async def break_off(storage: Any, name: str, data: bytes, offset: int = 0) -> None:
-    """Send some bytes and vanish once the server has them."""
-    call = storage.bytes.Write()
-    for message in messages(name, data, offset=offset, finish=False):
-        await call.write(message)
-    async with asyncio.timeout(20):
-        while True:
-            try:
-                if (await status(storage, name))[0] >= offset + len(data):
-                    break
-            except grpc.aio.AioRpcError as error:
-                assert error.code() is grpc.StatusCode.NOT_FOUND
-            await asyncio.sleep(0.01)
-    call.cancel()
+from tests.rpc.uploading import (
+    COMPRESSORS,
+    DATA,
+    DIGEST,
+    HEADER,
+    INVALID,
+    SHA256,
+    compress,
+    is_there,
+    messages,
+    name_of,
+    refusal,
+    status,
+    write,
+)
 
 
 @pytest.mark.row(22)
@@ -359,89 +290,6 @@ async def test_concurrent_uploads_of_one_blob_in_any_form(storage: Any) -> None:
         *map(len, dict(names).values()),
     }
     assert await read_all(storage.store, DIGEST) == DATA
-
-
-@pytest.mark.row(43)
-async def test_the_status_of_an_unknown_upload(storage: Any) -> None:
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await status(storage, name_of())
-    assert caught.value.code() is grpc.StatusCode.NOT_FOUND
-
-
-@pytest.mark.row(43)
-async def test_the_status_of_a_finished_upload(storage: Any) -> None:
-    name = name_of()
-    await write(storage, messages(name, DATA))
-    assert await status(storage, name) == (len(DATA), True)
-
-
-@pytest.mark.row(43)
-@pytest.mark.row(44)
-async def test_resuming(storage: Any) -> None:
-    name = name_of()
-    await break_off(storage, name, DATA[:800_000])
-    assert await status(storage, name) == (800_000, False)
-    await break_off(storage, name, DATA[800_000:1_000_000], offset=800_000)
-    assert await status(storage, name) == (1_000_000, False)
-    assert not await is_there(storage)
-    rest = messages(name, DATA[1_000_000:], offset=1_000_000)
-    assert await write(storage, rest) == len(DATA)
-    assert await read_all(storage.store, DIGEST) == DATA
-    assert await status(storage, name) == (len(DATA), True)
-
-
-@pytest.mark.row(44)
-async def test_resuming_after_a_half_close(storage: Any) -> None:
-    name = name_of()
-    await refusal(storage, messages(name, DATA[:800_000], finish=False))
-    assert await status(storage, name) == (800_000, False)
-    assert await write(storage, messages(name, DATA[800_000:], offset=800_000)) == len(DATA)
-
-
-@pytest.mark.row(41)
-@pytest.mark.row(44)
-@pytest.mark.parametrize("compressor", COMPRESSORS)
-async def test_resuming_a_compressed_upload(storage: Any, compressor: Compressor) -> None:
-    name = name_of(compressor=compressor)
-    first = compress(DATA[:800_000], compressor)
-    await refusal(storage, messages(name, first, finish=False))
-    committed, complete = await status(storage, name)
-    assert (committed, complete) == (800_000, False)
-    rest = compress(DATA[committed:], compressor)
-    requests = messages(name, rest, offset=committed)
-    assert await write(storage, requests) == committed + len(rest)
-    assert await read_all(storage.store, DIGEST) == DATA
-
-
-@pytest.mark.row(30)
-async def test_resuming_at_another_offset_is_refused(storage: Any) -> None:
-    name = name_of()
-    await break_off(storage, name, DATA[:800_000])
-    for offset in (1, 799_999, 800_001):
-        answer = await refusal(storage, messages(name, DATA[offset:], offset=offset))
-        assert "800000" in answer
-    assert await status(storage, name) == (800_000, False)
-
-
-@pytest.mark.row(44)
-async def test_beginning_anew_is_allowed(storage: Any) -> None:
-    name = name_of()
-    await break_off(storage, name, DATA[:800_000])
-    assert await write(storage, messages(name, DATA)) == len(DATA)
-    assert await read_all(storage.store, DIGEST) == DATA
-
-
-@pytest.mark.row(43)
-async def test_the_committed_size_never_decreases(storage: Any) -> None:
-    name = name_of()
-    await break_off(storage, name, DATA[:800_000])
-    call = storage.bytes.Write()
-    await call.write(messages(name, DATA[:100], finish=False)[0])
-    await asyncio.sleep(0.1)
-    assert await status(storage, name) == (800_000, False)
-    call.cancel()
-    assert await status(storage, name) == (800_000, False)
-    assert await write(storage, messages(name, DATA[800_000:], offset=800_000)) == len(DATA)
 
 
 async def test_what_is_left_of_bad_uploads(storage: Any) -> None:

@@ -34,13 +34,14 @@ class GatedRepository(MemoryRepository):
         self.gate = asyncio.Event()
         self.gate.set()
         self.failures = 0
+        self.fault: Exception = Unavailable("the database is locked")
         self.batches: list[tuple[list[OperationRecord], list[str]]] = []
 
     async def apply(self, put: Sequence[OperationRecord], removed: Sequence[str]) -> None:
         await self.gate.wait()
         if self.failures:
             self.failures -= 1
-            raise Unavailable("the database is locked")
+            raise self.fault
         self.batches.append((list(put), list(removed)))
         await super().apply(put, removed)
 

@@ -58,6 +58,7 @@ def test_an_idle_worker_is_sent_round_again_after_the_poll_interval() -> None:
     assert told.answers["w1"].next_in == 0
 
 
+@pytest.mark.row(71)
 def test_a_silent_worker_is_lost_and_its_action_goes_to_another_one() -> None:
     play = Playbook(worker_lost_after=25)
     play.execute("op")

@@ -102,3 +102,13 @@ async def test_a_failing_repository_is_tried_again_and_then_reported() -> None:
         repository.failures = 0
         await journal.put(replace(record("c"), sequence=2))
     assert [each.name for each in await repository.load()] == ["a", "c"]
+
+
+async def test_a_record_that_cannot_be_written_at_all_does_not_stop_the_others() -> None:
+    repository = GatedRepository()
+    async with open_journal(repository) as journal:
+        repository.failures, repository.fault = 1, TypeError("not a record")
+        with pytest.raises(Unavailable, match="not a record"):
+            await journal.put(record("a"))
+        await journal.put(record("b"))
+    assert [each.name for each in await repository.load()] == ["b"]
