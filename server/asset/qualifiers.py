@@ -22,6 +22,7 @@ _HEADER_OF_URL = "http_header_url:"
 _OF_BLOBS = frozenset({CHECKSUM, RESOURCE_TYPE, _CANONICAL_ID, _AUTH_HEADERS})
 _OF_DIRECTORIES = _OF_BLOBS | {DIRECTORY, BRANCH, COMMIT}
 _MAX_VIOLATIONS = 15
+_MAX_DIGITS = 9
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _NOT_TO_SET = frozenset(
     {
@@ -73,7 +74,8 @@ def headers_for(qualifiers: Qualifiers, uris: Sequence[str], number: int) -> dic
             general[name.removeprefix(_HEADER)] = value
         elif name.startswith(_HEADER_OF_URL):
             of_url, colon, header = name.removeprefix(_HEADER_OF_URL).partition(":")
-            if not colon or not of_url.isdecimal() or int(of_url) >= len(uris):
+            is_number = of_url.isdecimal() and len(of_url) <= _MAX_DIGITS
+            if not colon or not is_number or int(of_url) >= len(uris):
                 raise InvalidRequest(f"qualifier {name[:160]!r} names no URI of the request")
             if int(of_url) == number:
                 special[header] = value
@@ -98,6 +100,6 @@ def _auth_headers(text: str) -> Mapping[str, dict[str, str]]:
 def _checked(name: str, value: str) -> str:
     if not _HEADER_NAME.fullmatch(name) or name.lower() in _NOT_TO_SET:
         raise InvalidRequest(f"a qualifier sets the header {name[:160]!r}, which may not be set")
-    if any(character in value for character in "\r\n\0"):
-        raise InvalidRequest(f"a qualifier's value for the header {name!r} has several lines")
+    if not value.replace("\t", " ").isprintable():
+        raise InvalidRequest(f"a qualifier's value for the header {name!r} is not printable text")
     return value

@@ -261,5 +261,6 @@ def _grpc_server(
     )
     ls_grpc.add_LogStreamServiceServicer_to_server(LogStreamServicer(streams=logs.made), server)
     health_pb2_grpc.add_HealthServicer_to_server(checker, server)
-    reflection.enable_server_reflection((*_SERVICES, reflection.SERVICE_NAME), server)
+    listed = (*_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
+    reflection.enable_server_reflection(listed, server)
     return server

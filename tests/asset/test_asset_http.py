@@ -239,7 +239,10 @@ async def test_user_and_password_of_the_uri_are_sent(assets: AssetServer, web: W
         ("http_header:bad name", "a"),
         ("http_header_url:7:X-Bad", "no such URI"),
         ("http_header_url:X-Bad", "no number"),
+        (f"http_header_url:{'9' * 5000}:X-Bad", "no such number"),
+        ("http_header:X-Bad", "\0"),
         ("bazel.auth_headers", "[1]"),
+        ("bazel.auth_headers", '{"URL": {"X-Bad": "\\ud800"}}'),
         ("bazel.auth_headers", "{"),
     ],
 )
@@ -247,7 +250,8 @@ async def test_headers_that_may_not_be_set_are_refused(
     assets: AssetServer, web: WebOrigin, name: str, value: str
 ) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await assets.fetch_blob(web.put("/file", b"content"), qualifiers={name: value})
+        url = web.put("/file", b"content")
+        await assets.fetch_blob(url, qualifiers={name: value.replace("URL", url)})
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert web.paths == []
 

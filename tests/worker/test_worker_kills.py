@@ -19,7 +19,7 @@ from tests.worker.test_worker_inputs import LISTING, MANY, VANDALS
 from tests.worker.test_worker_process import ROOT, WORKER
 from tests.worker.world import SHA256, World, open_world, serving, worker_config
 
-KILLS = 25
+KILLS = 200
 SIZE = 3_000_000
 SCRIPT = "sleep 0.05; {vandal}; head -c {size} /dev/zero > out # {number} {mark}"
 

@@ -139,7 +139,8 @@ def run(connection: socket.socket, payload: bytes) -> NoReturn:
     except OSError as error:
         not_there(os.fsdecode(command[0]), error)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, lambda received, frame: process.send_signal(received))
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, lambda received, frame: process.send_signal(received))
     assert process.stderr is not None
     alive = True
     for line in process.stderr:
@@ -164,24 +165,26 @@ def run(connection: socket.socket, payload: bytes) -> NoReturn:
 
 
 def obey(connection: socket.socket) -> NoReturn:
-    """Do what the daemon says; whatever is not understood ends in plain rustc."""
-    written = False
+    """Do what the daemon says; whatever is not understood ends in plain rustc.
+
+    Output is held back until the exit code is known, so that a dying daemon leaves no trace.
+    """
+    kept = {b"O": b"", b"E": b""}
     while True:
         try:
             kind, size = struct.unpack("<cI", read(connection, 5))
             payload = read(connection, size)
         except OSError:
-            if not written:
-                plain_rustc()
-            sys.stderr.write("error: distbuild: the daemon went away in the middle of a result\n")
-            sys.exit(1)
-        if kind in (b"O", b"E"):
-            written = True
-            os.write(1 if kind == b"O" else 2, payload)
+            plain_rustc()
+        if kind in kept:
+            kept[kind] += payload
         elif kind == b"W":
             tell_user(payload)
-        elif kind == b"X":
-            sys.exit(struct.unpack("<I", payload)[0] if size == 4 else 1)
+        elif kind == b"X" and size == 4:
+            for stream, data in ((1, kept[b"O"]), (2, kept[b"E"])):
+                while data:
+                    data = data[os.write(stream, data) :]
+            sys.exit(struct.unpack("<I", payload)[0])
         elif kind == b"T" and size >= 4:
             run(connection, payload)
         else:

@@ -3,7 +3,7 @@
 //
 // It hands its arguments, environment and working directory to the user's daemon over a Unix
 // socket and does what the daemon answers: replay output and exit, or run rustc here. Whatever
-// goes wrong before the first byte of output ends in plain rustc, as if it had not been there.
+// goes wrong before that ends in plain rustc, as if it had not been there.
 //
 // Protocol (wrapper/daemon/protocol.py is the other end). Request: u32 length, then NUL-ended
 // strings: "1", parent pid, cwd, argc, arguments, environment. Frames in both directions: one
@@ -190,7 +190,15 @@ static void write_replaced(const char *line, size_t size, struct pair *pairs, ui
 }
 
 static pid_t child_pid;
+static void (*pipe_before)(int); // what SIGPIPE did when cargo started us
 static void pass_on(int number) { if (child_pid > 0) kill(child_pid, number); }
+
+// What was ignored stays so, for us and for the compiler, as in a job in the background.
+static void forward_signal(int number) {
+    struct sigaction before, forward = {.sa_handler = pass_on};
+    if (sigaction(number, NULL, &before) == 0 && before.sa_handler != SIG_IGN)
+        sigaction(number, &forward, NULL);
+}
 
 // Copies rustc's stderr line by line to ours and, as it is, to the daemon.
 static void forward_stderr(int from, int daemon, struct pair *pairs, uint32_t count) {
@@ -226,17 +234,16 @@ static void run_tracked(int daemon, char *payload, uint32_t size) {
     }
     for (; p < end; p += strlen(p) + 1) args[argc++] = p;
     pid_t self = getpid();
-    struct sigaction forward = {.sa_handler = pass_on};
-    sigaction(SIGTERM, &forward, NULL);
-    sigaction(SIGINT, &forward, NULL);
-    sigaction(SIGHUP, &forward, NULL);
+    forward_signal(SIGTERM);
+    forward_signal(SIGINT);
+    forward_signal(SIGHUP);
     signal(SIGPIPE, SIG_IGN);
     child_pid = fork();
     if (child_pid < 0) plain_rustc();
     if (child_pid == 0) {
         prctl(PR_SET_PDEATHSIG, SIGKILL);
         if (getppid() != self) _exit(1);
-        signal(SIGPIPE, SIG_DFL);
+        signal(SIGPIPE, pipe_before);
         dup2(ends[1], 2);
         execvp(args[0], args);
         fprintf(stderr, "error: cannot run %s: %s\n", args[0], strerror(errno));
@@ -259,8 +266,13 @@ static void run_tracked(int daemon, char *payload, uint32_t size) {
     _exit(WIFEXITED(status) ? WEXITSTATUS(status) : 1);
 }
 
+// Does what the daemon says. Output is held back until the exit code is known: a daemon that dies
+// before leaves no trace, and rustc starts afresh.
 static void obey(int fd) {
-    int written = 0;
+    char *kept[2] = {NULL, NULL};
+    size_t sizes[2] = {0, 0};
+    FILE *streams[2] = {open_memstream(&kept[0], &sizes[0]), open_memstream(&kept[1], &sizes[1])};
+    if (!streams[0] || !streams[1]) plain_rustc();
     for (;;) {
         char head[5];
         char *payload = NULL;
@@ -269,17 +281,16 @@ static void obey(int fd) {
             size = u32(head + 1);
             payload = malloc((size_t)size + 1);
         }
-        if (!payload || read_all(fd, payload, size) != 0) {
-            if (!written) plain_rustc();
-            write_all(2, "error: distbuild: the daemon went away in the middle of a result\n", 65);
-            _exit(1);
-        }
+        if (!payload || read_all(fd, payload, size) != 0) plain_rustc();
         payload[size] = 0;
         switch (head[0]) {
-        case 'O': written = 1; if (write_all(1, payload, size)) _exit(1); break;
-        case 'E': written = 1; if (write_all(2, payload, size)) _exit(1); break;
+        case 'O': fwrite(payload, 1, size, streams[0]); break;
+        case 'E': fwrite(payload, 1, size, streams[1]); break;
         case 'W': tell_user(payload, size); break;
-        case 'X': _exit(size == 4 ? (int)u32(payload) : 1);
+        case 'X':
+            if (size != 4 || fclose(streams[0]) != 0 || fclose(streams[1]) != 0) plain_rustc();
+            if (write_all(1, kept[0], sizes[0]) || write_all(2, kept[1], sizes[1])) _exit(1);
+            _exit((int)u32(payload));
         case 'T': if (size >= 4) run_tracked(fd, payload, size); plain_rustc(); break;
         default: plain_rustc();
         }
@@ -298,10 +309,10 @@ int main(int argc, char **argv) {
         while (n > 0 && home[n - 1] != '/') n--;
         if (n > 0) home[--n] = 0;
     }
-    signal(SIGPIPE, SIG_IGN);
+    pipe_before = signal(SIGPIPE, SIG_IGN);
     int fd = n > 0 ? daemon_socket() : -1;
     int ready = fd >= 0 && send_request(fd, argc, argv) == 0;
-    signal(SIGPIPE, SIG_DFL);
+    signal(SIGPIPE, pipe_before);
     if (!ready) plain_rustc();
     obey(fd);
 }
