@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Iterator
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator
 from typing import Protocol
 
 from remote_apis.digest import Digest
@@ -37,8 +38,9 @@ class EvictingBlobStore:
     """Decorates a store. Above the high watermark blobs are evicted in the background, least
     recently used first, down to the low one.
 
-    What was used within `protect_seconds` (written, read, or vouched for by `find_missing`, and so
-    by an action cache hit) is never evicted. When that leaves too much, writes raise OutOfSpace.
+    What was vouched for within `protect_seconds` (see `VouchingBlobStore`: inputs of operations,
+    blobs of action cache hits) is never evicted. When that leaves too much, writes raise
+    OutOfSpace.
     """
 
     def __init__(
@@ -60,6 +62,17 @@ class EvictingBlobStore:
         self._clock = clock
         self._incoming = 0
         self._sweep: asyncio.Task[None] | None = None
+        # Until when; the first of them ends first, for each vouching moves to the end.
+        self._protected: OrderedDict[Digest, float] = OrderedDict()
+
+    def vouch(self, digests: Iterable[Digest]) -> None:
+        """Keep blobs that are there from being evicted for `protect_seconds`."""
+        now = self._clock()
+        while self._protected and next(iter(self._protected.values())) <= now:
+            self._protected.popitem(last=False)
+        for digest in digests:
+            self._protected[digest] = now + self._protect_seconds
+            self._protected.move_to_end(digest)
 
     async def close(self) -> None:
         """Wait for an eviction under way."""
@@ -101,7 +114,7 @@ class EvictingBlobStore:
                 if self._sweep is None or self._sweep.done():
                     raise OutOfSpace(
                         f"no room for blob {counted.digest}: all of the store's "
-                        f"{self._max_bytes} bytes have been in use lately"
+                        f"{self._max_bytes} bytes are in use"
                     )
                 await asyncio.wait([self._sweep])
             yield chunk
@@ -121,12 +134,14 @@ class EvictingBlobStore:
         _LOG.info("evicted %d blobs of %d bytes, %d are left", count, freed, self._use())
 
     def _victims(self, wanted: int) -> tuple[list[Digest], int]:
-        oldest_protected = self._clock() - self._protect_seconds
+        now = self._clock()
         victims: list[Digest] = []
         found = 0
-        for digest, last_use, size in self._inner.uses():
-            if last_use > oldest_protected or found >= wanted or len(victims) >= _BATCH:
+        for digest, _, size in self._inner.uses():
+            if found >= wanted or len(victims) >= _BATCH:
                 break
+            if self._protected.get(digest, 0.0) > now:
+                continue
             victims.append(digest)
             found += size
         return victims, found

@@ -13,6 +13,7 @@ from remote_apis.errors import BlobNotFound, OutOfSpace
 from server.blobstore.disk import DiskBlobStore
 from server.blobstore.evicting import EvictingBlobStore
 from server.blobstore.interface import read_all, write_all
+from server.blobstore.vouching import VouchingBlobStore
 
 SHA256 = DigestFunction.SHA256
 UNIT = 8192
@@ -102,12 +103,12 @@ async def test_what_is_used_stays(world: World) -> None:
     assert 48 <= len(world.present(digests)) <= 50
 
 
-async def test_what_was_used_lately_is_protected_even_when_that_is_too_much(world: World) -> None:
+async def test_what_was_vouched_for_is_protected_even_when_that_is_too_much(world: World) -> None:
+    vouching = VouchingBlobStore(world.store)
     digests = [await world.write() for _ in range(40)]
-    world.now += 1000
-    assert await world.store.find_missing(digests) == set()
     with pytest.raises(OutOfSpace, match="in use"):
         for _ in range(100):
+            assert await vouching.find_missing(digests) == set()
             digests.append(await world.write())
             world.now -= 1
     assert world.present(digests) == digests
@@ -115,6 +116,28 @@ async def test_what_was_used_lately_is_protected_even_when_that_is_too_much(worl
     world.now += PROTECTED + 1
     digests.append(await world.write())
     await world.settle()
+    assert digests[-1] in world.present(digests)
+
+
+async def test_what_was_vouched_for_outlives_what_was_used_later(world: World) -> None:
+    vouching = VouchingBlobStore(world.store)
+    old = [await world.write() for _ in range(10)]
+    assert await vouching.find_missing(old) == set()
+    digests = []
+    for _ in range(300):
+        digests.append(await world.write())
+        world.now -= 0.9
+    await world.settle()
+    assert world.present(old) == old
+    assert digests[-1] in world.present(digests)
+    assert await read_all(vouching, digests[-1])
+
+
+async def test_writing_alone_protects_nothing(world: World) -> None:
+    """A burst of uploads larger than the store pushes its own beginning out."""
+    digests = [await world.write() for _ in range(500)]
+    await world.settle()
+    assert world.disk.disk_bytes <= MAX
     assert digests[-1] in world.present(digests)
 
 
@@ -183,9 +206,11 @@ async def test_serving_goes_on_while_evicting(world: World) -> None:
     digests = [await world.write() for _ in range(90)]
     world.now += 1000
     keep = digests[-10:]
+    assert await VouchingBlobStore(world.store).find_missing(keep) == set()
     async with asyncio.TaskGroup() as group:
         for _ in range(60):
             group.create_task(world.write())
+            world.now -= 1
             group.create_task(read_all(world.store, random.choice(keep)))
     await world.settle()
     assert world.present(keep) == keep

@@ -63,7 +63,6 @@ async def test_everything_that_a_waiting_action_needs_is_looked_at() -> None:
         complete=keep,
         settings=SchedulerSettings(no_worker_grace=60.0),
     )
-    import asyncio
 
     journal = asyncio.create_task(scheduler.run())
     await scheduler.execute(
