@@ -50,12 +50,12 @@ def tests_of_file(path: Path) -> Iterator[tuple[int, str]]:
             isinstance(target, ast.Name) and target.id == "pytestmark" for target in node.targets
         ):
             common += rows_of(node.value)
-    for node in ast.walk(module):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            if not node.name.startswith("test_"):
-                continue
-            own = [row for mark in node.decorator_list for row in rows_of(mark)]
-            yield from ((row, node.name) for row in dict.fromkeys([*common, *own]))
+    for test in ast.walk(module):
+        if isinstance(test, ast.FunctionDef | ast.AsyncFunctionDef) and (
+            test.name.startswith("test_")
+        ):
+            own = [row for mark in test.decorator_list for row in rows_of(mark)]
+            yield from ((row, test.name) for row in dict.fromkeys([*common, *own]))
 
 
 def tests_by_row() -> dict[int, list[str]]:

@@ -80,7 +80,7 @@ class Ladder:
         Raises CompileHere or NotUnderstood with the reason.
         """
         inputs = await asyncio.to_thread(self._inputs, unit)
-        learned = set(self._collector.learned_environment(unit.invocation))
+        learned = set(self._collector.last_record(unit.invocation).environment)
         for _ in range(_MAX_ROUNDS):
             action = await asyncio.to_thread(_build, unit, inputs, frozenset(learned))
             try:

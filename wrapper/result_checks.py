@@ -70,3 +70,17 @@ def _check_path_value(unit: Unit, name: str, dep_info: bytes) -> None:
         is_mentioned = is_mentioned or mentions(source, name)
     if name == _MANIFEST and not is_mentioned:
         raise CompileHere(f"a macro of another crate puts the path in {name} into it")
+
+
+def environment_beside(unit: Unit, dep_info: bytes) -> set[str]:
+    """Variables set here that the compile read and that are not in every key."""
+    read = environment_read(dep_info).keys() & unit.environment.keys()
+    return set(read - environment_of_action(unit.environment).keys())
+
+
+def files_outside(unit: Unit, dep_info: bytes) -> list[str]:
+    """Files that the compile read outside of its package and OUT_DIR and that can be staged."""
+    roots = unit.roots
+    inside = (roots.package + "/", unit.environment.get("OUT_DIR", roots.package) + "/")
+    paths = (os.path.normpath(os.path.join(roots.workspace, path)) for path in files_read(dep_info))
+    return [path for path in paths if not path.startswith(inside) and roots.staged(path)]

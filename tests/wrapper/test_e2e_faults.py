@@ -158,3 +158,27 @@ def test_unused_developer(tmp_path: Path) -> None:
         assert isinstance(dev, Developer)
         done = dev.run("cargo", "distbuild", "stats", cwd=tmp_path, check=False)
         assert done.returncode == 1 and "no build" in done.stderr
+
+
+def test_what_was_read_beside_the_package_is_learned(server: RunningServer, tmp_path: Path) -> None:
+    """A file above the package and a variable of the shell: here once, then in the key."""
+    with developer(tmp_path / "dev", server.url) as dev:
+        workspace = tmp_path / "ws"
+        write_crate(
+            workspace / "a",
+            'fn main() { println!("{} {}", include_str!("../../NOTE"), env!("MY_SHELL_NAME")); }',
+        )
+        (workspace / "a" / "Cargo.toml").write_text(
+            '[package]\nname = "a"\nversion = "0.1.0"\nedition = "2021"\n'
+        )
+        (workspace / "Cargo.toml").write_text('[workspace]\nmembers = ["a"]\nresolver = "2"\n')
+        note = workspace / "NOTE"
+        seen = []
+        for text, name in (("one", "x"), ("one", "x"), ("two", "x"), ("two", "y"), ("one", "x")):
+            note.write_text(text)
+            dev.run("cargo", "clean", cwd=workspace)
+            (unit,) = dev.build(workspace, MY_SHELL_NAME=name)
+            said = dev.run(workspace / "target/debug/a", cwd=workspace).stdout
+            assert said == f"{text} {name}\n"
+            seen.append(unit["outcome"])
+        assert seen == ["local", "remote", "remote", "remote", "hit-local"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from dataclasses import dataclass, field
 
@@ -18,7 +19,7 @@ from wrapper.inputs.unit_records import UnitRecords, record_of
 from wrapper.ladder import FUNCTION, Ladder, Result, check
 from wrapper.local_tier import LocalTier
 from wrapper.materialise import place_outputs
-from wrapper.result_checks import CompileHere, Unit
+from wrapper.result_checks import CompileHere, Unit, environment_beside, files_outside
 from wrapper.roots import OUTPUTS, OutsideRoots
 from wrapper.rustc.arguments import Invocation, NotUnderstood, Probe, parse
 from wrapper.rustc.outputs import dep_info_name, unit_kind
@@ -103,7 +104,8 @@ class CallHandler:
         )
         for name, digest in digests.items():
             self.parts.files.learn(placed[name], digest, is_ours=True)
-        self.parts.units.add(*record_of(unit.invocation, result.learned))
+        known = self.parts.units.last(unit.invocation)
+        self.parts.units.add(*record_of(unit.invocation, result.learned, known.files))
         self._count(unit.invocation, result.outcome, worker=result.worker)
         roots = unit.roots
         pairs = [*roots.staged_to_real(result.root), *roots.recorded_to_real()]
@@ -114,11 +116,24 @@ class CallHandler:
         """Let the shim run rustc, with the same recorded paths that a worker would use."""
         if self.reply.is_ended:
             return
-        learned = self.parts.collector.learned_environment(unit.invocation)
-        self.parts.units.add(*record_of(unit.invocation, learned))
+        known = self.parts.units.last(unit.invocation)
+        self.parts.units.add(*record_of(unit.invocation, known.environment, known.files))
         argv = [*self.call.argv, *unit.roots.remap_options(staged=False)]
-        await self.reply.run(argv, unit.roots.recorded_to_real())
+        done = await self.reply.run(argv, unit.roots.recorded_to_real())
+        if done.status == 0:
+            learned = await asyncio.to_thread(self._learn, unit)
+            self.parts.units.add(*record_of(unit.invocation, *learned))
         self._count(unit.invocation, "local", reason=reason)
+
+    def _learn(self, unit: Unit) -> tuple[set[str], list[str]]:
+        """What the compile that has just ended here read, for the next one's key."""
+        path = os.path.join(unit.roots.out_dir, dep_info_name(unit.invocation))
+        try:
+            with open(path, "rb") as file:
+                dep_info = file.read()
+        except FileNotFoundError:
+            return set(), []
+        return environment_beside(unit, dep_info), files_outside(unit, dep_info)
 
     def _count(
         self,

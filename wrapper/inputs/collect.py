@@ -18,7 +18,7 @@ from wrapper.inputs.snapshot import (
     take_snapshot,
 )
 from wrapper.inputs.toolchain import Toolchains
-from wrapper.inputs.unit_records import UnitRecords, native_paths, record_of
+from wrapper.inputs.unit_records import UnitRecord, UnitRecords, native_paths, record_of
 from wrapper.roots import Roots, find_roots
 from wrapper.rustc.arguments import Invocation, NotUnderstood
 
@@ -70,14 +70,15 @@ class Collector:
         if out_dir:
             inputs.add(_staged(roots, out_dir), self._snapshot(out_dir, skip_in_out_dir))
         self._dependencies(invocation, roots, inputs)
+        for path in self._units.last(invocation).files:
+            self._add_file(path, roots, inputs)
         if driver == "clippy-driver":
             self._clippy_settings(roots, environment, inputs)
         return inputs
 
-    def learned_environment(self, invocation: Invocation) -> tuple[str, ...]:
-        """Variables that the unit was seen to read, the last time that it was compiled."""
-        stem, _ = record_of(invocation)
-        return self._units.learned_environment(stem)
+    def last_record(self, invocation: Invocation) -> UnitRecord:
+        """What the unit was seen to read, the last time that it was compiled."""
+        return self._units.last(invocation)
 
     def _clippy_settings(
         self, roots: Roots, environment: Mapping[str, str], inputs: Inputs
@@ -89,11 +90,16 @@ class Collector:
         while directory != "/":
             for name in ("clippy.toml", ".clippy.toml"):
                 path = os.path.join(directory, name)
-                if os.path.exists(path) and directory != roots.package:
-                    digest = self._files.digest(path)
-                    inputs.files[_staged(roots, path)] = digest
-                    inputs.blobs[digest] = path
+                if directory != roots.package:
+                    self._add_file(path, roots, inputs)
             directory = os.path.dirname(directory)
+
+    def _add_file(self, path: str, roots: Roots, inputs: Inputs) -> None:
+        """A file outside of the package, if it is there."""
+        if os.path.isfile(path):
+            digest = self._files.digest(path)
+            inputs.files[_staged(roots, path)] = digest
+            inputs.blobs[digest] = path
 
     def _package(self, roots: Roots) -> Snapshot:
         staged = roots.staged(roots.package) or ""

@@ -22,13 +22,19 @@ _SCHEMA = "CREATE TABLE IF NOT EXISTS units (stem BLOB PRIMARY KEY, record TEXT 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnitRecord:
     """One compiled unit. `externs` are the stems of its direct dependencies, `native` the search
-    paths it was given, `system` the libraries that the final link must find by itself,
-    `environment` the variables beside cargo's own that it turned out to read."""
+    paths it was given, `system` the libraries that the final link must find by itself; what it
+    turned out to read: `environment`, variables beside cargo's own, and `files`, real paths
+    outside of its package."""
 
     externs: tuple[str, ...]
     native: tuple[str, ...] = ()
     system: tuple[str, ...] = ()
     environment: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+
+
+UNKNOWN = UnitRecord(externs=())
+"""The record of a unit that was never seen."""
 
 
 def stem_of(path: str) -> str:
@@ -37,14 +43,17 @@ def stem_of(path: str) -> str:
     return os.path.join(directory, name.split(".", 1)[0].removeprefix("lib"))
 
 
-def record_of(invocation: Invocation, environment: Iterable[str] = ()) -> tuple[str, UnitRecord]:
-    """The stem and the record of a compile; `environment` is what it read beyond cargo's own."""
+def record_of(
+    invocation: Invocation, environment: Iterable[str] = (), files: Iterable[str] = ()
+) -> tuple[str, UnitRecord]:
+    """The stem and the record of a compile that read `environment` and `files` beside its own."""
     stem = f"{invocation.out_dir}/{invocation.crate_name}{invocation.extra_filename}"
     record = UnitRecord(
         externs=tuple(stem_of(e.path) for e in invocation.externs if e.path is not None),
         native=native_paths(invocation),
         system=tuple(v for v in invocation.native_libraries if not v.startswith("static")),
         environment=tuple(sorted(environment)),
+        files=tuple(sorted(files)),
     )
     return stem, record
 
@@ -93,12 +102,12 @@ class UnitRecords:
         values = {key: tuple(value) for key, value in json.loads(row[0]).items()}
         return self._known.setdefault(stem, UnitRecord(**values))
 
-    def learned_environment(self, stem: str) -> tuple[str, ...]:
-        """The variables in a unit's record; none when it was never seen."""
+    def last(self, invocation: Invocation) -> UnitRecord:
+        """The record of the same unit's last compile, or UNKNOWN."""
         try:
-            return self.get(stem).environment
+            return self.get(record_of(invocation)[0])
         except NotUnderstood:
-            return ()
+            return UNKNOWN
 
     def closure(self, stems: Iterable[str]) -> dict[str, UnitRecord]:
         """All units that the named ones stand on, themselves included. Raises NotUnderstood."""
