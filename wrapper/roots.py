@@ -49,7 +49,6 @@ class Roots:
     package: str
     out_dir: str
     target: str
-    cargo_home: str
 
     def staged(self, path: str) -> str | None:
         """The place of an absolute real path in the input root, or None when it is outside."""
@@ -88,10 +87,6 @@ class Roots:
     def recorded_to_real(self) -> list[tuple[str, str]]:
         """Replacements that turn recorded paths in messages into real ones."""
         pairs = [(p.recorded + "/", p.real + "/") for p in self.places]
-        pairs += [
-            (f"{RECORDED_CARGO}/{part}/", f"{self.cargo_home}/{part}/")
-            for part in ("registry", "git")
-        ]
         return sorted(pairs, key=lambda pair: -len(pair[0]))
 
 
@@ -154,6 +149,12 @@ def find_roots(
         places.append(_package_place(package, environment))
     if sources is not None:
         places.append(sources)
+    home = _cargo_home(environment)
+    # rustc undoes these to show a line of a dependency in a message
+    places += [
+        Place(real=f"{home}/{part}", staged="", recorded=f"{RECORDED_CARGO}/{part}")
+        for part in ("registry", "git")
+    ]
     places.sort(key=lambda p: len(p.real))
     return Roots(
         places=tuple(places),
@@ -161,7 +162,6 @@ def find_roots(
         package=package,
         out_dir=out_dir,
         target=target,
-        cargo_home=_cargo_home(environment),
     )
 
 

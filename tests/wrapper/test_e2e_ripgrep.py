@@ -50,3 +50,34 @@ def test_ripgrep(tmp_path: Path) -> None:
             units = bob.build(elsewhere)
             assert outcomes(units) == {"hit-remote"}, [u for u in units if u["reason"]]
             assert (elsewhere / "target/debug/rg").read_bytes() == rg.read_bytes()
+
+
+def test_an_error_that_points_into_a_registry_crate(tmp_path: Path) -> None:
+    """The dependency was compiled elsewhere, and its lines are shown as plain rustc shows them."""
+    crate = tmp_path / "crate"
+    (crate / "src").mkdir(parents=True)
+    (crate / "Cargo.toml").write_text(
+        '[package]\nname = "wrong"\nversion = "0.1.0"\nedition = "2021"\n\n[workspace]\n'
+        '[dependencies]\nitoa = "=1.0.11"\n'
+    )
+    (crate / "src" / "main.rs").write_text(
+        'fn main() {\n    itoa::Buffer::new().format("text");\n}\n'
+    )
+    with (
+        running_server(tmp_path / "data", "--workers", "1") as server,
+        developer(tmp_path / "dev", server.url) as dev,
+    ):
+        dev.run("cargo", "fetch", cwd=crate)
+        said = []
+        for command in (["cargo", "build"], ["cargo", "distbuild", "build"]):
+            dev.run("cargo", "clean", cwd=crate)
+            done = dev.run(*command, "--color=always", cwd=crate, check=False)
+            assert done.returncode == 101
+            lines = done.stderr.splitlines()
+            said.append([line for line in lines if "Distbuild" not in line])
+        assert any("itoa-1.0.11/src/lib.rs" in line for line in said[0])
+        assert said[1] == said[0]
+        assert {u["crate"]: u["outcome"] for u in dev.units(crate)} == {
+            "itoa": "remote",
+            "wrong": "local",
+        }

@@ -28,6 +28,10 @@ def main() -> int:
     arguments = sys.argv[1:]
     if arguments[:1] == ["distbuild"]:
         arguments = arguments[1:]
+    if arguments[:1] == ["--as-wrapper"]:
+        from wrapper.cli.shim_entry import become_shim
+
+        return become_shim(arguments[1:])
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(USAGE, end="")
         return 0 if arguments else 2

@@ -1,23 +1,24 @@
-"""`cargo-distbuild-wrapper`: becomes the shim, installing it first where it is missing."""
+"""`cargo-distbuild-wrapper` where the shim is yet to be installed."""
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
+
+from wrapper.home import Home
 
 
-def main() -> int:
-    """Entry point for RUSTC_WRAPPER and RUSTC_WORKSPACE_WRAPPER set by hand."""
-    from wrapper.home import Home
-
-    if len(sys.argv) < 2:
+def become_shim(command: Sequence[str]) -> int:
+    """Install the shim and become it; without it, become the rustc that cargo asked for."""
+    if not command:
         print("usage: RUSTC_WRAPPER=cargo-distbuild-wrapper cargo build", file=sys.stderr)
         return 2
-    try:
-        from wrapper.shim.install import ensure_shim
+    from wrapper.shim.install import ensure_shim
 
+    try:
         shim = str(ensure_shim(Home.of(os.environ)))
-        os.execv(shim, [shim, *sys.argv[1:]])
+        os.execv(shim, [shim, *command])
     except OSError as error:
         print(f"warning: distbuild: {error}; compiling without it", file=sys.stderr)
-        os.execvp(sys.argv[1], sys.argv[1:])
+        os.execvp(command[0], list(command))
