@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Generator
 from typing import Any
 
@@ -10,6 +11,12 @@ import pytest
 
 _NOT_INSTALLABLE = "needs BB_"
 """How the reason of a skip starts when the program is in no package registry."""
+
+
+def pytest_configure() -> None:
+    """Tests interrupt programs, which a job in a shell's background would have ignored."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(hookwrapper=True)
