@@ -19,7 +19,7 @@ from wrapper.roots import (
     target_directory,
 )
 
-REGISTRY = "registry/src/index.crates.io-1/serde-1.0.0"
+REGISTRY = "registry/src/registry.example-1/serde-1.0.0"
 
 
 @pytest.fixture
