@@ -21,7 +21,7 @@ from tests.worker.test_worker_process import ROOT, WORKER
 from tests.worker.world import SHA256, World, open_world, serving, worker_config
 
 KILLS = int(os.environ.get("DISTBUILD_FAULT_ROUNDS", "25"))
-"""A sample by default; DISTBUILD_FAULT_ROUNDS=200 is the whole run, a minute and a half."""
+"""A sample by default; DISTBUILD_FAULT_ROUNDS=200 is the whole run, which takes minutes."""
 SIZE = 3_000_000
 SCRIPT = "sleep 0.05; {vandal}; head -c {size} /dev/zero > out # {number} {mark}"
 
