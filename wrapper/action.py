@@ -16,7 +16,7 @@ from remote_apis.digest import Digest
 from remote_apis.digest_functions import DigestFunction
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
 from remote_apis.tree_builder import TreeBuilder
-from wrapper.inputs.collect import Inputs
+from wrapper.inputs.collect import Inputs, staged_or_refuse
 from wrapper.inputs.snapshot import Source
 from wrapper.roots import OUTPUTS, ROOT, ROOT_DIRECTORY, Roots
 from wrapper.rustc.arguments import Invocation, NotUnderstood, Option
@@ -125,22 +125,15 @@ def _staged_option(option: Option, roots: Roots) -> list[str]:
     if value is None:
         return [name]
     if name == "":
-        return [_staged(value, roots) if os.path.isabs(value) else value]
+        return [f"{ROOT}/{staged_or_refuse(roots, value)}" if os.path.isabs(value) else value]
     if name == "--out-dir":
         value = f"{ROOT}/{OUTPUTS}"
     elif name in ("--extern", "-L"):
         head, equals, path = value.partition("=")
         if equals:
-            value = f"{head}={_staged(path, roots)}"
+            value = f"{head}={ROOT}/{staged_or_refuse(roots, path)}"
         elif name == "-L":
-            value = _staged(value, roots)
+            value = f"{ROOT}/{staged_or_refuse(roots, value)}"
     elif roots.stage_text(value) != value:
         value = roots.stage_text(value)
     return [name, value]
-
-
-def _staged(path: str, roots: Roots) -> str:
-    staged = roots.staged(path)
-    if staged is None:
-        raise NotUnderstood(f"reads {path}, which has no shared name")
-    return f"{ROOT}/{staged}"

@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import grpc.aio
 from grpc_health.v1 import health, health_pb2
 
 from remote_apis.errors import Unavailable
@@ -55,7 +54,6 @@ class RunningServer:
     """A server that answers at `url`."""
 
     url: str
-    grpc_server: grpc.aio.Server
     scheduler: Scheduler
     health: health.aio.HealthServicer
 
@@ -113,7 +111,7 @@ async def serving(settings: ServerSettings) -> AsyncIterator[RunningServer]:
         stack.push_async_callback(scheduler.close)
         for service in ("", *SERVICES):
             await checker.set(service, health_pb2.HealthCheckResponse.SERVING)
-        yield RunningServer(url=url, grpc_server=server, scheduler=scheduler, health=checker)
+        yield RunningServer(url=url, scheduler=scheduler, health=checker)
 
 
 @contextlib.asynccontextmanager

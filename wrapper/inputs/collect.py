@@ -65,10 +65,10 @@ class Collector:
             raise NotUnderstood(f"links for {invocation.target}, and this machine is another")
         driver = os.path.basename(invocation.driver)
         inputs.add("toolchain", self._toolchains.snapshot(toolchain, driver, invocation.target))
-        inputs.add(_staged(roots, roots.package), self._package(roots))
+        inputs.add(staged_or_refuse(roots, roots.package), self._package(roots))
         out_dir = environment.get("OUT_DIR")
         if out_dir:
-            inputs.add(_staged(roots, out_dir), self._snapshot(out_dir, skip_in_out_dir))
+            inputs.add(staged_or_refuse(roots, out_dir), self._snapshot(out_dir, skip_in_out_dir))
         self._dependencies(invocation, roots, inputs)
         for path in self._units.last(invocation).files:
             self._add_file(path, roots, inputs)
@@ -98,7 +98,7 @@ class Collector:
         """A file outside of the package, if it is there."""
         if os.path.isfile(path):
             digest = self._files.digest(path)
-            inputs.files[_staged(roots, path)] = digest
+            inputs.files[staged_or_refuse(roots, path)] = digest
             inputs.blobs[digest] = path
 
     def _package(self, roots: Roots) -> Snapshot:
@@ -123,7 +123,7 @@ class Collector:
         for stem in closure:
             for path in _artifacts(stem, with_code=invocation.needs_rlibs):
                 digest = self._files.digest(path)
-                inputs.files[_staged(roots, path)] = digest
+                inputs.files[staged_or_refuse(roots, path)] = digest
                 inputs.blobs[digest] = path
         native = dict.fromkeys(native_paths(invocation))
         if invocation.links:
@@ -132,7 +132,7 @@ class Collector:
             )
             native.update(dict.fromkeys(path for u in closure.values() for path in u.native))
         for directory in _outermost(native):
-            staged = _staged(roots, directory)
+            staged = staged_or_refuse(roots, directory)
             if staged not in inputs.directories and os.path.isdir(directory):
                 inputs.add(staged, self._snapshot(directory, skip_in_out_dir))
 
@@ -166,7 +166,8 @@ def _outermost(directories: Iterable[str]) -> list[str]:
     return kept
 
 
-def _staged(roots: Roots, path: str) -> str:
+def staged_or_refuse(roots: Roots, path: str) -> str:
+    """The place of a path in the input root. Raises NotUnderstood when it has none."""
     staged = roots.staged(path)
     if staged is None:
         raise NotUnderstood(f"reads {path}, which has no shared name")
