@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check protos clean
+.PHONY: demo test check bench-execution protos clean
 
 $(BIN)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -28,6 +28,10 @@ check: $(BIN)/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+
+# Figures; ARGS=--save keeps them for the next run to be held against.
+bench-execution: $(BIN)/.installed
+	$(BIN)/python -m bench.execution $(ARGS)
 
 protos: $(BIN)/.installed
 	$(BIN)/python tools/generate_stubs.py

@@ -2,25 +2,35 @@
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, func, select, update
+from sqlalchemy import Connection, Insert, bindparam, delete, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
 from server.actioncache.interface import ActionKey
+from server.db.batching import Batcher
 from server.db.engine import Database
 from server.db.tables import ACTION_RESULTS as T
 
 _Row = dict[str, object]
 _USES_IN_MEMORY = 1000
+_KEY = ("instance", "digest_function", "hash", "size")
 
 _MATCHES = (
     (T.c.instance == bindparam("b_instance"))
     & (T.c.digest_function == bindparam("b_digest_function"))
     & (T.c.hash == bindparam("b_hash"))
     & (T.c.size == bindparam("b_size"))
+)
+
+_GET = select(T.c.hash, T.c.size, T.c.result).where(
+    T.c.instance == bindparam("b_instance"),
+    T.c.digest_function == bindparam("b_digest_function"),
+    T.c.hash.in_(bindparam("b_hashes", expanding=True)),
 )
 
 
@@ -39,13 +49,11 @@ class SqlActionCache:
         self._clock = clock
         self._uses: dict[ActionKey, float] = {}
         self._puts_since_trim = 0
+        self._gets = Batcher(self._get_all)
+        self._puts = Batcher(self._put_all)
 
     async def get(self, key: ActionKey) -> re_pb.ActionResult | None:
-        statement = select(T.c.result).where(_MATCHES)
-        parameters = _key(key)
-        data = await self._database.read(
-            lambda connection: connection.execute(statement, parameters).scalar_one_or_none()
-        )
+        data = await self._gets.ask(key)
         if data is None:
             return None
         self._uses[key] = self._clock()
@@ -62,7 +70,7 @@ class SqlActionCache:
             "result": result.SerializeToString(),
             "last_use": self._clock(),
         }
-        await self._database.write(lambda connection: _upsert(connection, row))
+        await self._puts.ask(row)
         self._puts_since_trim += 1
         if self._puts_since_trim > self._max_entries // 10:
             self._puts_since_trim = 0
@@ -86,6 +94,29 @@ class SqlActionCache:
         await self.save_uses()
         return await self._database.write(self._trim)
 
+    async def _get_all(self, keys: Sequence[ActionKey]) -> list[bytes | None]:
+        hashes: dict[tuple[str, int], list[str]] = {}
+        for key in keys:
+            group = (key.instance, key.digest.function.number)
+            hashes.setdefault(group, []).append(key.digest.hash)
+
+        def read(connection: Connection) -> dict[tuple[str, int, str, int], bytes]:
+            found = {}
+            for (instance, function), asked in hashes.items():
+                where = {"b_instance": instance, "b_digest_function": function, "b_hashes": asked}
+                for hash_, size, result in connection.execute(_GET, where):
+                    found[instance, function, hash_, size] = result
+            return found
+
+        found = await self._database.read(read)
+        return [found.get((k.instance, k.digest.function.number, *k.digest[1:])) for k in keys]
+
+    async def _put_all(self, rows: Sequence[_Row]) -> list[None]:
+        await self._database.write(
+            lambda connection: connection.execute(_upsert(connection.dialect.name), rows)
+        )
+        return [None] * len(rows)
+
     def _trim(self, connection: Connection) -> int:
         count = connection.execute(select(func.count()).select_from(T)).scalar_one()
         if count <= self._max_entries:
@@ -105,11 +136,12 @@ def _key(key: ActionKey) -> _Row:
     }
 
 
-def _upsert(connection: Connection, row: _Row) -> None:
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    statement = dialect.insert(T)
-    statement = statement.on_conflict_do_update(
-        index_elements=[T.c.instance, T.c.digest_function, T.c.hash, T.c.size],
+@functools.cache
+def _upsert(dialect: str) -> Insert:
+    insert: Any = postgresql.insert if dialect == "postgresql" else sqlite.insert
+    statement = insert(T)
+    upsert: Insert = statement.on_conflict_do_update(
+        index_elements=[T.c[name] for name in _KEY],
         set_={"result": statement.excluded.result, "last_use": statement.excluded.last_use},
     )
-    connection.execute(statement, row)
+    return upsert

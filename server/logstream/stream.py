@@ -50,6 +50,7 @@ class LogStream:
         self._whole: Whole | None = None
         self._path = path
         self._max_bytes = max_bytes
+        self._has_file = False
         self._is_removed = False
         self._changed = asyncio.Event()
         self._writing = asyncio.Lock()
@@ -62,7 +63,8 @@ class LogStream:
     def remove(self) -> None:
         """Delete it; its readers end with NotFound."""
         self._is_removed = True
-        self._path.unlink(missing_ok=True)
+        if self._has_file:
+            self._path.unlink(missing_ok=True)
         self._tell()
 
     def finish(self, whole: Whole | None = None) -> None:
@@ -134,6 +136,7 @@ class LogStream:
             return os.pread(file.fileno(), size, offset)
 
     def _commit(self, data: bytes) -> None:
+        self._has_file = True
         try:
             handle = os.open(self._path, os.O_WRONLY | os.O_CREAT, 0o600)
             with os.fdopen(handle, "wb") as file:

@@ -1,0 +1,1 @@
+"""Figures of remote execution; `make bench-execution` prints them."""
