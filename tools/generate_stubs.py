@@ -29,7 +29,7 @@ Nothing below this package is ever edited by hand: change the .proto files and g
 '''
 
 _LOCAL_IMPORT = re.compile(
-    r"^(\s*from )((?:build|buildbarn|google\.bytestream)(?:\.\w+)* import )", re.M
+    r"^(\s*from )((?:build|buildbarn|distbuild|google\.bytestream)(?:\.\w+)* import )", re.M
 )
 
 

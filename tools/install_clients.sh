@@ -15,6 +15,7 @@ python=${PYTHON:-python3}
 buildstream=BuildStream==2.8.1
 buildgrid=buildgrid==0.4.4
 grpcurl=github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.4
+toxiproxy=github.com/Shopify/toxiproxy/v2/cmd/server@v2.5.0
 # bazel with the repositories that its C++ rules load; a static shell and a sandbox for BuildStream.
 packages=(bazel-bootstrap bazel-rules-java bazel-rules-proto bazel-skylib bazel-platforms
     busybox-static bubblewrap)
@@ -59,16 +60,17 @@ install_environment() {
         echo "$requirement" >"$home/.installed"
 }
 
-install_grpcurl() {
-    [ "$(cat "$directory/bin/.grpcurl" 2>/dev/null)" = "$grpcurl" ] &&
-        [ -x "$directory/bin/grpcurl" ] && return 0
-    local go
+# install_go NAME PACKAGE: the Go program PACKAGE is bin/NAME.
+install_go() {
+    local program=$directory/bin/$1 package=$2 go built
+    [ "$(cat "$directory/bin/.$1" 2>/dev/null)" = "$package" ] && [ -x "$program" ] && return 0
     go=$(command -v go || echo /usr/local/go/bin/go)
-    mkdir -p "$directory/bin" && GOBIN=$directory/bin "$go" install "$grpcurl" &&
-        echo "$grpcurl" >"$directory/bin/.grpcurl"
+    built=$directory/bin/.build-$1
+    mkdir -p "$built" && GOBIN=$built "$go" install "$package" &&
+        mv "$built"/* "$program" && rmdir "$built" && echo "$package" >"$directory/bin/.$1"
 }
 
-names=(packages buildstream buildgrid grpcurl)
+names=(packages buildstream buildgrid grpcurl toxiproxy-server)
 processes=()
 start() {
     # Without the lock's descriptor: a daemon that a package starts must not keep it.
@@ -78,7 +80,8 @@ start() {
 start packages install_packages
 start buildstream install_environment buildstream "$buildstream" bst
 start buildgrid install_environment buildgrid "$buildgrid" bgd
-start grpcurl install_grpcurl
+start grpcurl install_go grpcurl "$grpcurl"
+start toxiproxy-server install_go toxiproxy-server "$toxiproxy"
 
 failed=0
 for index in "${!names[@]}"; do

@@ -32,7 +32,10 @@ from worker.materialise import make_output_parents
 from worker.output_tree import OutputBlobs
 from worker.outputs import collect_outputs, collect_stream
 from worker.paths import ActionRoot
+from worker.platform import PlatformWishes, parse_platform
 from worker.removal import remove_tree
+from worker.room import check_room
+from worker.sandbox.containers import Containers
 from worker.sandbox.interface import Finished, Sandbox, SandboxRequest
 from worker.status import is_foreseen, status_of_error
 from worker.threads import in_thread
@@ -47,7 +50,7 @@ class WorkerParts:
 
     config: WorkerConfig
     inputs: InputRoots
-    sandbox: Sandbox
+    containers: Containers
     executor: Executor
     cas: Callable[[Assignment], CasClient]
     # Set where results are the worker's to write.
@@ -103,8 +106,9 @@ class ActionRunner:
         cas = parts.cas(assignment)
         on_stage(Stage.FETCHING_INPUTS)
         self._stamp(metadata.input_fetch_start_timestamp)
-        action, command = await _read_command(assignment, cas)
-        owner = parts.sandbox.owner(self._slot)
+        action, command, wishes = await _read_command(assignment, cas)
+        sandbox = await parts.containers.sandbox(wishes)
+        owner = sandbox.owner(self._slot)
         root = directory / "root"
         digest = assignment.digest_of(action.input_root_digest)
         async with (
@@ -113,13 +117,16 @@ class ActionRunner:
             ) as inputs,
             self._live(assignment, directory) as has_ended,
         ):
-            inside = parts.sandbox.inside(root, is_file_system=inputs.is_file_system)
+            inside = sandbox.inside(root, is_file_system=inputs.is_file_system)
             action_root = ActionRoot(root, inside)
             await self._in_thread(lambda: make_output_parents(command, action_root, owner))
             self._stamp(metadata.input_fetch_completed_timestamp)
             on_stage(Stage.RUNNING)
-            finished = await self._execute(action, command, directory, inputs, metadata)
+            network = wishes.network and parts.config.allows_network
+            request = self._request(command, directory, inputs, network=network)
+            finished = await self._execute(action, sandbox, request, metadata)
             has_ended.set()
+            check_room(directory)
             await inputs.check(metadata.execution_start_timestamp.ToNanoseconds())
             on_stage(Stage.UPLOADING_OUTPUTS)
             self._stamp(metadata.output_upload_start_timestamp)
@@ -135,6 +142,8 @@ class ActionRunner:
         elif finished.ran_out_of_memory:
             limit = parts.config.limits.memory_bytes
             response.message = f"the command used more than {limit} bytes of memory and was killed"
+        elif finished.exit_code and wishes.network and not parts.config.allows_network:
+            response.message = f"worker {self._name} gives no action the network, as this one asked"
         if parts.action_cache is not None and not action.do_not_cache:
             await self._cache(response, assignment, parts.action_cache(assignment))
 
@@ -157,15 +166,10 @@ class ActionRunner:
         except DistbuildError as error:
             _LOG.warning("action %s: its result is not cached: %s", assignment.action_digest, error)
 
-    async def _execute(
-        self,
-        action: re_pb.Action,
-        command: CommandSpec,
-        directory: Path,
-        inputs: InputRoot,
-        metadata: re_pb.ExecutedActionMetadata,
-    ) -> Finished:
-        request = SandboxRequest(
+    def _request(
+        self, command: CommandSpec, directory: Path, inputs: InputRoot, *, network: bool
+    ) -> SandboxRequest:
+        return SandboxRequest(
             slot=self._slot,
             arguments=command.arguments,
             environment=command.environment,
@@ -176,23 +180,35 @@ class ActionRunner:
             stderr=directory / "stderr",
             limits=self._parts.config.limits,
             is_file_system=inputs.is_file_system,
+            network=network,
         )
+
+    async def _execute(
+        self,
+        action: re_pb.Action,
+        sandbox: Sandbox,
+        request: SandboxRequest,
+        metadata: re_pb.ExecutedActionMetadata,
+    ) -> Finished:
         timeout = action.timeout.ToNanoseconds() / 1e9 or self._parts.config.default_timeout
         self._stamp(metadata.execution_start_timestamp)
-        finished = await self._run_limited(request, timeout)
+        finished = await self._run_limited(sandbox, request, timeout)
         self._stamp(metadata.execution_completed_timestamp)
         metadata.virtual_execution_duration.FromNanoseconds(int(finished.seconds * 1e9))
         return finished
 
-    async def _run_limited(self, request: SandboxRequest, timeout: float | None) -> Finished:
-        sandbox, groups = self._parts.sandbox, self._parts.groups
+    async def _run_limited(
+        self, sandbox: Sandbox, request: SandboxRequest, timeout: float | None
+    ) -> Finished:
+        groups = self._parts.groups
         if groups is None or request.limits == ResourceLimits():
             return await sandbox.run(request, timeout=timeout)
         with groups.group(request.limits) as group:
             rest = beyond_groups(request.limits)
             limited = replace(request, wrapper=group.wrapper, limits=rest)
             finished = await sandbox.run(limited, timeout=timeout)
-            return replace(finished, ran_out_of_memory=group.ran_out_of_memory)
+            ran_out = finished.ran_out_of_memory or group.ran_out_of_memory
+            return replace(finished, ran_out_of_memory=ran_out)
 
     async def _upload(
         self,
@@ -236,8 +252,10 @@ class ActionRunner:
         timestamp.FromNanoseconds(self._parts.now_ns())
 
 
-async def _read_command(assignment: Assignment, cas: CasClient) -> tuple[re_pb.Action, CommandSpec]:
-    """The Action, if the scheduler did not send it along, and its Command."""
+async def _read_command(
+    assignment: Assignment, cas: CasClient
+) -> tuple[re_pb.Action, CommandSpec, PlatformWishes]:
+    """The Action, if the scheduler did not send it along, its Command, and what both ask for."""
     action = assignment.action
     try:
         if action is None:
@@ -248,4 +266,4 @@ async def _read_command(assignment: Assignment, cas: CasClient) -> tuple[re_pb.A
         command = re_pb.Command.FromString(content[command_digest])
     except DecodeError as error:
         raise InvalidRequest(f"the action or its command cannot be decoded: {error}") from error
-    return action, parse_command(command)
+    return action, parse_command(command), parse_platform(action, command)

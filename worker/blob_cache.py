@@ -16,7 +16,14 @@ from pathlib import Path
 from remote_apis.client.cas import CasClient
 from remote_apis.errors import OutOfSpace
 from worker.blob_fetch import BlobFetcher
-from worker.cached_file import CachedFile, copy_file, parse_name, seal
+from worker.cached_file import (
+    AlteredInputs,
+    CachedFile,
+    copy_file,
+    is_intact_at,
+    parse_name,
+    seal,
+)
 
 _LOG = logging.getLogger(__name__)
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -126,9 +133,19 @@ class BlobCache:
                     del self._users[file]
             self._evict(self._max_bytes)
 
+    def intact_path(self, file: CachedFile) -> Path:
+        """Where the file is. Raises AlteredInputs when it is not as the cache made it."""
+        path = self.path(file)
+        if not is_intact_at(file, path):
+            raise AlteredInputs([file])
+        return path
+
     def link(self, file: CachedFile, path: Path | str) -> None:
-        """Put the file, which is held, at `path`, by copy where it cannot be linked."""
-        source = self.path(file)
+        """Put the file, which is held, at `path`, by copy where it cannot be linked.
+
+        Raises AlteredInputs, as `intact_path`.
+        """
+        source = self.intact_path(file)
         try:
             os.link(source, path)
         except OSError as error:
@@ -143,7 +160,7 @@ class BlobCache:
         Every hold on one of them becomes tainted: those actions may have read the wrong bytes.
         """
         for file in files:
-            _LOG.warning("input %s was altered by an action: dropped from the cache", file.digest)
+            _LOG.warning("input %s was altered: dropped from the cache", file.digest)
             for hold in self._holds:
                 hold.is_tainted = hold.is_tainted or file in hold.files
             if file in self._index:

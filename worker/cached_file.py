@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
@@ -47,6 +48,26 @@ class CachedFile(NamedTuple):
             and status.st_size == self.digest.size
             and status.st_mtime_ns == FIXED_MTIME_NS
         )
+
+
+def is_intact_at(file: CachedFile, path: Path | str) -> bool:
+    """Whether there is a file at `path`, and it is as the cache made it."""
+    try:
+        return file.is_intact(os.lstat(path))
+    except FileNotFoundError:
+        return False
+
+
+class AlteredInputs(Exception):
+    """Files or directories that were kept are not as they were made, or gone.
+
+    `tree`: a kept directory that is of no use any more; it is the catcher's to remove.
+    """
+
+    def __init__(self, files: Collection[CachedFile], tree: Path | None = None) -> None:
+        super().__init__(f"{len(files)} kept input files were altered, tree {tree}")
+        self.files = frozenset(files)
+        self.tree = tree
 
 
 def parse_name(name: str) -> CachedFile | None:

@@ -13,6 +13,7 @@ from remote_apis.errors import InvalidRequest
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
 
 GIB = 1024**3
+CONTAINER_ENGINES = ("auto", "docker", "podman", "none")
 _ISA_ALIASES = {"x86_64": "x86-64", "aarch64": "arm-v8-a"}
 
 
@@ -33,7 +34,7 @@ class WorkerConfig:
 
     `server` is the address of the OperationQueue, `cas` that of the CAS when it is another one.
     `directory` holds the blob cache and the actions' directories; one worker at a time uses it.
-    `properties` is everything offered for matching (see `host_properties`).
+    `properties` is offered for matching (see `host_properties`), with the images that there are.
     """
 
     name: str
@@ -46,7 +47,15 @@ class WorkerConfig:
     numbers_slots: bool = False
     instance_prefix: str = ""
     properties: tuple[tuple[str, str], ...] = ()
+    # Whether a worker that uses the directory is to go: the one of a server that was killed.
+    ends_predecessor: bool = False
     sandbox: str = "bubblewrap"
+    # Where `container-image` finds OCI layouts and tarballs, and the engine that runs images by
+    # name: auto, docker, podman or none.
+    images: Path | None = None
+    container_engine: str = "none"
+    # Whether actions that ask for the network get it.
+    allows_network: bool = False
     # Paths of this machine that actions in bubblewrap see beside its /usr, read-only.
     shown_paths: tuple[Path, ...] = ()
     cache_bytes: int = 10 * GIB
@@ -70,6 +79,11 @@ class WorkerConfig:
             raise InvalidRequest(f"worker {self.name} cannot have {self.slots} slots")
         if self.sandbox not in ("bubblewrap", "none"):
             raise InvalidRequest(f"sandbox {self.sandbox!r} is neither bubblewrap nor none")
+        if self.container_engine not in CONTAINER_ENGINES:
+            raise InvalidRequest(
+                f"container engine {self.container_engine!r} is none of "
+                f"{', '.join(CONTAINER_ENGINES)}"
+            )
 
     def name_of(self, slot: int) -> str:
         """The name that results of a slot (from 0) carry."""

@@ -101,7 +101,7 @@ class HealthServer:
             (
                 "distbuild_worker_slots_busy",
                 "gauge",
-                "Slots with an action at hand",
+                "Slots that work on an action",
                 sum(bool(state.action) for state in states),
             ),
             (

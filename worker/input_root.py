@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from concurrent.futures import Executor
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from remote_apis.client.cas import CasClient
 from remote_apis.digest import Digest
 from worker.blob_cache import BlobCache, Hold
+from worker.cached_file import AlteredInputs, CachedFile, is_intact_at
 from worker.directories import DirectoryReader
 from worker.input_tree import InputNode, build_tree, is_file_system
-from worker.materialise import Owner, make_inputs, plan_inputs
+from worker.materialise import InputPlan, Owner, make_inputs, plan_inputs
 from worker.removal import remove_tree
 from worker.salvage import Checker, Salvage, move_out
 from worker.sandbox.interface import SandboxError
 from worker.threads import in_thread
 from worker.tree_pool import TreePool
+
+_ATTEMPTS = 3
 
 
 class InputRoots:
@@ -55,21 +58,57 @@ class InputRoots:
         Raises MissingBlobs, InvalidRequest for a tree that cannot be made, OutOfSpace, OSError.
         """
         tree = await self._directories.read_tree(digest, cas)
-        top = build_tree(digest, tree, allow_absolute_symlinks=self._allow_absolute_symlinks)
-        whole = is_file_system(top)
-        writable = working_directory if whole and working_directory else None
-        plan = plan_inputs(top, self.pool, writable=writable)
-        try:
-            # What an action could alter is watched; it cannot where it has a user of its own.
-            watched = plan.reused_files() if owner is None else ()
-            async with self.cache.hold(plan.wanted, cas, watched=watched) as hold:
-                await in_thread(self.executor, lambda: make_inputs(plan, self.cache, path, owner))
+        for attempt in range(1, _ATTEMPTS + 1):
+            top = build_tree(digest, tree, allow_absolute_symlinks=self._allow_absolute_symlinks)
+            whole = is_file_system(top)
+            writable = working_directory if whole and working_directory else None
+            plan = plan_inputs(top, self.pool, writable=writable)
+            async with AsyncExitStack() as stack:
+                try:
+                    hold = await self._make(plan, stack, cas, path, owner)
+                except AlteredInputs as altered:
+                    if attempt == _ATTEMPTS:
+                        raise SandboxError(
+                            f"kept inputs are altered again and again: {altered}"
+                        ) from altered
+                    await self._forget(altered, plan, path)
+                    continue
                 root = InputRoot(self, path, top, hold, files_are_safe=owner is not None)
                 root.is_file_system = whole
                 yield root
-        finally:
-            for _, unused in plan.reused:
-                self.discard(self.pool.put(unused))
+                return
+
+    async def _make(
+        self,
+        plan: InputPlan,
+        stack: AsyncExitStack,
+        cas: CasClient,
+        path: Path,
+        owner: Owner | None,
+    ) -> Hold:
+        """Carry out a plan; what its files are held by, until the stack is closed."""
+        stack.callback(self._give_back, plan)
+        # What an action could alter is watched; it cannot where it has a user of its own.
+        watched = plan.reused_files() if owner is None else ()
+        hold = await stack.enter_async_context(self.cache.hold(plan.wanted, cas, watched=watched))
+        await in_thread(self.executor, lambda: make_inputs(plan, self.cache, path, owner))
+        return hold
+
+    def _give_back(self, plan: InputPlan) -> None:
+        for _, unused in plan.reused:
+            self.discard(self.pool.put(unused))
+
+    async def _forget(self, altered: AlteredInputs, plan: InputPlan, path: Path) -> None:
+        """Drop what was found altered, what is so beside it, and the half-made input root."""
+        kept = [file for file in plan.wanted if file in self.cache]
+
+        def look() -> set[CachedFile]:
+            remove_tree(path)
+            return {file for file in kept if not is_intact_at(file, self.cache.path(file))}
+
+        self.cache.drop(altered.files | await in_thread(self.executor, look))
+        if altered.tree is not None:
+            self.discard([altered.tree])
 
     def discard(self, trees: list[Path]) -> None:
         """Remove directories, later and in a thread."""

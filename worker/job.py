@@ -8,6 +8,8 @@ from collections.abc import Callable, Coroutine
 from enum import Enum
 from typing import Any
 
+from google.rpc import code_pb2
+
 from remote_apis.errors import DistbuildError
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
 from remote_apis.stubs.buildbarn.remoteworker import remoteworker_pb2 as rw_pb
@@ -51,6 +53,12 @@ class Job:
         """Whether there is a result to report."""
         return self._response is not None
 
+    @property
+    def lacked_room(self) -> bool:
+        """Whether it came to nothing because a disk was full, this worker's or the server's."""
+        code = None if self._response is None else self._response.status.code
+        return code == code_pb2.RESOURCE_EXHAUSTED
+
     def start(self, work: Coroutine[Any, Any, re_pb.ExecuteResponse]) -> None:
         """Work in a task of its own, which `stop` ends."""
 
@@ -68,6 +76,8 @@ class Job:
     def finish(self, response: re_pb.ExecuteResponse) -> None:
         """Note the result."""
         self._response = response
+        # at once: the call that reports it also waits for the next action
+        self._show_idle()
         self._slot_state.finished += 1
         self._changed.set()
 
@@ -77,12 +87,15 @@ class Job:
 
     async def stop(self) -> None:
         """Cancel the work if it is not over, and wait until nothing of it is left."""
-        self._slot_state.action = ""
-        self._slot_state.stage = "idle"
+        self._show_idle()
         if self._task is not None:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
+
+    def _show_idle(self) -> None:
+        self._slot_state.action = ""
+        self._slot_state.stage = "idle"
 
     def state(self) -> rw_pb.CurrentState.Executing:
         """The progress, in the form of the worker protocol."""

@@ -59,6 +59,7 @@ class Slot:
         self._changed = asyncio.Event()
         self._job: Job | None = None
         self._is_draining = False
+        self._rest_until = 0.0
         # The call that may wait for work, and that a drain breaks off.
         self._poll: asyncio.Task[rw_pb.SynchronizeResponse] | None = None
         self.state = SlotState()
@@ -134,9 +135,11 @@ class Slot:
             worker_id=settings.worker_id,
             instance_name_prefix=settings.instance_prefix,
             platform=settings.platform,
-            prefer_being_idle=self._is_draining,
         )
         is_done = job is not None and job.is_done
+        if job is not None and job.lacked_room:
+            self._rest_until = self._clock() + settings.rest_without_room
+        request.prefer_being_idle = self._is_draining or self._clock() < self._rest_until
         if job is None:
             request.current_state.idle.SetInParent()
         else:
@@ -171,7 +174,9 @@ class Slot:
             await self._abandon()
             self._start(desired.executing)
         until = response.next_synchronization_at.ToNanoseconds() / 1e9 - self._now()
-        return min(max(until, 0.0), self._settings.longest_silence)
+        resting = self._rest_until - self._clock()
+        longest = resting if resting > 0 else self._settings.longest_silence
+        return min(max(until, 0.0), longest)
 
     def _is_at_it(self, desired: rw_pb.DesiredState.Executing) -> bool:
         """Whether this is the lease that is being worked on, repeated."""
@@ -208,6 +213,7 @@ class Slot:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
                     await self._changed.wait()
+                    self._changed.clear()  # or the next pause would be none
         elif seconds > 0:
             await asyncio.sleep(min(seconds, 0.2))
 

@@ -31,6 +31,8 @@ class LeaseSettings:
     long_poll: float = 300.0
     call_timeout: float = 30.0
     goodbye_timeout: float = 2.0
+    # A slot that lacked room leaves work to others for so long: an action has few attempts.
+    rest_without_room: float = 5.0
     # How long a draining slot tries to get rid of its last result.
     drain_patience: float = 30.0
     retry: RetryPolicy = field(default_factory=lambda: RetryPolicy(first_delay=0.1, max_delay=3.0))

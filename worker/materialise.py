@@ -9,7 +9,13 @@ from pathlib import Path
 
 from remote_apis.errors import FailedPrecondition, InvalidRequest
 from worker.blob_cache import BlobCache
-from worker.cached_file import FIXED_MTIME_NS, CachedFile, copy_file
+from worker.cached_file import (
+    FIXED_MTIME_NS,
+    AlteredInputs,
+    CachedFile,
+    copy_file,
+    is_intact_at,
+)
 from worker.command import CommandSpec
 from worker.input_tree import InputNode, set_apart
 from worker.parsed_directory import Properties
@@ -74,7 +80,8 @@ def make_inputs(plan: InputPlan, cache: BlobCache, root: Path, owner: Owner | No
     """Make the input root at `root`, which is not there yet; blobs are held in the cache. Blocks.
 
     Files are links to the cache, read-only and not the action's own; directories are the
-    action's, so that it may make files next to its inputs. Raises OSError.
+    action's, so that it may make files next to its inputs. Raises OSError, and AlteredInputs when
+    what was kept is not as it was made; such a tree is then no longer in the plan.
     """
     base = str(root)
     for path, node in plan.fresh:
@@ -82,6 +89,7 @@ def make_inputs(plan: InputPlan, cache: BlobCache, root: Path, owner: Owner | No
         _make_directory(base + path, node, cache, owner, own_files=own_files)
     while plan.reused:
         path, tree = plan.reused[-1]
+        _check_kept(plan, tree)
         tree.path.rename(base + path)
         plan.reused.pop()
         _own_tree(base + path, tree, owner)
@@ -132,7 +140,7 @@ def _make_directory(
     os.mkdir(path)
     for name, file in node.directory.files:
         if own_files:
-            copy_file(cache.path(file), f"{path}/{name}", mode=file.mode | 0o200)
+            copy_file(cache.intact_path(file), f"{path}/{name}", mode=file.mode | 0o200)
             if owner is not None:
                 os.chown(f"{path}/{name}", owner.uid, owner.gid)
         else:
@@ -142,12 +150,31 @@ def _make_directory(
         mtime_ns = properties.mtime_ns if properties is not None else None
         _set_mtime(f"{path}/{name}", mtime_ns)
     for name, file, special in node.directory.special_files:
-        copy_file(cache.path(file), f"{path}/{name}", mode=file.mode)
+        copy_file(cache.intact_path(file), f"{path}/{name}", mode=file.mode)
         if owner is not None:
             os.chown(f"{path}/{name}", owner.uid, owner.gid)
         _apply(f"{path}/{name}", special)
     if owner is not None:
         os.chown(path, owner.uid, owner.gid)
+
+
+def _check_kept(plan: InputPlan, tree: PooledTree) -> None:
+    """Look at all of a kept tree: somebody other than an action may have altered it meanwhile."""
+    same = True
+    altered = []
+    for here, node in tree.node.walk(str(tree.path)):
+        try:
+            status = os.lstat(here)
+        except FileNotFoundError:
+            same = False
+            continue
+        same = same and (status.st_ino, status.st_ctime_ns) == (node.inode, node.ctime_ns)
+        for name, file in node.directory.files:
+            if not is_intact_at(file, f"{here}/{name}"):
+                altered.append(file)
+    if altered or not same:
+        plan.reused.pop()
+        raise AlteredInputs(altered, tree.path)
 
 
 def _own_tree(path: str, tree: PooledTree, owner: Owner | None) -> None:

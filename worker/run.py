@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import logging
-import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
-from pathlib import Path
+from contextlib import asynccontextmanager
 
 import grpc
 import grpc.aio
@@ -19,7 +16,6 @@ from remote_apis.client.action_cache import ActionCacheClient
 from remote_apis.client.cas import CasClient
 from remote_apis.client.channel import open_channel
 from remote_apis.client.settings import ClientLimits, RetryPolicy
-from remote_apis.errors import InvalidRequest
 from worker.action import ActionRunner, WorkerParts
 from worker.assignment import Assignment
 from worker.blob_cache import BlobCache
@@ -30,10 +26,10 @@ from worker.input_root import InputRoots
 from worker.lease import Slot
 from worker.lease_settings import LeaseSettings
 from worker.live_output import live_output
+from worker.own_directory import own_directory
 from worker.queue_client import QueueClient
-from worker.removal import remove_tree
+from worker.sandbox.containers import open_containers
 from worker.sandbox.select import open_sandbox
-from worker.sandbox.sessions import end_recorded_sessions
 from worker.tree_pool import TreePool
 
 _LOG = logging.getLogger(__name__)
@@ -46,7 +42,7 @@ class Worker:
 
     def __init__(self, config: WorkerConfig, parts: WorkerParts, queue: QueueClient) -> None:
         self._parts = parts
-        platform = platform_message(config.properties)
+        platform = platform_message(parts.containers.offers())
         self.slots = [
             Slot(
                 LeaseSettings(
@@ -92,10 +88,10 @@ async def open_worker(config: WorkerConfig) -> AsyncIterator[Worker]:
     cannot be used, another worker uses it, or the sandbox does not work.
     """
     with (
-        _own_directory(config.directory),
+        own_directory(config) as processes,
         ThreadPoolExecutor(max_workers=config.slots + 2, thread_name_prefix="worker") as executor,
     ):
-        sandbox = await open_sandbox(config)
+        sandbox = await open_sandbox(config, processes)
         cache = BlobCache(
             config.directory / "cache", max_bytes=config.cache_bytes, executor=executor
         )
@@ -107,6 +103,7 @@ async def open_worker(config: WorkerConfig) -> AsyncIterator[Worker]:
         )
         pool.open()
         async with (
+            open_containers(config, sandbox, processes) as containers,
             open_channel(config.server, tls=config.tls) as channel,
             _cas_channel(config, channel) as cas_channel,
         ):
@@ -119,7 +116,7 @@ async def open_worker(config: WorkerConfig) -> AsyncIterator[Worker]:
                     executor=executor,
                     allow_absolute_symlinks=config.allow_absolute_symlinks,
                 ),
-                sandbox=sandbox,
+                containers=containers,
                 executor=executor,
                 cas=clients.cas,
                 action_cache=clients.action_cache if config.updates_action_cache else None,
@@ -166,7 +163,7 @@ class _Clients:
                 self._channel, instance=assignment.instance, limits=ClientLimits(retry=_RETRY)
             )
             self._clients[assignment.instance] = client
-        return client.with_metadata(assignment.headers) if assignment.headers else client
+        return client.with_metadata(assignment.headers)
 
     def action_cache(self, assignment: Assignment) -> ActionCacheClient:
         """The ActionCache of the action's instance, likewise."""
@@ -187,31 +184,3 @@ async def _cas_channel(
         return
     async with open_channel(config.cas, tls=config.tls) as channel:
         yield channel
-
-
-@contextmanager
-def _own_directory(directory: Path) -> Iterator[None]:
-    """Make the directory, lock it, and clear what a worker that was killed left running there."""
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        handle = os.open(directory / "lock", os.O_CREAT | os.O_RDWR, 0o600)
-    except OSError as error:
-        raise InvalidRequest(
-            f"worker directory {directory} cannot be used: {error.strerror}"
-        ) from error
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InvalidRequest(
-                f"worker directory {directory} is used by another worker"
-            ) from None
-        leftovers = directory / "slots"
-        if leftovers.exists():
-            end_recorded_sessions(leftovers)
-            remove_tree(leftovers)
-        leftovers.mkdir()
-        yield
-        remove_tree(leftovers)
-    finally:
-        os.close(handle)

@@ -115,5 +115,6 @@ def move_out(salvage: Salvage, pool: TreePool) -> list[PooledTree]:
     for path, node in salvage.trees:
         target = pool.new_path()
         Path(path).rename(target)
+        node.ctime_ns = target.lstat().st_ctime_ns  # the move changed it
         trees.append(PooledTree(path=target, node=node))
     return trees

@@ -14,7 +14,8 @@ import grpc.aio
 from remote_apis.client.blobs import BlobSource, Verifier
 from remote_apis.client.retry import delays, retrying
 from remote_apis.client.rpc_errors import rpc_errors
-from remote_apis.client.settings import CHUNK_SIZE, ClientLimits, Metadata
+from remote_apis.client.service import ServiceClient
+from remote_apis.client.settings import CHUNK_SIZE
 from remote_apis.digest import Digest
 from remote_apis.errors import InvalidRequest, Unavailable
 from remote_apis.resource_names import BlobName
@@ -22,21 +23,10 @@ from remote_apis.stubs.google.bytestream import bytestream_pb2 as bs_pb
 from remote_apis.stubs.google.bytestream import bytestream_pb2_grpc as bs_grpc
 
 
-class ByteStreamClient:
+class ByteStreamClient(ServiceClient):
     """Reads and writes blobs of one instance in pieces of 1 MiB (REAPI 2.12 CAS names)."""
 
-    def __init__(
-        self,
-        channel: grpc.aio.Channel,
-        *,
-        instance: str = "",
-        limits: ClientLimits | None = None,
-        metadata: Metadata = (),
-    ) -> None:
-        self._stub = bs_grpc.ByteStreamStub(channel)
-        self._instance = instance
-        self._limits = limits or ClientLimits()
-        self._metadata = metadata
+    _stub_class = bs_grpc.ByteStreamStub
 
     async def write(self, source: BlobSource) -> None:
         """Upload one blob. Raises OSError when its file cannot be read, and the RPC errors."""

@@ -6,7 +6,8 @@ import grpc
 import grpc.aio
 
 from remote_apis.client.rpc_errors import rpc_errors
-from remote_apis.client.settings import Metadata
+from remote_apis.client.settings import ClientLimits, Metadata, limits_of_server
+from remote_apis.errors import DistbuildError, Unavailable
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2_grpc as re_grpc
 
@@ -28,3 +29,29 @@ async def get_capabilities(
             metadata=metadata,
         )
         return capabilities
+
+
+class AgreedLimits:
+    """A client's limits, made as narrow as the server's; the server is asked on first use."""
+
+    def __init__(self, channel: grpc.aio.Channel, instance: str, own: ClientLimits) -> None:
+        self._channel = channel
+        self._instance = instance
+        self._own = own
+        self._agreed: ClientLimits | None = None
+
+    async def get(self, metadata: Metadata = ()) -> ClientLimits:
+        """The limits. The client's own while the server is out of reach, or if it does not say."""
+        if self._agreed is not None:
+            return self._agreed
+        try:
+            capabilities = await get_capabilities(
+                self._channel, instance=self._instance, metadata=metadata
+            )
+        except Unavailable:
+            return self._own
+        except DistbuildError:  # it has no Capabilities for us
+            self._agreed = self._own
+        else:
+            self._agreed = limits_of_server(capabilities.cache_capabilities, self._own)
+        return self._agreed

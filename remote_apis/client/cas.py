@@ -5,34 +5,36 @@ from __future__ import annotations
 import asyncio
 import os
 import tempfile
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self
 
 import grpc
 import grpc.aio
 
 from remote_apis.client.blobs import BlobSource, verify
 from remote_apis.client.bytestream import ByteStreamClient
+from remote_apis.client.capabilities import AgreedLimits
 from remote_apis.client.packing import batches, chunked, run_all
 from remote_apis.client.retry import retrying
-from remote_apis.client.rpc_errors import error_of_status, rpc_errors
+from remote_apis.client.rpc_errors import error_of_status
+from remote_apis.client.service import ServiceClient
 from remote_apis.client.settings import ClientLimits, Metadata
 from remote_apis.digest import Digest
 from remote_apis.errors import BlobNotFound, MissingBlobs
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2_grpc as re_grpc
 
-T = TypeVar("T")
 
+class CasClient(ServiceClient):
+    """Blobs of one instance.
 
-class CasClient:
-    """Blobs of one instance. Raises the errors of `remote_apis.errors`.
-
-    Calls that fail as Unavailable are repeated as `limits.retry` says. At most
-    `limits.concurrent_calls` calls run at a time, those of `with_metadata` copies included.
+    At most `limits.concurrent_calls` calls run at a time, those of `with_metadata` copies included.
+    Batches are as small as the server's capabilities ask, if those are below `limits`.
     """
+
+    _stub_class = re_grpc.ContentAddressableStorageStub
 
     def __init__(
         self,
@@ -42,22 +44,17 @@ class CasClient:
         limits: ClientLimits | None = None,
         metadata: Metadata = (),
     ) -> None:
-        self._channel = channel
-        self._instance = instance
-        self._limits = limits or ClientLimits()
-        self._metadata = metadata
-        self._stub = re_grpc.ContentAddressableStorageStub(channel)
+        super().__init__(channel, instance=instance, limits=limits, metadata=metadata)
         self._stream = ByteStreamClient(
             channel, instance=instance, limits=self._limits, metadata=metadata
         )
         self._slots = asyncio.Semaphore(self._limits.concurrent_calls)
+        self._agreed = AgreedLimits(channel, instance, self._limits)
 
-    def with_metadata(self, metadata: Metadata) -> CasClient:
+    def with_metadata(self, metadata: Metadata) -> Self:
         """The same client with other headers (see `settings.request_metadata`)."""
-        client = CasClient(
-            self._channel, instance=self._instance, limits=self._limits, metadata=metadata
-        )
-        client._slots = self._slots
+        client = super().with_metadata(metadata)
+        client._stream = self._stream.with_metadata(metadata)
         return client
 
     async def find_missing(self, digests: Iterable[Digest]) -> set[Digest]:
@@ -88,9 +85,9 @@ class CasClient:
         OSError when a file cannot be read. After an error some may be stored and some not.
         """
         unique = {source.digest: source for source in sources if source.digest.size}
-        small, large = self._by_size(unique)
+        batched, large = await self._by_size(unique)
         calls = [self._upload_one(unique[digest]) for digest in large]
-        for batch in batches(small, self._limits):
+        for batch in batched:
             calls.append(self._upload_batch([unique[digest] for digest in batch]))
         await run_all(calls)
 
@@ -110,7 +107,7 @@ class CasClient:
         """Whole blobs, verified, all in memory. Raises MissingBlobs with all that are absent."""
         wanted = set(digests)
         found = {digest: b"" for digest in wanted if not digest.size}
-        small, large = self._by_size(digest for digest in wanted if digest.size)
+        batched, large = await self._by_size(digest for digest in wanted if digest.size)
 
         async def read_one(digest: Digest) -> None:
             try:
@@ -122,7 +119,7 @@ class CasClient:
             found.update(await self._read_batch(batch))
 
         calls = [read_one(digest) for digest in large]
-        calls += [read_batch(batch) for batch in batches(small, self._limits)]
+        calls += [read_batch(batch) for batch in batched]
         await run_all(calls)
         missing = wanted - found.keys()
         if missing:
@@ -203,18 +200,18 @@ class CasClient:
         async with self._slots:
             return await retrying(self._limits.retry, attempt)
 
-    def _by_size(self, digests: Iterable[Digest]) -> tuple[list[Digest], list[Digest]]:
-        """Those for batches, and those for streams."""
+    async def _by_size(
+        self, digests: Iterable[Digest]
+    ) -> tuple[Iterable[list[Digest]], list[Digest]]:
+        """Batches, and those for streams."""
         small: list[Digest] = []
         large: list[Digest] = []
-        for digest in digests:
-            (small if digest.size <= self._limits.small_blob_bytes else large).append(digest)
-        return small, large
+        wanted = list(digests)
+        limits = await self._agreed.get(self._metadata) if wanted else self._limits
+        for digest in wanted:
+            (small if digest.size <= limits.small_blob_bytes else large).append(digest)
+        return batches(small, limits), large
 
-    async def _call(self, what: str, method: Callable[..., Awaitable[T]], request: Any) -> T:
+    async def _call(self, what: str, method: Any, request: Any) -> Any:
         async with self._slots:
-            return await retrying(self._limits.retry, lambda: self._attempt(what, method, request))
-
-    async def _attempt(self, what: str, method: Callable[..., Awaitable[T]], request: Any) -> T:
-        with rpc_errors(what):
-            return await method(request, metadata=self._metadata, timeout=self._limits.call_timeout)
+            return await super()._call(what, method, request)

@@ -14,6 +14,7 @@ from google.longrunning import operations_pb2
 
 from remote_apis.client.retry import delays
 from remote_apis.client.rpc_errors import RetryLater, error_of_status, rpc_errors
+from remote_apis.client.service import ServiceClient
 from remote_apis.client.settings import Metadata, RetryPolicy
 from remote_apis.digest import Digest
 from remote_apis.errors import NotFound, Unavailable
@@ -34,12 +35,14 @@ class ExecuteOptions:
     inline_output_files: Sequence[str] = ()
 
 
-class ExecutionClient:
-    """Executions of one instance. Raises the errors of `remote_apis.errors`.
+class ExecutionClient(ServiceClient):
+    """Executions of one instance.
 
     `patience` is how many seconds a server may be out of reach before it is given up; the waits
     between attempts follow `retry`, whose number of attempts does not matter here.
     """
+
+    _stub_class = re_grpc.ExecutionStub
 
     def __init__(
         self,
@@ -51,12 +54,10 @@ class ExecutionClient:
         metadata: Metadata = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._instance = instance
+        super().__init__(channel, instance=instance, metadata=metadata)
         self._patience = patience
         self._retry = retry or RetryPolicy()
-        self._metadata = metadata
         self._clock = clock
-        self._stub = re_grpc.ExecutionStub(channel)
 
     async def execute(
         self,
@@ -64,7 +65,6 @@ class ExecutionClient:
         options: ExecuteOptions | None = None,
         *,
         on_progress: OnProgress | None = None,
-        metadata: Metadata | None = None,
         timeout: float | None = None,
     ) -> re_pb.ExecuteResponse:
         """Run the action, or get its cached result; how the run went is in `response.status`.
@@ -75,29 +75,25 @@ class ExecutionClient:
         Unavailable when it stays out of reach for `patience`, TimeoutError after `timeout`
         seconds in all. Cancelling the task ends the stream and nothing else.
         """
-        headers = self._metadata if metadata is None else metadata
         request = self._request(action_digest, options or ExecuteOptions())
         async with asyncio.timeout(timeout):
-            return await self._follow(request, on_progress, headers)
+            return await self._follow(request, on_progress)
 
     async def wait(
         self,
         name: str,
         *,
         on_progress: OnProgress | None = None,
-        metadata: Metadata | None = None,
         timeout: float | None = None,
     ) -> re_pb.ExecuteResponse:
         """The outcome of an operation under way. Raises NotFound when the server lost it."""
-        headers = self._metadata if metadata is None else metadata
         async with asyncio.timeout(timeout):
-            return await self._follow(None, on_progress, headers, name=name)
+            return await self._follow(None, on_progress, name=name)
 
     async def _follow(
         self,
         request: re_pb.ExecuteRequest | None,
         on_progress: OnProgress | None,
-        headers: Metadata,
         *,
         name: str = "",
     ) -> re_pb.ExecuteResponse:
@@ -106,7 +102,7 @@ class ExecutionClient:
         while True:
             pause = next(waits)
             try:
-                async with aclosing(self._operations(request, name, headers)) as operations:
+                async with aclosing(self._operations(request, name)) as operations:
                     async for operation in operations:
                         name, last_seen = operation.name, self._clock()
                         waits = delays(self._retry)
@@ -131,15 +127,15 @@ class ExecutionClient:
             raise error
 
     async def _operations(
-        self, request: re_pb.ExecuteRequest | None, name: str, headers: Metadata
+        self, request: re_pb.ExecuteRequest | None, name: str
     ) -> AsyncGenerator[operations_pb2.Operation, None]:
         with rpc_errors("executing"):
             if name or request is None:
                 call = self._stub.WaitExecution(
-                    re_pb.WaitExecutionRequest(name=name), metadata=headers
+                    re_pb.WaitExecutionRequest(name=name), metadata=self._metadata
                 )
             else:
-                call = self._stub.Execute(request, metadata=headers)
+                call = self._stub.Execute(request, metadata=self._metadata)
             try:
                 async for operation in call:
                     yield operation

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import NoReturn
 
 from remote_apis.errors import DistbuildError
+from server.cli.admin_options import DEFAULT_SERVER, add_operations, add_workers
+from server.cli.execution_options import execution_options
 from server.config.options import (
     Option,
     add_options,
@@ -45,24 +47,18 @@ def _server_options(environment: Mapping[str, str]) -> list[Option]:
     ]  # fmt: skip
 
 
-_SANDBOX = Option(
-    name="sandbox", parse=choice("bubblewrap", "none"), default="bubblewrap",
-    metavar="bubblewrap|none", help="how actions are kept apart from the machine",
-)  # fmt: skip
-
-
 def _serve_options() -> list[Option]:
     return [
         Option(name="workers", parse=count, default=str(os.cpu_count() or 1), metavar="N",
                help="workers on this machine"),
-        _SANDBOX,
+        *execution_options(),
     ]  # fmt: skip
 
 
 def _worker_options(environment: Mapping[str, str]) -> list[Option]:
     cache = environment.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     return [
-        Option(name="server", parse=str, default="grpc://127.0.0.1:8980", metavar="URL",
+        Option(name="server", parse=str, default=DEFAULT_SERVER, metavar="URL",
                help="the server to work for"),
         Option(name="id", parse=str, default=os.uname().nodename, metavar="NAME",
                help="the worker's name, shown in results"),
@@ -75,7 +71,7 @@ def _worker_options(environment: Mapping[str, str]) -> list[Option]:
                help="where input blobs are kept"),
         Option(name="cache-size", parse=size, default="20G", metavar="SIZE",
                help="how much input blobs may take"),
-        _SANDBOX,
+        *execution_options(),
     ]  # fmt: skip
 
 
@@ -100,6 +96,8 @@ def build_parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
         help="a platform property that this worker offers; may be repeated",
     )  # fmt: skip
     run.add_argument("--until-stdin-closes", action="store_true", help=argparse.SUPPRESS)
+    add_workers(commands, environment)
+    add_operations(commands, environment)
     return parser
 
 
@@ -133,6 +131,14 @@ def _run(parsed: argparse.Namespace) -> int:
         from server.cli.worker import run_worker_command
 
         return run_worker_command(parsed)
+    if parsed.command == "workers":
+        from server.cli.workers_command import run_workers_command
+
+        return run_workers_command(parsed)
+    if parsed.command == "operations":
+        from server.cli.operations_command import run_operations_command
+
+        return run_operations_command(parsed)
     from server.cli.serve import run_server_command
 
     return run_server_command(parsed)

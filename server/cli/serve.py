@@ -13,7 +13,7 @@ import uvloop
 
 from remote_apis.errors import FailedPrecondition
 from server.cli.wiring import ServerSettings, serving
-from server.cli.workers import check_sandbox, local_workers
+from server.cli.workers import local_workers
 
 DRAIN_SECONDS = 30.0
 START_SECONDS = 60.0
@@ -32,7 +32,7 @@ def run_server_command(parsed: argparse.Namespace) -> int:
         asset_fetch=parsed.asset_fetch,
     )
     workers = getattr(parsed, "workers", 0)
-    uvloop.run(_serve(settings, workers, getattr(parsed, "sandbox", "none")))
+    uvloop.run(_serve(settings, workers, parsed))
     return 0
 
 
@@ -52,24 +52,22 @@ def check_listen(listen: str, *, insecure: bool) -> None:
         )
 
 
-async def _serve(settings: ServerSettings, workers: int, sandbox: str) -> None:
+async def _serve(settings: ServerSettings, workers: int, parsed: argparse.Namespace) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    if workers:
-        await check_sandbox(sandbox, settings.data_dir)
     async with (
         serving(settings) as server,
         local_workers(
             count=workers,
-            sandbox=sandbox,
+            parsed=parsed,
             server=server.url,
             directory=settings.data_dir / "worker",
         ),
     ):
         await server.wait_for_workers(workers, START_SECONDS)
-        with_workers = f" with {workers} workers ({sandbox})" if workers else ""
+        with_workers = f" with {workers} workers ({parsed.sandbox})" if workers else ""
         print(f"distbuild serves {server.url} from {settings.data_dir}{with_workers}")
         sys.stdout.flush()
         await stop.wait()

@@ -16,6 +16,7 @@ from remote_apis.stubs.build.bazel.remote.asset.v1 import remote_asset_pb2_grpc 
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2_grpc as re_grpc
 from remote_apis.stubs.build.bazel.remote.logstream.v1 import remote_logstream_pb2_grpc as ls_grpc
 from remote_apis.stubs.buildbarn.remoteworker import remoteworker_pb2_grpc as rw_grpc
+from remote_apis.stubs.distbuild.workers.v1 import workers_pb2_grpc as w_grpc
 from remote_apis.stubs.google.bytestream import bytestream_pb2_grpc as bs_grpc
 from server.actioncache.interface import ActionCache
 from server.asset.service import AssetService
@@ -35,6 +36,7 @@ from server.rpc.operations import OperationsServicer
 from server.rpc.options import SERVER_OPTIONS
 from server.rpc.remote_asset import FetchServicer, PushServicer
 from server.rpc.terms import Terms
+from server.rpc.workers import WorkersServicer
 from server.scheduler.driver import Scheduler
 
 SERVICES = (
@@ -46,6 +48,7 @@ SERVICES = (
     "build.bazel.remote.execution.v2.Execution",
     "build.bazel.remote.logstream.v1.LogStreamService",
     "buildbarn.remoteworker.OperationQueue",
+    "distbuild.workers.v1.Workers",
     "google.bytestream.ByteStream",
     "google.longrunning.Operations",
 )
@@ -136,3 +139,4 @@ def _add_execution(server: grpc.aio.Server, parts: Parts, terms: Terms) -> None:
     operations_pb2_grpc.add_OperationsServicer_to_server(operations, server)
     queue = OperationQueueServicer(scheduler=scheduler, live=live)
     rw_grpc.add_OperationQueueServicer_to_server(queue, server)
+    w_grpc.add_WorkersServicer_to_server(WorkersServicer(scheduler=scheduler), server)

@@ -27,6 +27,7 @@ from server.cli.listening import bind
 from server.cli.services import SERVICES, Parts, make_server, open_logs
 from server.db.action_results import SqlActionCache
 from server.db.assets import SqlAssetIndex
+from server.db.drained_workers import SqlDrainedWorkers
 from server.db.engine import Database
 from server.db.operations import SqlOperationRepository
 from server.rpc.execution_results import ResultRecorder
@@ -88,7 +89,11 @@ async def serving(settings: ServerSettings) -> AsyncIterator[RunningServer]:
         cache = _action_cache(database, vouching, stack)
         operations = SqlOperationRepository(database)
         await operations.prepare()
-        scheduler = Scheduler(repository=operations, complete=ResultRecorder(vouching, cache))
+        scheduler = Scheduler(
+            repository=operations,
+            complete=ResultRecorder(vouching, cache),
+            drained=SqlDrainedWorkers(database),
+        )
         restored = await scheduler.restore()
         if restored:
             logging.info("took up %d operations from before the restart", restored)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import logging
 import signal
 import sys
@@ -13,12 +14,15 @@ import uvloop
 
 from remote_apis import link_set
 from remote_apis.errors import InvalidRequest
+from server.cli.execution_options import execution_settings
 from worker.config import WorkerConfig, host_properties
 from worker.run import open_worker
 
 OF_SERVER = "--until-stdin-closes"
 """How `distbuild serve` starts its worker: it drains when its stdin ends, so that it outlives no
 server, however that one ended."""
+_ORPHAN_SECONDS = 15.0
+"""How long it finishes and reports then, unless the next server's worker ends it sooner."""
 
 
 def run_worker_command(parsed: argparse.Namespace) -> int:
@@ -41,10 +45,11 @@ def _config(parsed: argparse.Namespace) -> WorkerConfig:
         directory=parsed.cache_dir,
         slots=parsed.slots,
         numbers_slots=parsed.until_stdin_closes,
+        ends_predecessor=parsed.until_stdin_closes,
         properties=host_properties(extra),
-        sandbox=parsed.sandbox,
         cache_bytes=parsed.cache_size,
         http_address=None if parsed.port is None else ("127.0.0.1", parsed.port),
+        **execution_settings(parsed),
     )
 
 
@@ -60,12 +65,22 @@ async def _run(config: WorkerConfig, *, of_server: bool) -> None:
     async with open_worker(config) as worker:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, worker.drain)
-        if of_server:
-            await loop.connect_read_pipe(lambda: _AtEnd(worker.drain), sys.stdin)
-        else:
-            print(f"distbuild worker {config.name} works for {config.server} ({config.sandbox})")
-            sys.stdout.flush()
-        await worker.serve()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(None) as limit:
+
+                def end() -> None:
+                    worker.drain()
+                    limit.reschedule(loop.time() + _ORPHAN_SECONDS)
+
+                if of_server:
+                    await loop.connect_read_pipe(lambda: _AtEnd(end), sys.stdin)
+                else:
+                    print(
+                        f"distbuild worker {config.name} works for {config.server} "
+                        f"({config.sandbox})"
+                    )
+                    sys.stdout.flush()
+                await worker.serve()
 
 
 class _AtEnd(asyncio.Protocol):

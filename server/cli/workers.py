@@ -3,16 +3,19 @@ dies."""
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import contextlib
 import logging
 import sys
-import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+from server.cli.execution_options import execution_arguments, execution_settings
 from server.cli.worker import OF_SERVER
 from worker.config import WorkerConfig
+from worker.removal import remove_tree
+from worker.sandbox.engine import open_engine
 from worker.sandbox.select import open_sandbox
 
 RESTART_SECONDS = 1.0
@@ -22,16 +25,21 @@ _NAME = "worker"
 
 @contextlib.asynccontextmanager
 async def local_workers(
-    *, count: int, sandbox: str, server: str, directory: Path
+    *, count: int, parsed: argparse.Namespace, server: str, directory: Path
 ) -> AsyncIterator[None]:
-    """Run `count` workers, named worker-1 and on, until the block ends; they drain then."""
+    """Run `count` workers, named worker-1 and on, until the block ends; they drain then.
+
+    `parsed` has the options of `execution_options`. Raises InvalidRequest, saying how to go on,
+    when the sandbox or the engine that was asked for does not work.
+    """
     if count == 0:
         yield
         return
+    await _check_sandbox(parsed, directory.with_name("sandbox-check"))
     command = [
         sys.executable, "-m", "server.cli.main", "worker", "run", "--id", _NAME,
         "--slots", str(count), "--server", server, "--cache-dir", str(directory),
-        "--sandbox", sandbox, OF_SERVER,
+        *execution_arguments(parsed), OF_SERVER,
     ]  # fmt: skip
     process = await _start(command)
     keeper = asyncio.create_task(_keep(command, process))
@@ -70,11 +78,15 @@ async def _stop(process: asyncio.subprocess.Process) -> None:
         await process.wait()
 
 
-async def check_sandbox(name: str, data_dir: Path) -> None:
-    """Try the sandbox before anything is served. Raises InvalidRequest, saying how to go on."""
-    data_dir.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=data_dir, prefix="sandbox-") as directory:
-        Path(directory).chmod(0o755)
-        await open_sandbox(
-            WorkerConfig(name=_NAME, server="", directory=Path(directory), sandbox=name)
-        )
+async def _check_sandbox(parsed: argparse.Namespace, directory: Path) -> None:
+    """Try it in this process, whose user sees what is wrong, and not again and again."""
+    remove_tree(directory)
+    directory.mkdir()
+    try:
+        settings = execution_settings(parsed)
+        config = WorkerConfig(name=_NAME, server="", directory=directory, **settings)
+        await open_sandbox(config)
+        if config.container_engine not in ("auto", "none"):
+            await open_engine(config.container_engine, directory)
+    finally:
+        remove_tree(directory)

@@ -13,6 +13,7 @@ from typing import Any
 from remote_apis.errors import InvalidRequest
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", re.IGNORECASE)
+_DECIMAL = re.compile(r"\d{1,12}(?:\.\d{1,6})?")
 _UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
@@ -89,6 +90,27 @@ def count(text: str) -> int:
     return int(text)
 
 
+def positive(text: str) -> int:
+    """A number from 1 up. Raises ValueError."""
+    if not text.isdecimal() or int(text) == 0:
+        raise ValueError("is not a number from 1 up")
+    return int(text)
+
+
+def decimal(text: str) -> float:
+    """A number above 0, such as 1.5. Raises ValueError."""
+    if not _DECIMAL.fullmatch(text) or float(text) <= 0:
+        raise ValueError("is not a number above 0")
+    return float(text)
+
+
+def seconds(text: str) -> float:
+    """A time above 0, in seconds. Raises ValueError."""
+    if not _DECIMAL.fullmatch(text) or float(text) <= 0:
+        raise ValueError("is not a number of seconds above 0")
+    return float(text)
+
+
 def size(text: str) -> int:
     """Bytes, as in 500M or 50G. Raises ValueError."""
     match = _SIZE.fullmatch(text.strip())
@@ -113,6 +135,14 @@ def directory(text: str) -> Path:
     if not text or "\0" in text:
         raise ValueError("is not a path")
     return Path(text).expanduser().absolute()
+
+
+def existing_directory(text: str) -> Path:
+    """A directory that is there."""
+    path = directory(text)
+    if not path.is_dir():
+        raise ValueError("is not a directory")
+    return path
 
 
 def default_data_dir(environment: Mapping[str, str]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from sqlalchemy import Column, Connection, Integer, MetaData, Table, insert, inspect, select, update
 
 from remote_apis.errors import FailedPrecondition
-from server.db.tables import ACTION_RESULTS
+from server.db.tables import ACTION_RESULTS, DRAINED_WORKERS
 
 _VERSION = Table("schema_version", MetaData(), Column("version", Integer, nullable=False))
 
@@ -16,7 +16,11 @@ def _create_action_results(connection: Connection) -> None:
     ACTION_RESULTS.create(connection)
 
 
-_STEPS: Sequence[Callable[[Connection], None]] = (_create_action_results,)
+def _create_drained_workers(connection: Connection) -> None:
+    DRAINED_WORKERS.create(connection)
+
+
+_STEPS: Sequence[Callable[[Connection], None]] = (_create_action_results, _create_drained_workers)
 
 
 def migrate(connection: Connection) -> None:

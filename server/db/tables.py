@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Float, Index, LargeBinary, MetaData, String, Table
+from sqlalchemy import BigInteger, Column, Float, Index, LargeBinary, MetaData, String, Table, Text
 from sqlalchemy import SmallInteger as Small
 
 METADATA = MetaData()
@@ -17,5 +17,12 @@ ACTION_RESULTS = Table(
     Column("result", LargeBinary, nullable=False),
     Column("last_use", Float, nullable=False),
     Index("action_results_by_use", "last_use"),
+    sqlite_with_rowid=False,
+)
+
+DRAINED_WORKERS = Table(
+    "drained_workers",
+    METADATA,
+    Column("name", Text, primary_key=True),
     sqlite_with_rowid=False,
 )

@@ -10,7 +10,14 @@ import grpc.aio
 
 from remote_apis import compression
 from remote_apis.compression import Compressor
-from remote_apis.errors import DistbuildError, InvalidRequest, NotFound, OffsetOutOfRange
+from remote_apis.digest import Digest
+from remote_apis.errors import (
+    BlobNotFound,
+    DistbuildError,
+    InvalidRequest,
+    NotFound,
+    OffsetOutOfRange,
+)
 from remote_apis.resource_names import BlobName, UploadName, parse_read_name, parse_write_name
 from remote_apis.stubs.google.bytestream import bytestream_pb2 as bs_pb
 from remote_apis.stubs.google.bytestream import bytestream_pb2_grpc as bs_grpc
@@ -144,7 +151,9 @@ class ByteStreamServicer(bs_grpc.ByteStreamServicer):
         self._terms.check_upload(blob.digest)
         is_compressed = blob.compressor is not Compressor.IDENTITY
         existing = EXISTING_COMPRESSED if is_compressed else blob.digest.size
-        if not await self._store.find_missing([blob.digest]):
+        if not await self._store.find_missing([blob.digest]) and (
+            offset or await _is_readable(self._store, blob.digest)
+        ):
             await messages.drain()
             return bs_pb.WriteResponse(committed_size=existing)
         if first.finish_write and offset == 0 and not is_compressed:
@@ -213,6 +222,17 @@ async def _while_needed(upload: Upload, messages: Messages) -> bs_pb.WriteReques
     if not await upload.race(messages.begin()):
         await upload.add(b"")
     return await messages.take()
+
+
+async def _is_readable(store: BlobStore, digest: Digest) -> bool:
+    """Whether what the store has is not damaged: who uploads it once more may want it healed."""
+    try:
+        async with reading(store, digest, 0, 1) as chunks:
+            async for _ in chunks:
+                break
+    except BlobNotFound:
+        return False
+    return True
 
 
 def _wants_uncompressed_size(context: _Context) -> bool:

@@ -19,11 +19,16 @@ _MAX_VIOLATIONS = 20_000
 
 
 def operation_message(
-    snapshot: OperationSnapshot, response: bytes | None = None, *, live: LiveOutputs | None = None
+    snapshot: OperationSnapshot,
+    response: bytes | None = None,
+    *,
+    live: LiveOutputs | None = None,
+    for_people: bool = False,
 ) -> operations_pb2.Operation:
     """The Operation for a snapshot; `response` replaces the snapshot's own.
 
-    While it runs, `live` knows the streams of what it prints.
+    While it runs, `live` knows the streams of what it prints. With `for_people` the auxiliary
+    metadata hold a RequestMetadata with target and invocation.
 
     Operation.error is never set (REAPI 2.12 Execute); done if and only if COMPLETED.
     """
@@ -35,6 +40,11 @@ def operation_message(
     partial = metadata.partial_execution_metadata
     partial.queued_timestamp.FromNanoseconds(snapshot.queued_at)
     partial.worker = snapshot.worker
+    if for_people and (snapshot.label or snapshot.invocation):
+        about = re_pb.RequestMetadata(
+            target_id=snapshot.label, tool_invocation_id=snapshot.invocation
+        )
+        partial.auxiliary_metadata.add().Pack(about)
     names = None
     if live is not None and snapshot.stage is Stage.EXECUTING:
         names = live.names(snapshot.worker, snapshot.digest)

@@ -92,7 +92,8 @@ class OperationsServicer(operations_pb2_grpc.OperationsServicer):  # type: ignor
         return Empty()
 
     def _message(self, snapshot: OperationSnapshot) -> operations_pb2.Operation:
-        return operation_message(snapshot, live=self._live)
+        """The operation, with a RequestMetadata that says what it is for."""
+        return operation_message(snapshot, live=self._live, for_people=True)
 
     async def _wait(self, name: str) -> OperationSnapshot:
         async with aclosing(self._scheduler.watch(name)) as snapshots:

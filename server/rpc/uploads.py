@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from typing import Any
 
 from remote_apis.digest import Digest
@@ -146,6 +146,9 @@ class Uploads:
         if not active:
             del self._active[name]
         if upload.is_over:
+            # Clients that begin anew under another name leave what broke off to nobody.
+            for other in [each for each in self._kept if each.blob.digest == upload.digest]:
+                self._own(self._drop_if_stored(other))
             return
         kept = self._kept.get(name)
         if not keep or upload.committed == 0 or (kept and kept[0].committed >= upload.committed):
@@ -157,6 +160,7 @@ class Uploads:
         self._kept[name] = (upload, timer)
         while len(self._kept) > self._max_kept:
             self._drop_kept(next(iter(self._kept)))
+        self._own(self._drop_if_stored(name))
 
     async def _resume(self, name: UploadName, offset: int) -> Upload:
         waited = 0.0
@@ -182,7 +186,14 @@ class Uploads:
             kept[1].cancel()
             self._cancel(kept[0])
 
+    async def _drop_if_stored(self, name: UploadName) -> None:
+        if not await self._store.find_missing([name.blob.digest]):
+            self._drop_kept(name)
+
     def _cancel(self, upload: Upload) -> None:
-        task = asyncio.get_running_loop().create_task(upload.cancel())
+        self._own(upload.cancel())
+
+    def _own(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)

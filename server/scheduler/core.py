@@ -116,6 +116,10 @@ class Core:
         """All workers that are connected."""
         return [self._workers.snapshot(worker) for worker in self._workers.by_name.values()]
 
+    def drained(self) -> frozenset[str]:
+        """The names of the workers that get nothing, connected or not."""
+        return frozenset(self._workers.drained)
+
     def offers(self) -> list[Offer]:
         """What the workers offer that are or were lately connected."""
         return self._board.offers()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -23,11 +23,19 @@ from remote_apis.errors import (
 from server.scheduler import commands as c
 from server.scheduler import events as e
 from server.scheduler import retries
+from server.scheduler.checking import verdict_on
 from server.scheduler.core import Core
 from server.scheduler.deduplication import sharing_key
 from server.scheduler.journal import Journal
 from server.scheduler.naming import Naming, random_id
-from server.scheduler.ports import Clock, OperationRepository, Outcome, ResultKeeper, SystemClock
+from server.scheduler.ports import (
+    Clock,
+    DrainedWorkers,
+    MemoryDrainedWorkers,
+    OperationRepository,
+    ResultKeeper,
+    SystemClock,
+)
 from server.scheduler.settings import SchedulerSettings
 from server.scheduler.values import (
     ExecuteSpec,
@@ -59,18 +67,21 @@ class Scheduler:
         *,
         repository: OperationRepository,
         complete: ResultKeeper,
+        drained: DrainedWorkers | None = None,
         settings: SchedulerSettings | None = None,
         clock: Clock | None = None,
         new_id: Callable[[], str] = random_id,
         heartbeat: float = 60.0,
         patience: float = 10.0,
     ) -> None:
-        """`heartbeat`: a watched operation is shown again after so many seconds without a change,
+        """`drained`: where it is kept which workers are drained; by default in memory alone.
+        `heartbeat`: a watched operation is shown again after so many seconds without a change,
         so that no proxy takes the stream for dead. `patience`: for how many seconds a repository
         that cannot be written is tried again.
         """
         self._clock = clock or SystemClock()
         self._repository = repository
+        self._drained_workers = drained or MemoryDrainedWorkers()
         self._complete = complete
         self._naming = Naming(self._clock, new_id)
         self._heartbeat = heartbeat
@@ -101,7 +112,9 @@ class Scheduler:
     # Life
 
     async def restore(self) -> int:
-        """Take up the operations from before a restart; returns how many there are."""
+        """Take up drained workers and operations from before a restart; how many operations."""
+        for name in await self._drained_workers.load():
+            self._feed(e.WorkerDrained(now=self._clock.monotonic(), worker=name))
         records = await self._repository.load()
         now, wall = self._clock.monotonic(), self._clock.wall()
         for record in records:
@@ -289,13 +302,24 @@ class Scheduler:
         """What the workers offer that are or were lately connected."""
         return self._core.offers()
 
-    def drain_worker(self, name: str) -> None:
-        """Give a worker nothing more, until `resume_worker`; what it runs it finishes."""
-        self._feed(e.WorkerDrained(now=self._clock.monotonic(), worker=name))
+    def drained_workers(self) -> frozenset[str]:
+        """The names of the drained workers, connected or not."""
+        return self._core.drained()
 
-    def resume_worker(self, name: str) -> None:
-        """Undo `drain_worker`."""
-        self._feed(e.WorkerResumed(now=self._clock.monotonic(), worker=name))
+    async def drain_workers(self, names: Collection[str]) -> None:
+        """Give workers nothing more until `resume_workers`; what they run they finish.
+
+        Holds across restarts. Raises Unavailable or OutOfSpace, and has done nothing then.
+        """
+        await self._drained_workers.add(names)
+        for name in names:
+            self._feed(e.WorkerDrained(now=self._clock.monotonic(), worker=name))
+
+    async def resume_workers(self, names: Collection[str]) -> None:
+        """Undo `drain_workers`. Raises the same."""
+        await self._drained_workers.remove(names)
+        for name in names:
+            self._feed(e.WorkerResumed(now=self._clock.monotonic(), worker=name))
 
     # Events in, commands out
 
@@ -369,28 +393,6 @@ class Scheduler:
         check.add_done_callback(self._checks.discard)
 
     async def _check(self, command: c.CheckResult) -> None:
-        outcome = Outcome(
-            instance=command.instance,
-            digest=command.digest,
-            do_not_cache=command.do_not_cache,
-            worker=command.worker,
-            queued_at=command.queued_at,
-            response=command.response,
-        )
-        verdict: bytes | Failure
-        try:
-            verdict = await self._complete(outcome)
-        except DistbuildError as error:
-            message = f"the result of worker {command.worker} could not be stored: {error}"
-            verdict = Failure(code=retries.UNAVAILABLE, message=message)
-        except Exception as error:  # noqa: BLE001 - an operation must not hang on a fault in its check
-            _LOG.exception("checking the result of %s failed", command.digest)
-            verdict = Failure(code=retries.INTERNAL, message=f"checking the result failed: {error}")
-        self._feed(
-            e.ResultChecked(
-                now=self._clock.monotonic(),
-                execution=command.execution,
-                attempt=command.attempt,
-                verdict=verdict,
-            )
-        )
+        verdict = await verdict_on(command, self._complete)
+        now, number, attempt = self._clock.monotonic(), command.execution, command.attempt
+        self._feed(e.ResultChecked(now=now, execution=number, attempt=attempt, verdict=verdict))

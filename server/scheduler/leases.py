@@ -55,6 +55,7 @@ class Leases:
             return
         call = self._workers.release(worker, now)
         assert call is not None
+        worker.leased_at = now
         self._start(worker, execution, Trigger.ASSIGNED)
         self._workers.assign(worker, call, execution)
 
@@ -63,6 +64,7 @@ class Leases:
         for execution in self._former.get(worker.name, {}).values():
             if is_about(execution, hash_, size, queued_at):
                 queue = self._board.queue_for(execution.requirement)
+                worker.leased_at = worker.last_seen
                 self._start(worker, execution, Trigger.ADOPTED)
                 queue.discard()
                 self._tidy(execution.requirement)

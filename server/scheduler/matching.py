@@ -1,15 +1,19 @@
 """Policy: which worker may run which action.
 
 A worker serves the instance names that start with its prefix, segment by segment. Of the action's
-platform properties each must be offered by the worker, by exact string; a worker that offers
-several values under one name takes any of them, and one that offers `*` takes every value of that
-name. What a worker offers beyond that does not matter.
+platform properties each must be offered by the worker; a worker that offers several values under
+one name takes any of them, and one that offers `*` takes every value of that name. What a worker
+offers beyond that does not matter. Values are compared as strings, but for those that clients spell
+in different ways (`canonical`): `OSFamily`, `Arch`, `ISA` and `container-image`.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection, Iterable
 
+from remote_apis.container_image import NO_IMAGE, canonical_image
+from remote_apis.container_image import PROPERTY as CONTAINER_IMAGE
 from server.scheduler.values import Offer, Platform, Requirement
 
 ANY_VALUE = "*"
@@ -23,14 +27,34 @@ STANDARD_NAMES = frozenset(
         "cache-silo-key",
         "container-image",
         "dockerNetwork",
+        "dockerPrivileged",
+        "dockerRunAsRoot",
         "network",
         "requires-network",
     }
 )
 """Names that are known to the server even when no connected worker offers them."""
 
-INSTRUCTIONS = frozenset({"cache-silo-key", "dockerNetwork", "network", "requires-network"})
+INSTRUCTIONS = frozenset(
+    {
+        "cache-silo-key",
+        "dockerNetwork",
+        "dockerPrivileged",
+        "dockerRunAsRoot",
+        "network",
+        "requires-network",
+    }
+)
 """Names that tell a worker how to run the action, and do not choose the worker."""
+
+_DEFAULT_POOL = ("Pool", "default")
+_ARCHITECTURES = {
+    "amd64": "x86-64",
+    "x86_64": "x86-64",
+    "arm64": "arm-v8-a",
+    "aarch64": "arm-v8-a",
+    "arm-a64": "arm-v8-a",
+}
 
 
 def serves(prefix: str, instance: str) -> bool:
@@ -45,7 +69,27 @@ def suffix(prefix: str, instance: str) -> str:
 
 def selecting(platform: Platform) -> Platform:
     """The properties that choose the worker."""
-    return tuple(pair for pair in platform if pair[0] not in INSTRUCTIONS)
+    return tuple(
+        (name, value)
+        for name, value in platform
+        if name not in INSTRUCTIONS and not (name == CONTAINER_IMAGE and value in NO_IMAGE)
+    )
+
+
+@functools.lru_cache(maxsize=4096)
+def canonical(name: str, value: str) -> str:
+    """One spelling for all values of a property that mean the same.
+
+    bazel's users write `Linux`, REAPI 2.12 and Buildbarn's `linux`; for images see
+    `remote_apis.container_image`.
+    """
+    if name == CONTAINER_IMAGE:
+        return canonical_image(value)
+    if name == "OSFamily":
+        return value.lower()
+    if name in ("Arch", "ISA"):
+        return _ARCHITECTURES.get(value.lower(), value.lower())
+    return value
 
 
 def matches(requirement: Requirement, offer: Offer) -> bool:
@@ -81,4 +125,9 @@ def explain(requirement: Requirement, offers: Collection[Offer]) -> str:
 
 
 def _offers(offer: Offer, name: str, value: str) -> bool:
-    return any(n == name and v in (value, ANY_VALUE) for n, v in offer.platform)
+    wanted = canonical(name, value)
+    values = [v for n, v in offer.platform if n == name]
+    if not values:
+        # What no worker has to say of itself.
+        return (name, value) == _DEFAULT_POOL
+    return any(v in (ANY_VALUE, value) or canonical(name, v) == wanted for v in values)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -65,6 +65,45 @@ class MemoryRepository:
     async def load(self) -> list[OperationRecord]:
         """All records, in the order of their sequence numbers."""
         return sorted(self._records.values(), key=lambda record: record.sequence)
+
+
+class DrainedWorkers(Protocol):
+    """The names of drained workers across restarts; server.db.drained_workers is one.
+
+    What `add` and `remove` change is durable when they return, all or nothing. All raise
+    Unavailable, and those two OutOfSpace.
+    """
+
+    async def add(self, names: Collection[str]) -> None:
+        """Add names; some may be there already."""
+        ...
+
+    async def remove(self, names: Collection[str]) -> None:
+        """Remove names; some may be absent."""
+        ...
+
+    async def load(self) -> frozenset[str]:
+        """All names."""
+        ...
+
+
+class MemoryDrainedWorkers:
+    """Keeps names only as long as this object lives."""
+
+    def __init__(self) -> None:
+        self._names: set[str] = set()
+
+    async def add(self, names: Collection[str]) -> None:
+        """Add names."""
+        self._names.update(names)
+
+    async def remove(self, names: Collection[str]) -> None:
+        """Remove names."""
+        self._names.difference_update(names)
+
+    async def load(self) -> frozenset[str]:
+        """All names."""
+        return frozenset(self._names)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -63,6 +63,8 @@ class Worker:
     kind: Kind
     last_seen: float
     lease: Execution | None = None
+    leased_at: float = 0.0
+    """When it got its lease, or was found to have it."""
     repeats: int = 0
     """How often it was told again of its lease."""
     call: int | None = None

@@ -123,8 +123,9 @@ class WorkerSnapshot:
     is_waiting: bool
     operations: tuple[str, ...]
     """The operations of the action that it runs, if it runs one."""
+    leased_at: float | None
+    """When it got that action; monotonic seconds, as `last_seen`."""
     last_seen: float
-    """Monotonic seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

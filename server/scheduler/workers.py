@@ -96,7 +96,7 @@ class Workers:
         del self.by_name[worker.name]
 
     def drain(self, name: str) -> None:
-        """Give the worker nothing more."""
+        """Give the worker nothing more, also when it is not there yet."""
         self.drained.add(name)
         worker = self.by_name.get(name)
         if worker is not None:
@@ -117,6 +117,7 @@ class Workers:
             is_drained=worker.name in self.drained,
             is_waiting=worker.call is not None,
             operations=tuple(o.name for o in lease.operations) if lease is not None else (),
+            leased_at=worker.leased_at if lease is not None else None,
             last_seen=worker.last_seen,
         )
 

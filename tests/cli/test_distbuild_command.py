@@ -10,16 +10,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from running import BIN, running_server
+from running import running_server
+
+from tests.cli.commands import distbuild
 
 pytestmark = pytest.mark.timeout(180)
-
-
-def distbuild(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [BIN / "distbuild", *arguments], env=os.environ | environment,
-        capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
 
 
 def refused(done: subprocess.CompletedProcess[str], *words: str) -> None:

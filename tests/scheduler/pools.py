@@ -33,6 +33,7 @@ def row(workers: int) -> str:
         restarts=0,
         worker_deaths=0,
         worker_pauses=0,
+        worker_drains=0,
         clock_jumps=0,
         cancelled=0,
         check_every=10**9,

@@ -35,8 +35,12 @@ class Fleet:
     def __init__(self, world: World, feed: Callable[[e.Event], None]) -> None:
         self._world = world
         self._feed = feed
-        self._calls: dict[int, SimulatedWorker] = {}
+        self._calls: dict[int, tuple[SimulatedWorker, str]] = {}
+        """With the names that the workers had when they called."""
         self._answered: set[int] = set()
+        self._drained: set[str] = set()
+        self._given: dict[str, set[tuple[Digest, int]]] = {}
+        """What each worker was ever told to run; it may be told so again."""
         self.workers = [_new_worker(number) for number in range(world.plan.workers)]
 
     def start(self) -> None:
@@ -48,17 +52,23 @@ class Fleet:
             world.after(world.random.uniform(0, world.plan.faults_until), self._kill)
         for _ in range(world.plan.worker_pauses):
             world.after(world.random.uniform(0, world.plan.faults_until), self._pause)
+        for _ in range(world.plan.worker_drains):
+            world.after(world.random.uniform(0, world.plan.faults_until), self._drain)
 
     def scheduler_restarted(self) -> None:
-        """The calls that the old scheduler held are gone."""
+        """The calls that the old scheduler held are gone; who is drained it finds in its store."""
         self._calls.clear()
+        for name in sorted(self._drained):
+            self._feed(e.WorkerDrained(now=0.0, worker=name))
 
     def take_answer(self, command: c.AnswerWorker) -> None:
         """The scheduler answers a call."""
         if command.call in self._answered:
             raise Violated(f"call {command.call} was answered twice")
         self._answered.add(command.call)
-        worker = self._calls.pop(command.call)
+        worker, name = self._calls.pop(command.call)
+        if isinstance(command.answer, c.Assign):
+            self._check_assigned(name, command.answer)
         if not self._world.happens(self._world.plan.lost_message):
             self._world.soon(lambda: self._answer(worker, command))
 
@@ -91,7 +101,7 @@ class Fleet:
         self._later(RPC_TIMEOUT, self._time_out, worker, call)
 
     def _arrive(self, worker: SimulatedWorker, event: e.WorkerSynchronized) -> None:
-        self._calls[event.call] = worker
+        self._calls[event.call] = worker, event.worker.name
         self._feed(event)
 
     def _time_out(self, worker: SimulatedWorker, call: int) -> None:
@@ -148,6 +158,23 @@ class Fleet:
     def _pause(self) -> None:
         worker = self._world.random.choice(self.workers)
         worker.paused_until = self._world.now + self._world.random.uniform(1, 90)
+
+    def _drain(self) -> None:
+        name = self._world.random.choice(self.workers).description.name
+        self._drained.add(name)
+        self._feed(e.WorkerDrained(now=0.0, worker=name))
+        self._world.after(self._world.random.uniform(0, 60), lambda: self._resume(name))
+
+    def _resume(self, name: str) -> None:
+        self._drained.discard(name)
+        self._feed(e.WorkerResumed(now=0.0, worker=name))
+
+    def _check_assigned(self, name: str, answer: c.Assign) -> None:
+        given = self._given.setdefault(name, set())
+        work = answer.digest, answer.queued_at
+        if name in self._drained and work not in given:
+            raise Violated(f"worker {name} is drained and got {answer.digest}")
+        given.add(work)
 
 
 def result_of(digest: Digest) -> bytes:

@@ -194,8 +194,8 @@ class Simulation:
     def _restart(self) -> None:
         self._life += 1
         self._start_core()
-        self._fleet.scheduler_restarted()
         self._is_restoring = True
+        self._fleet.scheduler_restarted()
         for record in sorted(self._durable.values(), key=lambda record: record.sequence):
             self._feed(e.OperationRestored(now=0.0, record=record))
         self._is_restoring = False

@@ -248,3 +248,41 @@ def test_a_drained_worker_finishes_and_gets_nothing_more_until_it_is_resumed() -
     assert not play.completed("w1", "a").answers
     play.check()
     assert play.feed(e.WorkerResumed(now=0, worker="w1")).action("w1") == digest_of("b")
+
+
+def test_a_worker_may_be_drained_before_it_comes_and_after_it_went() -> None:
+    play = Playbook(worker_lost_after=25)
+    play.feed(e.WorkerDrained(now=0, worker="w1"))
+    play.execute("op", "a")
+    assert not play.connect("w1").answers
+    play.hang_up("w1")
+    play.wait(25)
+    assert not play.core.workers()
+    assert play.core.drained() == {"w1"}
+    assert not play.connect("w1").answers
+    assert play.connect("w2").action("w2") == digest_of("a")
+    assert not play.feed(e.WorkerResumed(now=0, worker="w1")).answers
+    assert play.execute("op2", "b").action("w1") == digest_of("b")
+
+
+def test_resuming_a_worker_that_went_lets_it_start_when_it_comes() -> None:
+    play = Playbook()
+    play.feed(e.WorkerDrained(now=0, worker="w1"))
+    play.execute("op", "a")
+    play.feed(e.WorkerResumed(now=0, worker="w1"))
+    assert play.connect("w1").action("w1") == digest_of("a")
+
+
+def test_a_listing_says_since_when_a_worker_has_its_lease() -> None:
+    play = Playbook()
+    play.connect("w1")
+    play.wait(3)
+    play.execute("op", "a")
+    leased_at = play.now
+    play.wait(5)
+    play.running("w1", "a")
+    (worker,) = play.core.workers()
+    assert (worker.leased_at, worker.last_seen) == (leased_at, leased_at + 5)
+    play.completed("w1", "a")
+    (worker,) = play.core.workers()
+    assert worker.leased_at is None

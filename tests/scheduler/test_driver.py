@@ -10,7 +10,7 @@ import pytest
 from remote_apis.errors import FailedPrecondition, NotFound, OutOfSpace, Unavailable
 from server.scheduler import commands as c
 from server.scheduler import events as e
-from server.scheduler.ports import MemoryRepository, Outcome
+from server.scheduler.ports import MemoryDrainedWorkers, MemoryRepository, Outcome
 from server.scheduler.settings import SchedulerSettings
 from server.scheduler.values import Failure, Stage
 from tests.scheduler.driving import (
@@ -256,10 +256,36 @@ async def test_draining_a_worker() -> None:
     async with running() as scheduler:
         polling = asyncio.create_task(Worker(scheduler=scheduler).report(e.Idle()))
         await eventually(lambda: len(scheduler.workers()) == 1)
-        scheduler.drain_worker("w1")
+        await scheduler.drain_workers(["w1"])
         name = await scheduler.execute(spec_of())
         (worker,) = scheduler.workers()
         assert worker.is_drained
         assert scheduler.get(name).stage is Stage.QUEUED
-        scheduler.resume_worker("w1")
+        assert scheduler.drained_workers() == {"w1"}
+        await scheduler.resume_workers(["w1"])
         assert isinstance(await polling, c.Assign)
+        assert not scheduler.drained_workers()
+
+
+async def test_a_drained_worker_stays_so_through_a_restart() -> None:
+    repository, drained = MemoryRepository(), MemoryDrainedWorkers()
+    async with running(repository=repository, drained=drained) as scheduler:
+        name = await scheduler.execute(spec_of())
+        worker = Worker(scheduler=scheduler)
+        work = await worker.take()
+        await scheduler.drain_workers(["w1"])
+    async with running(repository=repository, drained=drained) as scheduler:
+        assert scheduler.drained_workers() == {"w1"}
+        assert not scheduler.workers()
+        worker = Worker(scheduler=scheduler)
+        assert isinstance(await worker.running(work), c.KeepGoing)
+        (snapshot,) = scheduler.workers()
+        assert (snapshot.operations, snapshot.is_drained) == ((name,), True)
+        assert snapshot.leased_at == snapshot.last_seen
+        assert isinstance(await worker.complete(work), c.StayIdle)
+        assert (await last(scheduler, name)).response == b"result"
+        other = await scheduler.execute(spec_of("b"))
+        polling = asyncio.create_task(worker.report(e.Idle()))
+        await eventually(lambda: scheduler.workers()[0].is_waiting)
+        assert scheduler.get(other).stage is Stage.QUEUED
+        polling.cancel()

@@ -11,6 +11,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
+from rounds import chance as seeded_chance
+from rounds import rounds
 
 from remote_apis.errors import NotFound
 from server.db.engine import Database
@@ -72,9 +74,7 @@ async def _ask(scheduler: Scheduler, pipe: Connection, client: str) -> None:
 def _kill_often(path: Path, times: int) -> int:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__, "tests.scheduler.driving", "server.db.engine"])
-    seed = int(os.environ.get("KILL_SEED", random.randrange(2**32)))
-    print(f"KILL_SEED={seed}")
-    chance = random.Random(seed)
+    chance = seeded_chance()
     known: dict[str, bytes | None] = {}
     for life in range(times):
         ours, theirs = context.Pipe()
@@ -110,11 +110,7 @@ def _listen_to_the_end(pipe: Connection, known: dict[str, bytes | None]) -> None
         known[name] = response
 
 
-def test_a_killed_scheduler_loses_nothing(tmp_path: Path) -> None:
-    assert _kill_often(tmp_path / "queue.db", 8) > 0
-
-
 @pytest.mark.fault
-@pytest.mark.timeout(600)
-def test_a_scheduler_killed_200_times_loses_nothing(tmp_path: Path) -> None:
-    assert _kill_often(tmp_path / "queue.db", 200) > 200
+@pytest.mark.timeout(1800)
+def test_a_killed_scheduler_loses_nothing(tmp_path: Path) -> None:
+    assert _kill_often(tmp_path / "queue.db", rounds(20)) > 0

@@ -31,6 +31,7 @@ def plan_of(seed: int) -> Plan:
         broken_stream=chance.choice([0, 0.3, 0.9]),
         worker_deaths=chance.choice([0, 5, 20]),
         worker_pauses=chance.choice([0, 5, 20]),
+        worker_drains=chance.choice([0, 5, 40]),
         worker_faults=chance.choice([0, 0.05, 0.3]),
         restarts=chance.choice([0, 3, 10]),
         refused_results=chance.choice([0, 0.05, 0.4]),
@@ -80,6 +81,7 @@ def test_two_invocations_get_equal_shares_whatever_they_have_queued() -> None:
         restarts=0,
         worker_deaths=0,
         worker_pauses=0,
+        worker_drains=0,
         cancelled=0,
         check_every=5000,
         settings=SchedulerSettings(

@@ -35,6 +35,8 @@ class Plan:
     broken_stream: float = 0.1
     worker_deaths: int = 6
     worker_pauses: int = 4
+    worker_drains: int = 4
+    """How often somebody drains a worker, and resumes it up to a minute later."""
     worker_faults: float = 0.05
     restarts: int = 3
     clock_jumps: int = 2

@@ -26,6 +26,7 @@ class Developer:
     remote: str | None
     cargo_home: Path | None = None
     extra: dict[str, str] = field(default_factory=dict)
+    prefix: Sequence[str] = ()
 
     @property
     def home(self) -> Path:
@@ -50,7 +51,7 @@ class Developer:
     ) -> subprocess.CompletedProcess[str]:
         """Run a command; its output is captured."""
         done = subprocess.run(
-            command, cwd=cwd, env=self.environment | environment, text=True,
+            [*self.prefix, *command], cwd=cwd, env=self.environment | environment, text=True,
             capture_output=True, timeout=BUILD_SECONDS, check=False,
         )  # fmt: skip
         assert not check or done.returncode == 0, f"{command}: {done.stdout}\n{done.stderr}"
@@ -76,11 +77,19 @@ class Developer:
 
 @contextmanager
 def developer(
-    directory: Path, remote: str | None, *, cargo_home: Path | None = None, **extra: str
+    directory: Path,
+    remote: str | None,
+    *,
+    cargo_home: Path | None = None,
+    prefix: Sequence[str] = (),
+    **extra: str,
 ) -> Iterator[Developer]:
-    """A developer whose daemon and embedded server are stopped at the end."""
+    """A developer whose daemon and embedded server are stopped at the end.
+
+    `prefix` starts every command of theirs, see `machines.Machine`.
+    """
     directory.mkdir(parents=True, exist_ok=True)
-    person = Developer(directory, remote, cargo_home, extra)
+    person = Developer(directory, remote, cargo_home, extra, prefix)
     try:
         yield person
     finally:

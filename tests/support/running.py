@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,12 +42,16 @@ class RunningServer:
 
 @contextlib.contextmanager
 def running_server(
-    data_dir: Path, *options: str, listen: str = "127.0.0.1:0", command: str = "serve"
+    data_dir: Path,
+    *options: str,
+    listen: str = "127.0.0.1:0",
+    command: str = "serve",
+    prefix: Sequence[str] = (),
 ) -> Iterator[RunningServer]:
-    """`distbuild serve`, ready; with all its workers gone afterwards."""
+    """`distbuild serve`, ready; with all its workers gone afterwards. `prefix`: see `Machine`."""
     words = command.split()
     process = subprocess.Popen(
-        [BIN / "distbuild", *words, "--listen", listen, "--data-dir", data_dir, *options],
+        [*prefix, BIN / "distbuild", *words, "--listen", listen, "--data-dir", data_dir, *options],
         stdout=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
     try:
@@ -66,3 +70,32 @@ def running_server(
             process.wait(STOP_SECONDS)
         if process.stdout is not None:
             process.stdout.close()
+
+
+@contextlib.contextmanager
+def running_worker(
+    name: str,
+    server: str,
+    directory: Path,
+    port: int,
+    *,
+    prefix: Sequence[str] = (),
+    slots: int = 1,
+) -> Iterator[subprocess.Popen[str]]:
+    """`distbuild worker run`, stopped by a drain that must end well."""
+    process = subprocess.Popen(
+        [*prefix, BIN / "distbuild", "worker", "run", "--id", name, "--port", str(port),
+         "--slots", str(slots), "--server", server, "--cache-dir", directory / name],
+        stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert process.stdout is not None
+        assert name in process.stdout.readline()
+        yield process
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+    finally:
+        process.kill()
+        process.wait(30)
+        assert process.stdout is not None
+        process.stdout.close()

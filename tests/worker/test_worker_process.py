@@ -18,7 +18,7 @@ from tests.worker.world import Inputs, open_world, serving, worker_config
 from worker.health import HealthServer
 from worker.process import wait_for_exit
 from worker.run import open_worker
-from worker.sandbox.sessions import session_members
+from worker.survivors import session_members
 
 ROOT = Path(__file__).parent.parent.parent
 WORKER = """

@@ -17,6 +17,7 @@ from remote_apis.client.blobs import BlobSource
 from remote_apis.client.cas import CasClient
 from remote_apis.client.channel import open_channel
 from remote_apis.client.execution import ExecutionClient
+from remote_apis.client.settings import ClientLimits
 from remote_apis.digest import Digest
 from remote_apis.digest_functions import DigestFunction
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
@@ -36,7 +37,8 @@ from server.rpc.interceptors import StatusInterceptor
 from server.rpc.operation_queue import OperationQueueServicer
 from server.rpc.terms import Terms
 from server.scheduler.driver import Scheduler
-from server.scheduler.ports import MemoryRepository
+from server.scheduler.ports import Clock, MemoryRepository, SystemClock
+from server.scheduler.settings import SchedulerSettings
 from tests.worker.scripted_queue import ScriptedQueue
 from worker.config import WorkerConfig, host_properties
 from worker.run import Worker, open_worker
@@ -56,17 +58,14 @@ class Inputs:
 
 
 @dataclass(kw_only=True)
-class World:
-    """A server, its store, and a client of it."""
+class Client:
+    """A client of a server, with what tests do all the time."""
 
     url: str
-    store: MemoryBlobStore
     channel: grpc.aio.Channel
     cas: CasClient
     execution: ExecutionClient
     action_cache: ActionCacheClient
-    # Set where a test plays the scheduler.
-    queue: ScriptedQueue | None = None
 
     async def put(self, data: bytes, function: DigestFunction = SHA256) -> Digest:
         """Upload a blob."""
@@ -135,9 +134,7 @@ class World:
         return await self.execute(digest)
 
     async def execute(self, digest: Digest) -> re_pb.ExecuteResponse:
-        """Have an action run, past the server's own checks where a test plays the scheduler."""
-        if self.queue is not None:
-            return await self.queue.execute(digest)
+        """Have an action run."""
         return await self.execution.execute(digest, timeout=60)
 
     async def read(self, message: re_pb.Digest, function: DigestFunction = SHA256) -> bytes:
@@ -155,8 +152,43 @@ class World:
         return (await self.read(response.result.stderr_digest)).decode()
 
 
+@dataclass(kw_only=True)
+class World(Client):
+    """A server in this process, its store, and a client of it."""
+
+    store: MemoryBlobStore
+    # Set where a test plays the scheduler.
+    queue: ScriptedQueue | None = None
+
+    async def execute(self, digest: Digest) -> re_pb.ExecuteResponse:
+        """Have an action run, past the server's own checks where a test plays the scheduler."""
+        if self.queue is not None:
+            return await self.queue.execute(digest)
+        return await super().execute(digest)
+
+
 @asynccontextmanager
-async def open_world(queue: ScriptedQueue | None = None) -> AsyncIterator[World]:
+async def client_of(
+    url: str, *, limits: ClientLimits | None = None, patience: float = 60.0
+) -> AsyncIterator[Client]:
+    """A client of a server that runs elsewhere."""
+    async with open_channel(url) as channel:
+        yield Client(
+            url=url,
+            channel=channel,
+            cas=CasClient(channel, limits=limits),
+            execution=ExecutionClient(channel, patience=patience),
+            action_cache=ActionCacheClient(channel, limits=limits),
+        )
+
+
+@asynccontextmanager
+async def open_world(
+    queue: ScriptedQueue | None = None,
+    *,
+    settings: SchedulerSettings | None = None,
+    clock: Clock | None = None,
+) -> AsyncIterator[World]:
     """A running server on a free loopback port, with nothing stored and no worker.
 
     With `queue` that takes the scheduler's place towards the workers.
@@ -164,7 +196,13 @@ async def open_world(queue: ScriptedQueue | None = None) -> AsyncIterator[World]
     store = MemoryBlobStore()
     terms = Terms()
     cache = CompletenessCheckingActionCache(MemoryActionCache(), store)
-    scheduler = Scheduler(repository=MemoryRepository(), complete=ResultRecorder(store, cache))
+    clock = clock or SystemClock()
+    scheduler = Scheduler(
+        repository=MemoryRepository(),
+        complete=ResultRecorder(store, cache),
+        settings=settings,
+        clock=clock,
+    )
     server = grpc.aio.server(interceptors=[StatusInterceptor()], options=MESSAGES)
     byte_stream = ByteStreamServicer(store=store, terms=terms)
     re_grpc.add_ContentAddressableStorageServicer_to_server(
@@ -178,7 +216,7 @@ async def open_world(queue: ScriptedQueue | None = None) -> AsyncIterator[World]
         ActionCacheServicer(cache=cache, store=store, terms=terms), server
     )
     rw_grpc.add_OperationQueueServicer_to_server(
-        queue or OperationQueueServicer(scheduler=scheduler), server
+        queue or OperationQueueServicer(scheduler=scheduler, wall_clock=clock.wall), server
     )
     port = server.add_insecure_port("127.0.0.1:0")
     await scheduler.restore()

@@ -15,20 +15,24 @@ from worker.sandbox.command_line import command_line, is_long, write_script
 from worker.sandbox.interface import Finished, SandboxError, SandboxRequest, tail
 from worker.sandbox.limits import limited
 from worker.sandbox.namespace import Namespace
-from worker.sandbox.system_view import DEVICES, system_view
+from worker.sandbox.other_root import (
+    BUILD_PATH,
+    ORDINARY_UID,
+    Places,
+    has_other_root,
+    other_root,
+)
+from worker.sandbox.system_view import PROCESSES, system_view
 
-BUILD_PATH = "/build"
-"""Where every action on every worker sees its input root: outputs that hold paths stay equal."""
 MAX_SLOTS = 1024
-_ORDINARY_UID = 1000
 _NAMESPACES = (
-    *("--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts"),
+    *("--unshare-ipc", "--unshare-pid", "--unshare-uts"),
     *("--unshare-cgroup-try", "--die-with-parent", "--new-session"),
     *("--hostname", "distbuild", "--clearenv"),
 )
 _INNER_BWRAP = "/run/bwrap"
+_IMAGE = "/run/image"
 _SCRIPT = "/run/command"
-_OWN_SCRIPT = ".distbuild-command"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,16 +56,27 @@ class BubblewrapSandbox:
     another user, so that it can neither write nor chmod the files of the cache. Otherwise user
     namespaces make the action the worker's own user, who could.
 
-    An input root that is a whole file system becomes `/`, and the action root in it. Where that
-    must not be the worker's user, a second bubblewrap runs inside the first, as the other user.
+    An input root that is a whole file system becomes `/`, and the action root in it; an image
+    becomes `/` around the input root. Where the action must not be the worker's user, a second
+    bubblewrap does that inside the first, as the other user.
     """
 
-    def __init__(self, program: BubblewrapProgram, directory: Path) -> None:
-        """`directory` takes the /etc that actions see; it is made anew."""
+    def __init__(
+        self, program: BubblewrapProgram, directory: Path, tether: int | None = None
+    ) -> None:
+        """`directory` takes the /etc that actions see; it is made anew.
+
+        `tether` (see `worker.tether`) is held by bubblewrap and the namespace's first process,
+        never by the action.
+        """
         self._program = program
+        self._tether = tether
         first = program.first_uid
-        users = [_ORDINARY_UID] if first is None else range(first, first + MAX_SLOTS)
+        users = [ORDINARY_UID] if first is None else range(first, first + MAX_SLOTS)
         self._view = system_view(directory / "etc", users, program.more)
+        self._network_view = system_view(
+            directory / "etc-network", users, program.more, network=True
+        )
 
     def inside(self, root: Path, *, is_file_system: bool = False) -> str:
         return "/" if is_file_system else BUILD_PATH
@@ -82,14 +97,15 @@ class BubblewrapSandbox:
             stdout = stack.enter_context(output_file(request.stdout, uid, gid))
             stderr = stack.enter_context(output_file(request.stderr, uid, gid))
             namespace = stack.enter_context(Namespace())
+            line, inherited = self._arguments(request, owner, namespace)
             started = time.monotonic()
             try:
                 child = Child(
-                    [*request.wrapper, *self._arguments(request, owner, namespace.status_fd)],
+                    [*request.wrapper, *line],
                     environment={},
                     stdout=stdout,
                     stderr=stderr,
-                    inherited=(namespace.status_fd,),
+                    inherited=inherited,
                 )
             except OSError as error:
                 raise SandboxError(f"bubblewrap cannot be started: {error}") from error
@@ -98,66 +114,82 @@ class BubblewrapSandbox:
             seconds = time.monotonic() - started
         if timed_out:
             return Finished(exit_code=128 + signal.SIGKILL, timed_out=True, seconds=seconds)
-        code = namespace.exit_code
+        code = namespace.exit_code(is_inner=owner is not None and has_other_root(request))
         if code is None:
             said = tail(request.stderr)
             # All was set up, and what bubblewrap was to run is not there: the action's own doing.
-            if not (request.is_file_system and said.startswith("bwrap: execvp ")):
+            if not (has_other_root(request) and said.startswith("bwrap: execvp ")):
                 raise SandboxError(f"bubblewrap failed: {said}")
             code = 127
         return Finished(exit_code=code, timed_out=False, seconds=seconds)
 
-    def _arguments(self, request: SandboxRequest, owner: Owner | None, status: int) -> list[str]:
-        start = [self._program.bwrap, *_NAMESPACES, "--json-status-fd", str(status)]
-        if owner is None and request.is_file_system:
-            return [
-                *limited(request.limits, with_processes=False),
-                *start,
-                *("--unshare-user", "--uid", "0", "--gid", "0"),
-                *_as_root(request, str(request.root), str(request.temporary), ("--proc", "/proc")),
-            ]
-        arguments = [*start, *self._view]
+    def _arguments(
+        self, request: SandboxRequest, owner: Owner | None, namespace: Namespace
+    ) -> tuple[list[str], tuple[int, ...]]:
+        """The command line, and the descriptors that it needs."""
+        start = [self._program.bwrap, *_NAMESPACES, "--json-status-fd", str(namespace.status_fd)]
+        if not request.network:
+            start.append("--unshare-net")
+        inherited: tuple[int, ...] = (namespace.status_fd,)
+        if self._tether is not None:
+            start += ["--sync-fd", str(self._tether)]
+            inherited = (*inherited, self._tether)
+        if not has_other_root(request):
+            return self._in_view(start, request, owner), inherited
+        if owner is not None:
+            inner = str(namespace.inner_fd)
+            line = self._in_second(start, request, owner, inner)
+            return line, (*inherited, namespace.inner_fd)
+        places = Places(
+            root=str(request.root),
+            temporary=str(request.temporary),
+            proc=PROCESSES,
+            image=str(request.image.root) if request.image is not None else "",
+        )
+        limits = limited(request.limits, with_processes=False)
+        return [*limits, *start, *other_root(request, places)], inherited
+
+    def _in_view(self, start: list[str], request: SandboxRequest, owner: Owner | None) -> list[str]:
+        """The command among this machine's programs."""
+        arguments = self._seen(start, request, owner)
+        line = command_line(request.arguments, request.environment)
+        if is_long(line):
+            script = write_script(request.stdout.with_name("command"), line)
+            arguments += ["--ro-bind", str(script), _SCRIPT]
+            line = ["/bin/sh", _SCRIPT]
+        arguments += ["--chdir", f"{BUILD_PATH}/{request.working_directory}".rstrip("/")]
+        return [*arguments, *self._as_owner(request, owner), *line]
+
+    def _in_second(
+        self, start: list[str], request: SandboxRequest, owner: Owner, status: str
+    ) -> list[str]:
+        """A second bubblewrap, as the other user, that makes the other root."""
+        arguments = self._seen(start, request, owner)
+        arguments += ["--ro-bind", self._program.bwrap, _INNER_BWRAP]
+        if request.image is not None:
+            arguments += ["--ro-bind", str(request.image.root), _IMAGE]
+        arguments += self._as_owner(request, owner)
+        arguments += [_INNER_BWRAP, "--clearenv", "--json-status-fd", status]
+        # No other /proc can be mounted in there; this one is the outer sandbox's own.
+        proc = ("--bind", "/proc", "/proc")
+        places = Places(root=BUILD_PATH, temporary="/tmp", proc=proc, image=_IMAGE)
+        return [*arguments, *other_root(request, places)]
+
+    def _seen(self, start: list[str], request: SandboxRequest, owner: Owner | None) -> list[str]:
+        """What is mounted, and who mounts it."""
+        arguments = [*start, *(self._network_view if request.network else self._view)]
         arguments += ["--bind", str(request.temporary), "/tmp"]
         arguments += ["--bind", str(request.root), BUILD_PATH]
         if owner is None:
-            ordinary = str(_ORDINARY_UID)
-            arguments += ["--unshare-user", "--uid", ordinary, "--gid", ordinary]
-        else:
-            arguments += ["--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
-        line: list[str] = []
-        if request.is_file_system:
-            arguments += ["--ro-bind", self._program.bwrap, _INNER_BWRAP]
-        else:
-            line = command_line(request.arguments, request.environment)
-            if is_long(line):
-                script = write_script(request.stdout.with_name("command"), line)
-                arguments += ["--ro-bind", str(script), _SCRIPT]
-                line = ["/bin/sh", _SCRIPT]
-            directory = f"{BUILD_PATH}/{request.working_directory}".rstrip("/")
-            arguments += ["--chdir", directory]
-        arguments += ["--remount-ro", "/", "--", *limited(request.limits, with_processes=True)]
+            ordinary = str(ORDINARY_UID)
+            return [*arguments, "--unshare-user", "--uid", ordinary, "--gid", ordinary]
+        return [*arguments, "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
+
+    def _as_owner(self, request: SandboxRequest, owner: Owner | None) -> list[str]:
+        """The end of bubblewrap's arguments, and what limits the command and gives up root."""
+        arguments = ["--remount-ro", "/", "--", *limited(request.limits, with_processes=True)]
         if owner is not None:
             assert self._program.setpriv is not None
             arguments += [self._program.setpriv, f"--reuid={owner.uid}", f"--regid={owner.gid}"]
             arguments += ["--clear-groups", "--inh-caps=-all", "--no-new-privs", "--"]
-        if not request.is_file_system:
-            return [*arguments, *line]
-        arguments += [_INNER_BWRAP, "--unshare-user", "--uid", "0", "--gid", "0", "--clearenv"]
-        # No other /proc can be mounted in there; this one is the outer sandbox's own.
-        proc = ("--bind", "/proc", "/proc")
-        return [*arguments, *_as_root(request, BUILD_PATH, "/tmp", proc)]
-
-
-def _as_root(
-    request: SandboxRequest, root: str, temporary: str, proc: tuple[str, ...]
-) -> list[str]:
-    """The input root as `/`; the program is looked up, and run, by bubblewrap itself."""
-    arguments = ["--bind", root, "/", *proc, *DEVICES, "--bind", temporary, "/tmp"]
-    for name, value in request.environment.items():
-        arguments += ["--setenv", name, value]
-    line = request.arguments
-    if is_long(line):
-        # In its /tmp, for want of another place outside the input root.
-        script = write_script(request.temporary / _OWN_SCRIPT, line)
-        line = ("sh", f"/tmp/{script.name}")
-    return [*arguments, "--chdir", f"/{request.working_directory}", "--", *line]
+        return arguments

@@ -17,13 +17,26 @@ class SandboxError(DistbuildError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ImageRoot:
+    """A root file system that an action sees as its `/`, read-only, and the user it is in there.
+
+    It has directories /proc, /dev, /tmp and /build, and a file /etc/resolv.conf.
+    """
+
+    root: Path
+    uid: int
+    gid: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SandboxRequest:
     """A command to run. `slot` tells actions that run at the same time apart.
 
     `root` is the input root on this machine, `temporary` a directory to be made that becomes the
     action's /tmp where the sandbox can do that; stdout and stderr are files to be made.
     `is_file_system`: the input root brings its own programs and wants to be `/`. `wrapper` is a
-    program with arguments to start the sandbox by.
+    program with arguments to start the sandbox by. `network`: it may reach the network. `image`
+    is what it sees in place of this machine's programs; an input root is never `/` then.
     """
 
     slot: int
@@ -37,6 +50,8 @@ class SandboxRequest:
     limits: ResourceLimits
     is_file_system: bool = False
     wrapper: tuple[str, ...] = ()
+    network: bool = False
+    image: ImageRoot | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,16 +15,12 @@ from worker.process import Child, wait_for_exit
 class Namespace:
     """Follows one run of bubblewrap by what it writes to --json-status-fd.
 
-    A context manager around the pipe: give `status_fd` to bubblewrap, call `started` when it
-    runs, then `supervise`. `exit_code` is the command's, None when it was never started.
+    A context manager around two pipes: give `status_fd` to bubblewrap, and `inner_fd` to another
+    one that runs in it, if there is one. Call `started` when it runs, then `supervise`.
     """
 
     def __init__(self) -> None:
-        self._read_fd, self.status_fd = os.pipe()
-        os.set_blocking(self._read_fd, False)
-        self._text = b""
-        self.exit_code: int | None = None
-        self._first_pid: int | None = None
+        self._outer, self._inner = _Status(), _Status()
 
     def __enter__(self) -> Namespace:
         return self
@@ -35,14 +31,31 @@ class Namespace:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        os.close(self._read_fd)
         self.started()
+        for status in (self._outer, self._inner):
+            os.close(status.read_fd)
+
+    @property
+    def status_fd(self) -> int:
+        """For --json-status-fd of bubblewrap itself."""
+        return self._outer.write_fd
+
+    @property
+    def inner_fd(self) -> int:
+        """The same for bubblewrap in bubblewrap."""
+        return self._inner.write_fd
 
     def started(self) -> None:
-        """Close this side's copy of the pipe's writing end."""
-        if self.status_fd >= 0:
-            os.close(self.status_fd)
-            self.status_fd = -1
+        """Close this side's copies of the pipes' writing ends."""
+        for status in (self._outer, self._inner):
+            status.started()
+
+    def exit_code(self, *, is_inner: bool) -> int | None:
+        """The command's exit code after `supervise`; None when it was never started.
+
+        `is_inner`: the command that the inner bubblewrap was to run.
+        """
+        return (self._inner if is_inner else self._outer).exit_code
 
     async def supervise(self, child: Child, timeout: float | None) -> bool:
         """Wait for the end; after `timeout` seconds or when cancelled, kill. Returns whether late.
@@ -66,14 +79,15 @@ class Namespace:
 
     async def _kill(self, child: Child) -> None:
         """Kill the namespace by its first process, bubblewrap with it, and wait for both."""
-        self._refresh()
-        if self._first_pid is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self._first_pid, signal.SIGKILL)
-        child.kill()
         is_cancelled = False
         while True:
             try:
+                # A bubblewrap killed before it tells would leave a child that nobody knows.
+                await self._outer.wait_for_first_process()
+                if self._outer.first_pid is not None:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(self._outer.first_pid, signal.SIGKILL)
+                child.kill()
                 await child.wait()
                 await self._gone()
                 break
@@ -84,16 +98,48 @@ class Namespace:
             raise asyncio.CancelledError
 
     async def _gone(self) -> None:
-        self._refresh()
-        if self._first_pid is not None:
-            await wait_for_exit(self._first_pid)
+        self._outer.refresh()
+        self._inner.refresh()
+        if self._outer.first_pid is not None:
+            await wait_for_exit(self._outer.first_pid)
 
-    def _refresh(self) -> None:
+
+class _Status:
+    """A pipe for what one bubblewrap tells, and what it told."""
+
+    def __init__(self) -> None:
+        self.read_fd, self.write_fd = os.pipe()
+        os.set_blocking(self.read_fd, False)
+        self._text = b""
+        self._is_at_end = False
+        self.exit_code: int | None = None
+        self.first_pid: int | None = None
+
+    def started(self) -> None:
+        if self.write_fd >= 0:
+            os.close(self.write_fd)
+            self.write_fd = -1
+
+    async def wait_for_first_process(self) -> None:
+        """Until `first_pid` is known, or there will be no such process."""
+        loop = asyncio.get_running_loop()
+        self.refresh()
+        while self.first_pid is None and not self._is_at_end:
+            readable = asyncio.Event()
+            loop.add_reader(self.read_fd, readable.set)
+            try:
+                await readable.wait()
+            finally:
+                loop.remove_reader(self.read_fd)
+            self.refresh()
+
+    def refresh(self) -> None:
         with contextlib.suppress(BlockingIOError):
-            while data := os.read(self._read_fd, 4096):
+            while data := os.read(self.read_fd, 4096):
                 self._text += data
+            self._is_at_end = True
         for line in self._text.splitlines():
             with contextlib.suppress(json.JSONDecodeError):
                 report = json.loads(line)
-                self._first_pid = report.get("child-pid", self._first_pid)
+                self.first_pid = report.get("child-pid", self.first_pid)
                 self.exit_code = report.get("exit-code", self.exit_code)

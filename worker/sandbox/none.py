@@ -13,7 +13,7 @@ from worker.materialise import Owner
 from worker.process import Child, output_file
 from worker.sandbox.interface import Finished, SandboxRequest
 from worker.sandbox.limits import limited
-from worker.sandbox.sessions import kill_session, record_session
+from worker.sandbox.sessions import kill_session
 
 _NOT_FOUND = 127
 _NOT_EXECUTABLE = 126
@@ -22,10 +22,15 @@ _NOT_EXECUTABLE = 126
 class NoSandbox:
     """Runs the command as the worker's own user, in a session of its own (see `Sandbox`).
 
-    The action sees the machine's files and network. A process that makes another session escapes
-    the kill. /tmp is the machine's, unless the Command sets TMPDIR. What a worker that was killed
-    left running ends when the worker starts again.
+    The action sees the machine's files and network. /tmp is the machine's, unless the Command sets
+    TMPDIR. A process that makes another session escapes the kill. When the worker is killed, so is
+    the command with its session, and whatever inherited `tether` and kept it open; once the command
+    itself has ended, only the latter.
     """
+
+    def __init__(self, tether: int | None = None) -> None:
+        """`tether`: see `worker.tether`."""
+        self._inherited = () if tether is None else (tether,)
 
     def inside(self, root: Path, *, is_file_system: bool = False) -> str:
         return str(root)
@@ -52,11 +57,11 @@ class NoSandbox:
                     directory=directory,
                     stdout=stdout,
                     stderr=stderr,
+                    inherited=self._inherited,
                 )
             except OSError as error:
                 os.write(stderr, f"{request.arguments[0]}: {error.strerror}\n".encode())
                 return Finished(exit_code=_NOT_EXECUTABLE, timed_out=False, seconds=0.0)
-            record_session(request.stdout.parent, child.pid)
             timed_out = False
             try:
                 async with asyncio.timeout(timeout):

@@ -6,12 +6,12 @@ import importlib.util
 import logging
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from remote_apis.errors import InvalidRequest
 from worker.config import ResourceLimits, WorkerConfig
+from worker.removal import remove_tree
 from worker.sandbox.bubblewrap import BubblewrapProgram, BubblewrapSandbox
 from worker.sandbox.interface import Sandbox, SandboxError, SandboxRequest
 from worker.sandbox.none import NoSandbox
@@ -23,20 +23,27 @@ _HINT = (
 )
 
 
-async def open_sandbox(config: WorkerConfig) -> Sandbox:
+async def open_sandbox(config: WorkerConfig, tether: int | None = None) -> Sandbox:
     """The sandbox that `config` asks for, after a first command ran in it.
+
+    `tether` is what every action holds (see `worker.tether`).
 
     Raises InvalidRequest, saying what to do, where bubblewrap does not work: actions never run
     without isolation unless that was asked for.
     """
     if config.sandbox == "none":
-        return NoSandbox()
+        return NoSandbox(tether)
+    return await open_bubblewrap(config, tether)
+
+
+async def open_bubblewrap(config: WorkerConfig, tether: int | None = None) -> BubblewrapSandbox:
+    """Bubblewrap, whatever `config.sandbox` says; else as `open_sandbox`."""
     bwrap = find_bubblewrap()
     if bwrap is None:
         raise InvalidRequest(f"the bubblewrap sandbox needs the program bwrap: {_HINT}")
     failure = ""
     for program in _candidates(bwrap, config):
-        sandbox = BubblewrapSandbox(program, config.directory / "sandbox")
+        sandbox = BubblewrapSandbox(program, config.directory / "sandbox", tether)
         failure = await _try(sandbox, config.directory)
         if not failure:
             if program.first_uid is None and os.geteuid() == 0:
@@ -69,14 +76,19 @@ def _candidates(bwrap: str, config: WorkerConfig) -> Iterator[BubblewrapProgram]
 
 async def _try(sandbox: Sandbox, directory: Path) -> str:
     """Run a command; empty when that went well, else what was wrong."""
-    with tempfile.TemporaryDirectory(dir=directory, prefix="try-") as name:
-        base = Path(name)
+    base = directory / "sandbox" / "try"
+    remove_tree(base)
+    root = base / "root"
+    root.mkdir(parents=True)
+    try:
         base.chmod(0o755)
-        root = base / "root"
-        root.mkdir()
         owner = sandbox.owner(0)
         if owner is not None:
-            os.chown(root, owner.uid, owner.gid)
+            try:
+                os.chown(root, owner.uid, owner.gid)
+            except OSError as error:
+                # root of a container or a user namespace that has no such user
+                return f"files cannot be given to user {owner.uid}: {error.strerror}"
         request = SandboxRequest(
             slot=0,
             arguments=("/bin/sh", "-c", "echo tried > made"),
@@ -94,4 +106,6 @@ async def _try(sandbox: Sandbox, directory: Path) -> str:
             return str(error)
         if finished.exit_code != 0 or not (root / "made").exists():
             return f"exit code {finished.exit_code}: {request.stderr.read_text()[:500]}"
+    finally:
+        remove_tree(base)
     return ""
