@@ -33,6 +33,15 @@ check: $(BIN)/.installed
 bench-execution: $(BIN)/.installed
 	$(BIN)/python -m bench.execution $(ARGS)
 
+# Every mutation of the workspace in tests/mutations; `make test` has a sample of them.
+.PHONY: mutations mutations-peers
+mutations: $(BIN)/.installed
+	DISTBUILD_MUTATIONS=all $(BIN)/python -m pytest tests/mutations -s $(PYTEST_ARGS)
+
+# The same through sccache and kache too, where PATH, or SCCACHE and KACHE, name them.
+mutations-peers: $(BIN)/.installed
+	PYTHONPATH=tests/support $(BIN)/python -m tests.mutations.peers $(ARGS)
+
 protos: $(BIN)/.installed
 	$(BIN)/python tools/generate_stubs.py
 

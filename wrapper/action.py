@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from remote_apis import link_set
 from remote_apis.digest import Digest
@@ -21,9 +21,8 @@ from wrapper.inputs.snapshot import Source
 from wrapper.roots import OUTPUTS, ROOT, ROOT_DIRECTORY, Roots
 from wrapper.rustc.arguments import Invocation, NotUnderstood, Option
 from wrapper.rustc.outputs import output_names
+from wrapper.sandbox import PATH
 from wrapper.script import runner_script
-
-_PATH = "/usr/local/bin:/usr/bin:/bin"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +67,7 @@ def build_action(
         output_paths=[f"{OUTPUTS}/{name}" for name in names],
         working_directory=ROOT_DIRECTORY,
     )
-    command.environment_variables.add(name="PATH", value=_PATH)
+    command.environment_variables.add(name="PATH", value=PATH)
     action = re_pb.Action(
         command_digest=_add(blobs, command.SerializeToString(deterministic=True), function),
         input_root_digest=root.to_message(),
@@ -80,6 +79,34 @@ def build_action(
     blobs[digest] = data
     required = tuple(name for name in names if not name.endswith(".dwp"))
     return BuiltAction(digest=digest, required_names=required, blobs=blobs)
+
+
+def of_paths(action: BuiltAction, roots: Roots) -> BuiltAction:
+    """The action whose result holds for this checkout's own paths alone.
+
+    Never executed: it is the key under which a compile made here is kept. The paths are its salt.
+    """
+    message = re_pb.Action.FromString(_bytes(action.blobs[action.digest]))
+    message.salt = "\0".join(f"{p.staged}={p.real}" for p in roots.places).encode(
+        "utf-8", "surrogateescape"
+    )
+    blobs = {digest: blob for digest, blob in action.blobs.items() if digest != action.digest}
+    data = message.SerializeToString(deterministic=True)
+    digest = Digest.of(data, action.digest.function)
+    return replace(action, digest=digest, blobs={**blobs, digest: data})
+
+
+def command_of(action: BuiltAction) -> dict[Digest, bytes]:
+    """The Action and its Command: what a server wants to have beside a result."""
+    data = _bytes(action.blobs[action.digest])
+    message = re_pb.Action.FromString(data).command_digest
+    command = Digest.from_message(message, action.digest.function)
+    return {action.digest: data, command: _bytes(action.blobs[command])}
+
+
+def _bytes(source: Source) -> bytes:
+    assert isinstance(source, bytes)
+    return source
 
 
 def platform_of(invocation: Invocation, machine: str, set_digest: str | None) -> dict[str, str]:
@@ -108,7 +135,7 @@ def _add_unless_inside(tree: TreeBuilder, path: str, digest: Digest, inputs: Inp
 
 
 def _script(invocation: Invocation, roots: Roots, environment: Mapping[str, str]) -> bytes:
-    staged = {"PATH": _PATH}
+    staged = {"PATH": PATH}
     staged |= {name: roots.stage_text(value) for name, value in environment.items()}
     driver = f"{ROOT}/toolchain/bin/{os.path.basename(invocation.driver)}"
     command = [driver]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 NO_REMOTE = "none"
+EMBEDDED = "embedded"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,11 @@ class Home:
         return self.path / "builds"
 
     @property
+    def keys(self) -> Path:
+        """The journal of units' keys, SQLite."""
+        return self.path / "keys.sqlite"
+
+    @property
     def server_state(self) -> Path:
         """Process id and address of the embedded server, as JSON."""
         return self.path / "server.json"
@@ -54,7 +60,7 @@ class Home:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemoteSettings:
-    """Which server a build uses. `url` None: the embedded one; "none": no server."""
+    """Which server a build uses. `url` None: none; "embedded": one of its own on this machine."""
 
     url: str | None
     instance: str
@@ -62,8 +68,9 @@ class RemoteSettings:
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> RemoteSettings:
         """DISTBUILD_REMOTE and DISTBUILD_INSTANCE."""
+        url = environment.get("DISTBUILD_REMOTE")
         return cls(
-            url=environment.get("DISTBUILD_REMOTE") or None,
+            url=None if url == NO_REMOTE else url or None,
             instance=environment.get("DISTBUILD_INSTANCE", ""),
         )
 

@@ -1,10 +1,15 @@
 """The ladder: a unit's result from the local tier, from the server's cache, from a worker, or from
 rustc here. This is the one place where that is decided, and every "here" has a reason.
+
+A unit has two keys. The shared one names the same work in any checkout. The other has this
+checkout's paths in it as well, for the few units whose result holds them.
 """
 
 from __future__ import annotations
 
 import asyncio
+import shutil
+from collections.abc import Sequence, Set
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
@@ -15,11 +20,12 @@ from remote_apis.digest import Digest
 from remote_apis.digest_functions import DigestFunction
 from remote_apis.errors import DistbuildError
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
-from wrapper.action import BuiltAction, build_action, platform_of
+from wrapper.action import BuiltAction, build_action, of_paths, platform_of
 from wrapper.dep_info import rewrite_dep_info
 from wrapper.inputs.collect import Collector, Inputs
 from wrapper.inputs.environment import environment_of_action
 from wrapper.inputs.toolchain import machine
+from wrapper.keys.journal import KeyJournal
 from wrapper.local_tier import LocalTier, any_contains, named_blobs
 from wrapper.remote import Remote
 from wrapper.result_checks import (
@@ -30,7 +36,9 @@ from wrapper.result_checks import (
 )
 from wrapper.roots import OUTPUTS, ROOT_DIRECTORY
 from wrapper.rustc.arguments import NotUnderstood
+from wrapper.rustc.incremental import is_fresh
 from wrapper.rustc.outputs import dep_info_name
+from wrapper.sandbox import PATH
 from wrapper.script import root_of
 
 FUNCTION = DigestFunction.SHA256
@@ -38,6 +46,42 @@ FUNCTION = DigestFunction.SHA256
 
 _MAX_ROUNDS = 6
 _SMALL = 1 << 20
+
+
+NEW = "new: no cache had it"
+EDITED = "being edited: the compiler works on from where it was"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """A compile that is about to happen here, and the key under which it may be kept.
+
+    `is_edited`: the unit was compiled before in this place, from something else.
+    """
+
+    action: BuiltAction
+    inputs: Inputs
+    learned: frozenset[str]
+    is_edited: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Miss:
+    """Nobody has it: rustc has to run here, for this reason."""
+
+    reason: str
+    draft: Draft
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Found:
+    """A result that somebody had or made, not looked at yet; fields as in Result."""
+
+    outcome: str
+    worker: str | None
+    action: BuiltAction
+    action_result: re_pb.ActionResult
+    is_of_path: bool
 
 
 class FailedThere(Exception):
@@ -53,7 +97,8 @@ class Result:
     """A usable result: every blob is in the local tier. `worker` is set when one just made it.
 
     `root` is the input root that rustc's `stderr` speaks of; `dep_info` has this checkout's paths;
-    `learned` names the variables that the key holds beside cargo's own.
+    `is_of_path`: it holds for this checkout's paths alone; `learned` names the variables that the
+    key holds beside cargo's own; `key` is the shared key's hash.
     """
 
     outcome: str
@@ -63,37 +108,56 @@ class Result:
     stdout: bytes
     stderr: bytes
     dep_info: bytes
+    is_of_path: bool
     learned: frozenset[str] = frozenset()
+    key: str = ""
 
 
 class Ladder:
     """Takes units down the ladder. One a daemon; used by one event loop."""
 
-    def __init__(self, collector: Collector, local: LocalTier) -> None:
+    def __init__(self, collector: Collector, local: LocalTier, journal: KeyJournal) -> None:
         self._collector = collector
         self._local = local
+        self._journal = journal
         self._unusable: dict[Digest, str] = {}
 
-    async def resolve(self, unit: Unit, remote: Remote | str, instance: str) -> Result:
-        """The unit's result; `remote` is the server or why there is none.
+    async def resolve(
+        self, unit: Unit, remote: Remote | str | None, instance: str
+    ) -> Result | Miss:
+        """The unit's result; `remote` is the server, or why it cannot be had.
 
-        Raises CompileHere or NotUnderstood with the reason.
+        Raises CompileHere or NotUnderstood with the reason when the unit has no key.
         """
         inputs = await asyncio.to_thread(self._inputs, unit)
-        learned = set(self._collector.last_record(unit.invocation).environment)
+        last = self._collector.last_record(unit.invocation)
+        learned = set(last.environment)
         for _ in range(_MAX_ROUNDS):
-            action = await asyncio.to_thread(_build, unit, inputs, frozenset(learned))
+            action = await asyncio.to_thread(build, unit, inputs, frozenset(learned))
+            await asyncio.to_thread(self._journal.note, unit.invocation, action)
+            draft = Draft(
+                action=action,
+                inputs=inputs,
+                learned=frozenset(learned),
+                is_edited=_is_edited(unit, last.key, action),
+            )
             try:
-                result = await self._step_down(unit, action, remote, instance)
-                unknown = environment_not_carried(unit, result.dep_info, learned)
+                found = await self._find(unit, draft, remote, instance)
+                if isinstance(found, Miss):
+                    return found
+                unknown = _not_carried(unit, found, learned)
+                if not unknown:
+                    return replace(found, learned=frozenset(learned), key=action.digest.hash)
             except FailedThere as failed:
                 unknown = undefined_variables(failed.stderr, unit.environment) - learned
                 if not unknown:
                     raise CompileHere(str(failed)) from None
-            if not unknown:
-                return replace(result, learned=frozenset(learned))
             learned |= unknown
         raise CompileHere("reads ever more of the environment")
+
+    def made_anew(self, action: Digest) -> None:
+        """There is another result under this key than the one that could not be used."""
+        self._unusable.pop(action, None)
 
     def _inputs(self, unit: Unit) -> Inputs:
         try:
@@ -101,26 +165,57 @@ class Ladder:
         except OSError as error:
             raise CompileHere(f"cannot read {error.filename}: {error.strerror}") from error
 
+    async def _find(
+        self, unit: Unit, draft: Draft, remote: Remote | str | None, instance: str
+    ) -> Result | Miss:
+        """A result under either key; the shared one may hold what is right elsewhere only."""
+        shared, own = draft.action, of_paths(draft.action, unit.roots)
+        reason = self._unusable.get(shared.digest)
+        if reason is None:
+            try:
+                found = await self._step_down(unit, draft, (shared, own), remote, instance)
+                if isinstance(found, Result):
+                    _not_carried(unit, found, draft.learned)
+                return found
+            except CompileHere as error:
+                reason = self._unusable[shared.digest] = str(error)
+        found = await self._step_down(unit, draft, (own,), remote, instance)
+        return Miss(reason, draft) if isinstance(found, Miss) else found
+
     async def _step_down(
-        self, unit: Unit, action: BuiltAction, remote: Remote | str, instance: str
-    ) -> Result:
-        if action.digest in self._unusable:
-            raise CompileHere(self._unusable[action.digest])
-        known = await self._local.lookup(instance, action.digest)
-        if known is not None:
-            return await self._usable(unit, "hit-local", None, known, action)
-        if isinstance(remote, str):
-            raise CompileHere(remote)
+        self,
+        unit: Unit,
+        draft: Draft,
+        actions: Sequence[BuiltAction],
+        remote: Remote | str | None,
+        instance: str,
+    ) -> Result | Miss:
+        """Raises CompileHere when what there is cannot be used, FailedThere."""
+        for action in actions:
+            known = await self._local.lookup(instance, action.digest)
+            if known is not None:
+                found = _Found(
+                    outcome="hit-local",
+                    worker=None,
+                    action=action,
+                    action_result=known,
+                    is_of_path=action is not draft.action,
+                )
+                return await self._usable(unit, found)
+        if not isinstance(remote, Remote):
+            return Miss(remote or NEW, draft)
         if remote.is_down:
-            raise CompileHere(f"the server {remote.url} cannot be reached")
+            return Miss(f"the server {remote.url} cannot be reached", draft)
         try:
-            outcome, worker, result = await _from_server(remote, action)
-            await self._fetch(remote, result)
+            found_there = await _from_server(remote, draft, actions)
+            if isinstance(found_there, Miss):
+                return found_there
+            await self._fetch(remote, found_there.action_result)
         except DistbuildError as error:
             remote.note(error)
-            raise CompileHere(f"the server {remote.url}: {error}") from error
-        usable = await self._usable(unit, outcome, worker, result, action)
-        await self._local.keep(instance, action.digest, result)
+            return Miss(f"the server {remote.url}: {error}", draft)
+        usable = await self._usable(unit, found_there)
+        await self._local.keep(instance, found_there.action.digest, found_there.action_result)
         return usable
 
     async def _fetch(self, remote: Remote, result: re_pb.ActionResult) -> None:
@@ -132,20 +227,13 @@ class Ladder:
             async with aclosing(remote.stream(digest)) as chunks:
                 await self._local.store_stream(digest, chunks)
 
-    async def _usable(
-        self,
-        unit: Unit,
-        outcome: str,
-        worker: str | None,
-        result: re_pb.ActionResult,
-        action: BuiltAction,
-    ) -> Result:
+    async def _usable(self, unit: Unit, found: _Found) -> Result:
         """Check a result before anyone sees it. Raises CompileHere."""
         files = {
             f.path.removeprefix(f"{OUTPUTS}/"): Digest.from_message(f.digest, FUNCTION)
-            for f in result.output_files
+            for f in found.action_result.output_files
         }
-        lacking = sorted(set(action.required_names) - files.keys())
+        lacking = sorted(set(found.action.required_names) - files.keys())
         if lacking:
             raise CompileHere(f"the result lacks {lacking[0]}")
         paths = [
@@ -153,19 +241,23 @@ class Ladder:
             for name, digest in files.items()
             if not name.endswith(".d") and digest.size
         ]
-        if outcome != "hit-local" and await any_contains(paths, ROOT_DIRECTORY.encode()):
-            self._unusable[action.digest] = "its output holds the path where it was compiled"
-            raise CompileHere(self._unusable[action.digest])
+        if found.outcome != "hit-local" and await asyncio.to_thread(
+            any_contains, paths, [ROOT_DIRECTORY.encode()]
+        ):
+            self._unusable[found.action.digest] = "its output holds the path where it was compiled"
+            raise CompileHere(self._unusable[found.action.digest])
+        result = found.action_result
         root, stdout = root_of(await self._output(result.stdout_raw, result.stdout_digest))
         dep_info = await self._local.read(files[dep_info_name(unit.invocation)])
         return Result(
-            outcome=outcome,
-            worker=worker,
+            outcome=found.outcome,
+            worker=found.worker,
             action_result=result,
             root=root,
             stdout=stdout,
             stderr=await self._output(result.stderr_raw, result.stderr_digest),
             dep_info=rewrite_dep_info(dep_info, unit.roots.staged_to_real(root)),
+            is_of_path=found.is_of_path,
         )
 
     async def _output(self, raw: bytes, digest: re_pb.Digest) -> bytes:
@@ -175,12 +267,28 @@ class Ladder:
 
 
 async def _from_server(
-    remote: Remote, action: BuiltAction
-) -> tuple[str, str | None, re_pb.ActionResult]:
-    """Outcome, worker and result. Raises DistbuildError, or CompileHere when it failed there."""
-    found = await remote.lookup(action.digest)
-    if found is not None and found.exit_code == 0:
-        return "hit-remote", None, found
+    remote: Remote, draft: Draft, actions: Sequence[BuiltAction]
+) -> _Found | Miss:
+    """What the server has or makes. Raises DistbuildError, FailedThere, CompileHere."""
+    for action in actions:
+        known = await remote.lookup(action.digest)
+        if known is not None and known.exit_code == 0:
+            return _Found(
+                outcome="hit-remote",
+                worker=None,
+                action=action,
+                action_result=known,
+                is_of_path=action is not draft.action,
+            )
+    if draft.is_edited:
+        return Miss(EDITED, draft)
+    if draft.action not in actions or not await remote.executes():
+        return Miss(NEW, draft)
+    return await _execute(remote, draft.action)
+
+
+async def _execute(remote: Remote, action: BuiltAction) -> _Found:
+    """Have a worker compile it. Raises DistbuildError, FailedThere and CompileHere."""
     response = await remote.execute(action)
     worker = response.result.execution_metadata.worker or "a worker"
     if response.status.code != code_pb2.OK:
@@ -192,12 +300,28 @@ async def _from_server(
             stderr = (await remote.read_many([digest]))[digest]
         code = response.result.exit_code
         raise FailedThere(f"did not compile on {worker} (exit code {code})", stderr)
-    if response.cached_result:
-        return "hit-remote", None, response.result
-    return "remote", worker, response.result
+    return _Found(
+        outcome="hit-remote" if response.cached_result else "remote",
+        worker=None if response.cached_result else worker,
+        action=action,
+        action_result=response.result,
+        is_of_path=False,
+    )
 
 
-def _build(unit: Unit, inputs: Inputs, learned: frozenset[str]) -> BuiltAction:
+def _not_carried(unit: Unit, found: Result, learned: Set[str]) -> set[str]:
+    return environment_not_carried(unit, found.dep_info, learned, is_of_path=found.is_of_path)
+
+
+def _is_edited(unit: Unit, last_key: str, action: BuiltAction) -> bool:
+    """Whether rustc's own incremental state will serve the user better than a worker."""
+    return last_key not in ("", action.digest.hash) and not is_fresh(unit.invocation)
+
+
+def build(unit: Unit, inputs: Inputs, learned: frozenset[str]) -> BuiltAction:
+    """The unit's action under its shared key. Raises NotUnderstood."""
+    if unit.invocation.links:
+        _check_linker(unit.environment.get("PATH", ""))
     set_digest = link_set.link_set() if unit.invocation.links else None
     return build_action(
         invocation=unit.invocation,
@@ -207,6 +331,13 @@ def _build(unit: Unit, inputs: Inputs, learned: frozenset[str]) -> BuiltAction:
         platform=platform_of(unit.invocation, machine(), set_digest),
         function=FUNCTION,
     )
+
+
+def _check_linker(search: str) -> None:
+    """Raises NotUnderstood when plain rustc would link with another compiler than workers do."""
+    linker = shutil.which("cc", path=search)
+    if linker != shutil.which("cc", path=PATH):
+        raise NotUnderstood(f"cc on this user's PATH is {linker}")
 
 
 def check(unit: Unit) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import mmap
-from collections.abc import AsyncIterator, Iterable
+import os
+from collections.abc import AsyncIterator, Iterable, Sequence
 from pathlib import Path
 
 from remote_apis.digest import Digest
@@ -15,6 +15,8 @@ from server.actioncache.directory import DirectoryActionCache
 from server.actioncache.interface import ActionKey
 from server.blobstore.disk import DiskBlobStore
 from server.blobstore.interface import write_all
+
+_CHUNK = 1 << 20
 
 
 class LocalTier:
@@ -42,6 +44,16 @@ class LocalTier:
     async def store(self, digest: Digest, data: bytes) -> None:
         """Store a blob in hand. Raises DigestMismatch and OutOfSpace."""
         await write_all(self._store, digest, data)
+
+    async def store_file(self, digest: Digest, path: str) -> None:
+        """Store a file's bytes. Raises DigestMismatch, OutOfSpace and OSError."""
+
+        async def chunks() -> AsyncIterator[bytes]:
+            with open(path, "rb") as file:
+                while chunk := file.read(_CHUNK):
+                    yield chunk
+
+        await self._store.write(digest, chunks())
 
     async def store_stream(self, digest: Digest, chunks: AsyncIterator[bytes]) -> None:
         """Store a blob. Raises DigestMismatch, OutOfSpace and what `chunks` raises."""
@@ -84,14 +96,14 @@ def named_blobs(result: re_pb.ActionResult, function: DigestFunction) -> list[Di
     return [Digest.from_message(message, function) for message in messages]
 
 
-async def any_contains(paths: Iterable[Path], needle: bytes) -> bool:
-    """Whether any of the files holds the bytes."""
-    return await asyncio.to_thread(lambda: any(_contains(path, needle) for path in paths))
+def any_contains(paths: Iterable[Path | str], needles: Sequence[bytes]) -> bool:
+    """Whether any of the files holds any of the texts. Blocks."""
+    return any(_contains(path, needles) for path in paths)
 
 
-def _contains(path: Path, needle: bytes) -> bool:
-    with path.open("rb") as file:
-        if path.stat().st_size == 0:
+def _contains(path: Path | str, needles: Sequence[bytes]) -> bool:
+    with open(path, "rb") as file:
+        if os.fstat(file.fileno()).st_size == 0:
             return False
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            return data.find(needle) >= 0
+            return any(data.find(needle) >= 0 for needle in needles)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from remote_apis.client.action_cache import ActionCacheClient
 from remote_apis.client.blobs import BlobSource
+from remote_apis.client.capabilities import get_capabilities
 from remote_apis.client.cas import CasClient
 from remote_apis.client.channel import open_channel
 from remote_apis.client.execution import ExecuteOptions, ExecutionClient
@@ -17,6 +18,7 @@ from remote_apis.errors import DistbuildError, MissingBlobs, Unavailable
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
 from wrapper.action import BuiltAction
 from wrapper.inputs.snapshot import Source
+from wrapper.meter import meter
 
 LOOKUP_TIMEOUT = 10.0
 PATIENCE = 3.0
@@ -35,7 +37,9 @@ class Remote:
         self, url: str, instance: str, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.url = url
+        self._instance = instance
         self._clock = clock
+        self._offer: re_pb.ServerCapabilities | None = None
         self._channel = open_channel(url)
         self._cas = CasClient(self._channel, instance=instance)
         self._results = ActionCacheClient(self._channel, instance=instance)
@@ -64,6 +68,7 @@ class Remote:
     async def execute(self, action: BuiltAction) -> re_pb.ExecuteResponse:
         """Upload what the server lacks and run the action; how it went is in the status."""
         await self._upload(action.blobs)
+        meter().executing()
         try:
             return await self._execution.execute(action.digest, ExecuteOptions())
         except MissingBlobs:
@@ -72,13 +77,43 @@ class Remote:
             await self._upload(action.blobs)
             return await self._execution.execute(action.digest, ExecuteOptions())
 
+    async def publish(
+        self, action: Digest, blobs: Mapping[Digest, Source], result: re_pb.ActionResult
+    ) -> bool:
+        """Store what was made here, and its result; False when the server takes none."""
+        if not await self.takes_results():
+            return False
+        sources = (BlobSource(d, _content(s)) for d, s in blobs.items())
+        meter().sent(_total(await self._cas.upload_missing(sources)))
+        await self._results.update(action, result)
+        return True
+
+    async def takes_results(self) -> bool:
+        """Whether the server lets us write its action cache."""
+        cache = (await self._capabilities()).cache_capabilities
+        return cache.action_cache_update_capabilities.update_enabled
+
+    async def executes(self) -> bool:
+        """Whether there are workers behind the server, and not a cache alone."""
+        return (await self._capabilities()).execution_capabilities.exec_enabled
+
+    async def _capabilities(self) -> re_pb.ServerCapabilities:
+        if self._offer is None:
+            self._offer = await get_capabilities(
+                self._channel, instance=self._instance, timeout=LOOKUP_TIMEOUT
+            )
+        return self._offer
+
     def stream(self, digest: Digest) -> AsyncGenerator[bytes, None]:
         """A blob in pieces, verified before the last. Raises BlobNotFound."""
+        meter().received(digest.size)
         return self._cas.stream(digest)
 
     async def read_many(self, digests: Iterable[Digest]) -> dict[Digest, bytes]:
         """Small blobs, verified. Raises MissingBlobs."""
-        return await self._cas.read_many(digests)
+        found = await self._cas.read_many(digests)
+        meter().received(sum(digest.size for digest in found))
+        return found
 
     async def _upload(self, blobs: Mapping[Digest, Source]) -> None:
         # one at a time: units that start together share the toolchain and most dependencies
@@ -86,12 +121,16 @@ class Remote:
             now = self._clock()
             unknown = [d for d in blobs if now - self._present.get(d, -1e9) > TRUST_PRESENCE]
             sources = (BlobSource(d, _content(blobs[d])) for d in unknown)
-            await self._cas.upload_missing(sources)
+            meter().sent(_total(await self._cas.upload_missing(sources)))
             self._present.update(dict.fromkeys(unknown, now))
 
     async def close(self) -> None:
         """Close the connection."""
         await self._channel.close()
+
+
+def _total(digests: Iterable[Digest]) -> int:
+    return sum(digest.size for digest in digests)
 
 
 def _content(source: Source) -> bytes | Path:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 
 from wrapper.dep_info import environment_read, files_read
+from wrapper.inputs.collect import Inputs
 from wrapper.inputs.environment import environment_of_action
 from wrapper.path_values import mentions, uses_value
 from wrapper.roots import Roots
@@ -35,18 +36,22 @@ def undefined_variables(stderr: bytes, environment: Mapping[str, str]) -> set[st
     return {name.decode() for name in _UNDEFINED.findall(stderr)} & environment.keys()
 
 
-def environment_not_carried(unit: Unit, dep_info: bytes, learned: set[str]) -> set[str]:
+def environment_not_carried(
+    unit: Unit, dep_info: bytes, learned: Set[str], *, is_of_path: bool = False
+) -> set[str]:
     """Variables that the compile read and that its action did not carry as they are here.
 
-    `dep_info` has this checkout's paths. Raises CompileHere when a variable's value is a path of
-    this checkout that may be in the artifact, or is the worker's own.
+    `dep_info` has this checkout's paths. `is_of_path`: the result is for these very paths. Raises
+    CompileHere when a variable's value is a path of this checkout that may be in the artifact, or
+    is the worker's own.
     """
     carried = environment_of_action(unit.environment, learned)
     unknown: set[str] = set()
     for name, recorded in environment_read(dep_info).items():
         here = unit.environment.get(name)
         if name in carried and carried[name] != unit.roots.stage_text(carried[name]):
-            _check_path_value(unit, name, dep_info)
+            if not is_of_path:
+                _check_path_value(unit, name, dep_info)
         elif here == recorded:
             continue
         elif here is None or name in carried:
@@ -84,3 +89,14 @@ def files_outside(unit: Unit, dep_info: bytes) -> list[str]:
     inside = (roots.package + "/", unit.environment.get("OUT_DIR", roots.package) + "/")
     paths = (os.path.normpath(os.path.join(roots.workspace, path)) for path in files_read(dep_info))
     return [path for path in paths if not path.startswith(inside) and roots.staged(path)]
+
+
+def read_and_not_staged(unit: Unit, dep_info: bytes, inputs: Inputs) -> str | None:
+    """A file that the compile read and that is no part of its inputs, or None."""
+    for name in files_read(dep_info):
+        path = os.path.normpath(os.path.join(unit.roots.workspace, name))
+        if any(path == each or path.startswith(each + "/") for each in inputs.left_out):
+            return path
+        if not any(path == each or path.startswith(each + "/") for each in inputs.shown):
+            return path
+    return None

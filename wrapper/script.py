@@ -6,6 +6,7 @@ it from `pwd`, prints it as the first line of stdout, and puts it wherever ROOT 
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 
 from wrapper.roots import ROOT
@@ -35,3 +36,23 @@ def root_of(stdout: bytes) -> tuple[str, bytes]:
     """The input root that a runner printed, and what rustc itself wrote on stdout."""
     first, _, rest = stdout.partition(b"\n")
     return first.decode("utf-8", "surrogateescape"), rest
+
+
+def commands_of(script: bytes) -> tuple[dict[str, str], list[str]]:
+    """Environment and command of a runner script, with `$R` for its ROOT.
+
+    Raises ValueError when it is no script of `runner_script`.
+    """
+    text = script.decode("utf-8", "surrogateescape")
+    _, found, command = text.partition("\nexec ")
+    if not found:
+        raise ValueError("the script starts no program")
+    words = shlex.split(command)
+    if words[:2] != ["/usr/bin/env", "-i"]:
+        raise ValueError(f"the script starts {' '.join(words[:1])}")
+    environment: dict[str, str] = {}
+    rest = words[2:]
+    while rest and "=" in rest[0]:
+        name, _, value = rest.pop(0).partition("=")
+        environment[name] = value
+    return environment, rest

@@ -7,19 +7,30 @@ import json
 import os
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from wrapper.home import Home
 
+if TYPE_CHECKING:
+    # the commands that read statistics start without it
+    from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
+
 OUTCOMES = ("hit-local", "hit-remote", "remote", "local")
+HITS = ("hit-local", "hit-remote")
 KEPT_BUILDS = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnitStat:
-    """How one unit went. `worker` only where one compiled it, `reason` only where none did."""
+    """How one unit went. `worker` only where one compiled it, `reason` only where none did.
+
+    `started` is seconds since the epoch; `made_in` the seconds that rustc took when a hit's result
+    was made, None where the result does not say; bytes are those of blobs, before compression;
+    `executions` says how often a worker was asked.
+    """
 
     crate: str
     kind: str
@@ -27,6 +38,11 @@ class UnitStat:
     worker: str | None
     reason: str | None
     seconds: float
+    started: float = 0.0
+    made_in: float | None = None
+    downloaded: int = 0
+    uploaded: int = 0
+    executions: int = 0
 
 
 def build_file(home: Home, build: str) -> Path:
@@ -44,14 +60,29 @@ def start_build(home: Home, build: str) -> None:
 
 def add_unit(home: Home, build: str, unit: UnitStat) -> None:
     """Append a unit to its build."""
+    made_in = None if unit.made_in is None else round(unit.made_in, 4)
+    rounded = {"seconds": round(unit.seconds, 4), "started": round(unit.started, 4)}
+    _append(home, build, {**asdict(unit), **rounded, "made_in": made_in})
+
+
+def add_execution(home: Home, build: str, crate: str) -> None:
+    """Note that a worker has been asked for a unit of the crate, which will be added later."""
+    _append(home, build, {"executing": crate})
+
+
+def add_upload(home: Home, build: str, uploaded: int) -> None:
+    """Note bytes that a build uploaded after the unit that they belong to was added."""
+    _append(home, build, {"uploaded": uploaded})
+
+
+def _append(home: Home, build: str, line: Mapping[str, Any]) -> None:
     path = build_file(home, build)
     if not path.exists():
         start_build(home, build)
-    line = json.dumps({**asdict(unit), "seconds": round(unit.seconds, 4)}) + "\n"
     # one write in append mode: lines of parallel units do not mix
     fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     try:
-        os.write(fd, line.encode())
+        os.write(fd, (json.dumps(line) + "\n").encode())
     finally:
         os.close(fd)
 
@@ -72,13 +103,38 @@ def _by_age(home: Home) -> list[tuple[int, Path]]:
 
 
 def summary(home: Home, build: str) -> dict[str, Any]:
-    """`{"units": [...], "totals": {...}}` of a build; totals count outcomes and sum seconds."""
-    units = [json.loads(line) for line in build_file(home, build).read_text().splitlines()]
+    """`{"units": […], "totals": {…}, "reasons": {…}}` of a build.
+
+    `totals` counts outcomes and sums seconds and bytes; `saved` in it is, over all hits whose
+    result says it, what rustc took when the result was made, less what the hit took. `reasons`
+    counts the units compiled here by reason, the most frequent first.
+    """
+    lines = [json.loads(line) for line in build_file(home, build).read_text().splitlines()]
+    units = [line for line in lines if "outcome" in line]
     counts = Counter(unit["outcome"] for unit in units)
     totals: dict[str, Any] = {outcome: counts.get(outcome, 0) for outcome in OUTCOMES}
     totals["units"] = len(units)
     totals["seconds"] = round(sum(unit["seconds"] for unit in units), 4)
-    return {"units": units, "totals": totals}
+    totals["saved"] = round(sum(_saved(unit) for unit in units), 4)
+    for name in ("downloaded", "uploaded"):
+        totals[name] = sum(line.get(name, 0) for line in lines)
+    reasons = Counter(unit["reason"] for unit in units if unit["reason"])
+    return {"units": units, "totals": totals, "reasons": dict(reasons.most_common())}
+
+
+def _saved(unit: Mapping[str, Any]) -> float:
+    made_in = unit.get("made_in")
+    if unit["outcome"] not in HITS or made_in is None:
+        return 0.0
+    return float(made_in) - float(unit["seconds"])
+
+
+def made_in_seconds(result: re_pb.ActionResult) -> float | None:
+    """What the execution took when the result was made, where the result says it."""
+    metadata = result.execution_metadata
+    start, end = metadata.execution_start_timestamp, metadata.execution_completed_timestamp
+    nanoseconds = end.ToNanoseconds() - start.ToNanoseconds()
+    return nanoseconds / 1e9 if start.ToNanoseconds() and nanoseconds > 0 else None
 
 
 def new_build_id() -> str:

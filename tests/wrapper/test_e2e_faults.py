@@ -130,7 +130,7 @@ def test_damaged_local_blobs_are_not_used(server: RunningServer, tmp_path: Path)
 
 
 def test_embedded_server_is_started_and_stays(tmp_path: Path) -> None:
-    with developer(tmp_path / "dev", None, DISTBUILD_WORKERS="2") as dev:
+    with developer(tmp_path / "dev", "embedded", DISTBUILD_WORKERS="2") as dev:
         checkout = dev.checkout("workspace")
         assert outcomes(dev.build(checkout)) == {"remote"}
         server = json.loads((dev.home / "server.json").read_text())["pid"]

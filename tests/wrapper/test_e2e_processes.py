@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import signal
 import socket
-import subprocess
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from developers import developer, outcomes
-from running import BIN, running_server
+from running import running_server, running_worker
 
 pytestmark = [pytest.mark.cargo, pytest.mark.timeout(400)]
 
@@ -22,27 +19,6 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-@contextlib.contextmanager
-def running_worker(name: str, server: str, directory: Path, port: int) -> Iterator[None]:
-    """`distbuild worker run`, stopped by a drain that must end well."""
-    process = subprocess.Popen(
-        [BIN / "distbuild", "worker", "run", "--id", name, "--port", str(port), "--slots", "1",
-         "--server", server, "--cache-dir", directory / name],
-        stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    try:
-        assert process.stdout is not None
-        assert name in process.stdout.readline()
-        yield
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == 0
-    finally:
-        process.kill()
-        process.wait(30)
-        assert process.stdout is not None
-        process.stdout.close()
 
 
 def get(port: int, path: str) -> str:

@@ -27,7 +27,7 @@ def test_a_call_is_read_as_it_was_sent(
     parent: int, cwd: str, argv: list[str], environment: dict[str, str]
 ) -> None:
     pairs = [f"{name}={value}" for name, value in environment.items()]
-    data = encode("1", str(parent), cwd, str(len(argv)), *argv, *pairs)
+    data = encode("2", str(parent), cwd, str(len(argv)), *argv, *pairs)
     assert decode_call(data) == Call(
         parent=parent, cwd=cwd, argv=tuple(argv), environment=environment
     )
@@ -35,7 +35,7 @@ def test_a_call_is_read_as_it_was_sent(
 
 @given(st.binary(max_size=60))
 def test_any_bytes_are_read_or_refused(data: bytes) -> None:
-    for candidate in (data, b"1\0" + data, encode("1", "7", "/", "1") + data):
+    for candidate in (data, b"2\0" + data, encode("2", "7", "/", "1") + data):
         try:
             call = decode_call(candidate)
         except BadCall:
@@ -47,13 +47,13 @@ def test_any_bytes_are_read_or_refused(data: bytes) -> None:
     "data",
     [
         b"",
-        encode("2", "1", "/", "1", "rustc"),
-        encode("1", "1", "/", "1", "rustc")[:-1],
-        encode("1", "x", "/", "1", "rustc"),
-        encode("1", "1", "/", "x", "rustc"),
-        encode("1", "1", "/", "0", "A=1"),
-        encode("1", "1", "/", "-1", "rustc"),
-        encode("1", "1", "/", "3", "rustc", "-vV"),
+        encode("1", "1", "/", "1", "rustc"),
+        encode("2", "1", "/", "1", "rustc")[:-1],
+        encode("2", "x", "/", "1", "rustc"),
+        encode("2", "1", "/", "x", "rustc"),
+        encode("2", "1", "/", "0", "A=1"),
+        encode("2", "1", "/", "-1", "rustc"),
+        encode("2", "1", "/", "3", "rustc", "-vV"),
     ],
 )
 def test_what_is_no_call(data: bytes) -> None:
@@ -62,7 +62,7 @@ def test_what_is_no_call(data: bytes) -> None:
 
 
 def test_entries_of_the_environment_without_a_value_are_left_out() -> None:
-    call = decode_call(encode("1", "1", "/", "1", "rustc", "ODD", "A=b=c"))
+    call = decode_call(encode("2", "1", "/", "1", "rustc", "ODD", "A=b=c"))
     assert call.environment == {"A": "b=c"}
 
 
@@ -74,7 +74,7 @@ async def call_of(data: bytes) -> Call:
 
 
 async def test_reading_from_a_stream() -> None:
-    data = encode("1", "1", "/", "1", "rustc")
+    data = encode("2", "1", "/", "1", "rustc")
     call = await call_of(struct.pack("<I", len(data)) + data + b"more")
     assert call.argv == ("rustc",)
     with pytest.raises(asyncio.IncompleteReadError):

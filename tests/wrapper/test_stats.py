@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import contextvars
 import os
 import threading
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
 
+from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
 from wrapper.home import Home, RemoteSettings, short_socket_directory
+from wrapper.meter import Meter, meter, start_meter
 from wrapper.stats import (
     KEPT_BUILDS,
     OUTCOMES,
     UnitStat,
+    add_execution,
     add_unit,
+    add_upload,
     build_file,
     last_build,
+    made_in_seconds,
     new_build_id,
     start_build,
     summary,
@@ -43,9 +50,11 @@ def test_a_build(home: Home) -> None:
     found = summary(home, "b-1")
     assert found["totals"] == {
         "hit-local": 1, "hit-remote": 1, "remote": 2, "local": 1, "units": 5, "seconds": 1.25,
+        "saved": 0, "downloaded": 0, "uploaded": 0,
     }  # fmt: skip
+    assert found["reasons"] == {"probe": 1}
     assert [u["crate"] for u in found["units"]][:2] == ["crate-hit-local", "crate-hit-remote"]
-    assert set(found["units"][0]) == {"crate", "kind", "outcome", "worker", "reason", "seconds"}
+    assert set(found["units"][0]) == {field.name for field in fields(UnitStat)}
     assert found["units"][2]["worker"] == "worker-1"
     assert found["units"][3]["reason"] == "probe"
 
@@ -57,8 +66,64 @@ def test_a_build_without_units_is_the_last_one(home: Home) -> None:
     assert last_build(home) == "two"
     assert summary(home, "two") == {
         "units": [],
-        "totals": dict.fromkeys(OUTCOMES, 0) | {"units": 0, "seconds": 0},
+        "totals": dict.fromkeys(
+            (*OUTCOMES, "units", "seconds", "saved", "downloaded", "uploaded"), 0
+        ),
+        "reasons": {},
     }
+
+
+def test_time_saved_is_that_of_hits_that_know_it(home: Home) -> None:
+    for outcome, made_in in (("hit-local", 2.0), ("hit-remote", 1.0), ("hit-local", None)):
+        add_unit(home, "b", replace(unit(outcome=outcome, seconds=0.5), made_in=made_in))
+    add_unit(home, "b", replace(unit(outcome="remote"), made_in=7.0))
+    assert summary(home, "b")["totals"]["saved"] == 2.0
+
+
+def test_bytes_that_come_late_count(home: Home) -> None:
+    add_unit(home, "b", replace(unit(), downloaded=10, uploaded=1))
+    add_execution(home, "b", "a")
+    add_upload(home, "b", 5)
+    found = summary(home, "b")
+    assert (found["totals"]["downloaded"], found["totals"]["uploaded"]) == (10, 6)
+    assert len(found["units"]) == 1
+
+
+def test_reasons_by_how_often(home: Home) -> None:
+    for reason in ("x", "y", "y"):
+        add_unit(home, "b", replace(unit(outcome="local"), reason=reason))
+    assert list(summary(home, "b")["reasons"].items()) == [("y", 2), ("x", 1)]
+
+
+def test_how_long_a_result_took_to_make() -> None:
+    result = re_pb.ActionResult()
+    assert made_in_seconds(result) is None
+    metadata = result.execution_metadata
+    metadata.execution_start_timestamp.FromMilliseconds(1000)
+    assert made_in_seconds(result) is None
+    metadata.execution_completed_timestamp.FromMilliseconds(2500)
+    assert made_in_seconds(result) == 1.5
+
+
+def test_a_meter_counts_for_its_own_call() -> None:
+    late: list[int] = []
+    asked: list[str] = []
+
+    def call(name: str) -> Meter:
+        mine = start_meter(lambda: asked.append(name))
+        meter().received(3)
+        meter().executing()
+        meter().sent(4)
+        mine.close(late.append)
+        meter().sent(5)
+        return mine
+
+    first = contextvars.copy_context().run(call, "a")
+    second = contextvars.copy_context().run(call, "b")
+    assert (first.downloaded, first.executions, second.downloaded) == (3, 1, 3)
+    assert (late, asked) == ([5, 5], ["a", "b"])
+    meter().sent(1)  # nobody's
+    assert late == [5, 5]
 
 
 def test_odd_texts_survive(home: Home) -> None:

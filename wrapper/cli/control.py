@@ -13,7 +13,7 @@ from pathlib import Path
 from wrapper.home import Home
 from wrapper.version import code_stamp
 
-_STOP_TIMEOUT = 10.0
+_STOP_TIMEOUT = 40.0  # the daemon stores what is yet to be stored, for 30 s at most
 
 
 def replace_outdated_daemon(home: Home) -> None:

@@ -7,19 +7,27 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
 
 from wrapper.home import Home
 
 USAGE = """\
 usage: cargo distbuild <cargo command> [options]   run cargo with shared, cached compiles
        cargo distbuild stats [--json]              how the units of the last build went
+       cargo distbuild timings [FILE]              the same over time, as a page
+       cargo distbuild why-miss CRATE              what changed in its key since the time before
+       cargo distbuild doctor                      what is missing here, with its remedy
+       cargo distbuild config [--json]             every setting and where it is made
        cargo distbuild stop                        stop the daemon and the embedded server
 
-environment:
-  DISTBUILD_REMOTE    grpc://HOST:PORT, grpcs://HOST:PORT, unix:PATH or none; unset: a server
-                      on this machine, started when it is needed
-  DISTBUILD_INSTANCE  the server's instance name
-  DISTBUILD_HOME      local cache and daemon state (default: cargo-distbuild in the user's cache)
+settings, in [distbuild] of .cargo/config.toml or as variables:
+  remote    DISTBUILD_REMOTE    grpc://HOST:PORT, grpcs://HOST:PORT, unix:PATH, none (the default),
+                                or embedded: a server on this machine, started when it is needed
+  instance  DISTBUILD_INSTANCE  the server's instance name
+  home      DISTBUILD_HOME      local cache and daemon state (default: cargo-distbuild in the
+                                user's cache directory)
+The others are shown by `cargo distbuild config`.
 """
 
 
@@ -35,21 +43,45 @@ def main() -> int:
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(USAGE, end="")
         return 0 if arguments else 2
-    home = Home.of(os.environ)
+    from wrapper.config import ConfigError, from_files, variables_of
+
+    given = dict(os.environ)
     try:
-        return _run(home, arguments)
+        os.environ.update(variables_of(from_files(Path.cwd(), given), given))
+        return _run(Home.of(os.environ), arguments, given)
+    except ConfigError as error:
+        print(f"error: distbuild: {error}", file=sys.stderr)
+        return 2
     except OSError as error:
         what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
         print(f"error: distbuild: {what}", file=sys.stderr)
         return 2
 
 
-def _run(home: Home, arguments: Sequence[str]) -> int:
-    if arguments[0] == "stats":
+def _run(home: Home, arguments: Sequence[str], given: dict[str, str]) -> int:
+    """Run a command; `given` is the environment without what configuration files set."""
+    command, rest = arguments[0], arguments[1:]
+    if command == "stats":
         from wrapper.cli.stats_command import show_stats
 
-        return show_stats(home, arguments[1:])
-    if arguments[0] == "stop":
+        return show_stats(home, rest)
+    if command == "timings":
+        from wrapper.cli.stats_command import write_timings
+
+        return write_timings(home, rest)
+    if command == "why-miss":
+        from wrapper.cli.why_miss import why_miss
+
+        return why_miss(home, rest)
+    if command == "doctor":
+        from wrapper.cli.doctor import doctor
+
+        return doctor(home, rest, given)
+    if command == "config":
+        from wrapper.cli.config_command import show_config
+
+        return show_config(home, rest, given)
+    if command == "stop":
         from wrapper.cli.control import stop_all
 
         return stop_all(home)
@@ -59,7 +91,8 @@ def _run(home: Home, arguments: Sequence[str]) -> int:
 def run_cargo(home: Home, arguments: Sequence[str]) -> int:
     """Run cargo with the shim as RUSTC_WRAPPER; its exit code, then one line of summary."""
     from wrapper.cli.control import replace_outdated_daemon
-    from wrapper.stats import new_build_id, start_build
+    from wrapper.cli.live import LiveTitle, is_wanted
+    from wrapper.stats import build_file, new_build_id, start_build
 
     environment = dict(os.environ)
     build = new_build_id()
@@ -72,13 +105,17 @@ def run_cargo(home: Home, arguments: Sequence[str]) -> int:
         print(f"warning: distbuild: {error}; building without it", file=sys.stderr)
         build = ""
     cargo = environment.get("CARGO", "cargo")
+    if "DISTBUILD_JOBS" in environment:
+        environment.setdefault("CARGO_BUILD_JOBS", environment["DISTBUILD_JOBS"])
+    is_live = bool(build) and is_wanted(sys.stderr, arguments, environment)
     # Ctrl-C reaches cargo by itself; this process stays to say how the build went
     previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         process = subprocess.Popen(
             [cargo, *arguments], env=environment, preexec_fn=_default_interrupt
         )
-        code = process.wait()
+        with LiveTitle(build_file(home, build), sys.stderr) if is_live else nullcontext():
+            code = process.wait()
     finally:
         signal.signal(signal.SIGINT, previous)
     if build:

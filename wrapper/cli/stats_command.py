@@ -1,28 +1,57 @@
-"""`cargo distbuild stats`, and the line at the end of a build."""
+"""`cargo distbuild stats` and `timings`, and the line at the end of a build."""
 
 from __future__ import annotations
 
 import json
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+from wrapper.cli.wording import columns, duration, size
 from wrapper.home import Home
 from wrapper.stats import last_build, summary
 
+_USAGE = "usage: cargo distbuild stats [--json | --html FILE], cargo distbuild timings [FILE]"
+TIMINGS_FILE = "distbuild-timings.html"
+
 
 def show_stats(home: Home, arguments: Sequence[str]) -> int:
-    """Print the last build's statistics, as a table or as JSON."""
-    if any(argument != "--json" for argument in arguments):
-        print("error: distbuild: stats takes no option but --json", file=sys.stderr)
+    """Print the last build's statistics, as a table or as JSON, or write them as a page."""
+    if arguments[:1] == ["--html"] and len(arguments) == 2:
+        return write_timings(home, arguments[1:])
+    if list(arguments) not in ([], ["--json"]):
+        print(f"error: distbuild: {_USAGE}", file=sys.stderr)
         return 2
-    build = last_build(home)
-    data = summary(home, build) if build else None
+    data = _last(home)
     if data is None:
-        print("error: distbuild: no build has been recorded yet", file=sys.stderr)
         return 1
     print(json.dumps(data, indent=2) if arguments else table(data))
     return 0
+
+
+def write_timings(home: Home, arguments: Sequence[str]) -> int:
+    """Write the last build's page to a file, `distbuild-timings.html` unless one is named."""
+    if len(arguments) > 1 or any(argument.startswith("-") for argument in arguments):
+        print(f"error: distbuild: {_USAGE}", file=sys.stderr)
+        return 2
+    data = _last(home)
+    if data is None:
+        return 1
+    from wrapper.timings import page
+
+    path = Path(arguments[0] if arguments else TIMINGS_FILE)
+    path.write_text(page(data), encoding="utf-8")
+    print(path)
+    return 0
+
+
+def _last(home: Home) -> dict[str, Any] | None:
+    build = last_build(home)
+    if build is None:
+        print("error: distbuild: no build has been recorded yet", file=sys.stderr)
+        return None
+    return summary(home, build)
 
 
 def print_summary(home: Home, build: str) -> None:
@@ -33,24 +62,30 @@ def print_summary(home: Home, build: str) -> None:
 
 
 def totals_line(totals: dict[str, Any]) -> str:
-    """`12 units: 10 hits (8 local, 2 from the server), 1 on workers, 1 compiled here`."""
+    """`12 units: 10 hits (8 local, 2 from the server), 1 on workers, 1 compiled here; …`."""
     local, remote = totals["hit-local"], totals["hit-remote"]
-    return (
+    line = (
         f"{totals['units']} units: {local + remote} hits ({local} local, {remote} from the "
         f"server), {totals['remote']} on workers, {totals['local']} compiled here"
     )
+    if totals["saved"] >= 0.05:
+        line += f"; {duration(totals['saved'])} of compiling saved"
+    if totals["downloaded"] or totals["uploaded"]:
+        line += f"; {size(totals['downloaded'])} down, {size(totals['uploaded'])} up"
+    return line
 
 
 def table(data: dict[str, Any]) -> str:
-    """Unit, where it came from, seconds, and why it was compiled here."""
-    rows = [("unit", "kind", "from", "seconds", "why here")]
+    """Unit, where it came from, seconds, and why it was compiled here; reasons; the totals."""
+    rows = [("unit", "kind", "from", "seconds", "saved", "why here")]
     for unit in data["units"]:
         where = unit["worker"] if unit["outcome"] == "remote" else unit["outcome"]
+        made_in = unit.get("made_in")
+        saved = "" if made_in is None else f"{made_in - unit['seconds']:.2f}"
         seconds = f"{unit['seconds']:.2f}"
-        rows.append((unit["crate"], unit["kind"], where, seconds, unit["reason"] or ""))
-    widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, [*widths, 0], strict=True)).rstrip()
-        for row in rows
-    ]
-    return "\n".join([*lines, "", totals_line(data["totals"])])
+        rows.append((unit["crate"], unit["kind"], where, seconds, saved, unit["reason"] or ""))
+    parts = [columns(rows)]
+    if data["reasons"]:
+        counted = [(str(count), reason) for reason, count in data["reasons"].items()]
+        parts.append("reasons for compiling here\n" + columns(counted))
+    return "\n\n".join([*parts, totals_line(data["totals"])])

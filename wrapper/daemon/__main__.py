@@ -19,13 +19,18 @@ from wrapper.daemon.calls import Parts
 from wrapper.daemon.embedded import EmbeddedServer
 from wrapper.daemon.remotes import Remotes
 from wrapper.daemon.server import DaemonServer
+from wrapper.here import LocalCompiles
 from wrapper.home import Home
 from wrapper.inputs.collect import Collector
 from wrapper.inputs.file_digests import FileDigests
 from wrapper.inputs.unit_records import UnitRecords
+from wrapper.keeping import Keeper
+from wrapper.keys.journal import KeyJournal
 from wrapper.ladder import FUNCTION, Ladder
 from wrapper.local_tier import LocalTier
 from wrapper.version import code_stamp
+
+_DRAIN_SECONDS = 30.0
 
 
 async def run(home: Home) -> None:
@@ -38,20 +43,27 @@ async def run(home: Home) -> None:
     local = LocalTier(store, DirectoryActionCache(home.path / "cache" / "results"))
     files = FileDigests(FUNCTION)
     units = UnitRecords(home.path / "units.sqlite")
+    journal = KeyJournal(home.keys)
     collector = Collector(files, units)
+    ladder = Ladder(collector, local, journal)
     remotes = Remotes(EmbeddedServer(home))
     parts = Parts(
         home=home, files=files, units=units, collector=collector, local=local,
-        ladder=Ladder(collector, local), remotes=remotes,
+        ladder=ladder, here=LocalCompiles(),
+        keeper=Keeper(collector, files, local, journal, on_kept=ladder.made_anew),
+        remotes=remotes, journal=journal,
     )  # fmt: skip
     (home.path / "daemon.failed").unlink(missing_ok=True)
     home.daemon_state.write_text(json.dumps({"pid": os.getpid(), "stamp": code_stamp()}))
     try:
         await DaemonServer(parts).serve(stop)
     finally:
+        await parts.keeper.drain(_DRAIN_SECONDS)
+        await parts.keeper.close()
         await remotes.close()
         await store.close()
         units.close()
+        journal.close()
 
 
 def main() -> int:

@@ -12,18 +12,24 @@ from remote_apis.errors import DistbuildError
 from wrapper.daemon.protocol import Call, Reply
 from wrapper.daemon.remotes import Remotes
 from wrapper.dep_info import rewrite_messages
+from wrapper.here import LocalCompiles
 from wrapper.home import Home, RemoteSettings
 from wrapper.inputs.collect import Collector
 from wrapper.inputs.file_digests import FileDigests
 from wrapper.inputs.unit_records import UnitRecords, record_of
-from wrapper.ladder import FUNCTION, Ladder, Result, check
+from wrapper.keeping import Compiled, Keeper, outputs_of
+from wrapper.keys.journal import Ended, KeyJournal
+from wrapper.ladder import FUNCTION, Draft, Ladder, Result, check
 from wrapper.local_tier import LocalTier
 from wrapper.materialise import place_outputs
+from wrapper.meter import Meter, start_meter
+from wrapper.remote import Remote
 from wrapper.result_checks import CompileHere, Unit, environment_beside, files_outside
 from wrapper.roots import OUTPUTS, OutsideRoots
 from wrapper.rustc.arguments import Invocation, NotUnderstood, Probe, parse
+from wrapper.rustc.incremental import is_fresh
 from wrapper.rustc.outputs import dep_info_name, unit_kind
-from wrapper.stats import UnitStat, add_unit
+from wrapper.stats import HITS, UnitStat, add_execution, add_unit, add_upload, made_in_seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +42,10 @@ class Parts:
     collector: Collector
     local: LocalTier
     ladder: Ladder
+    here: LocalCompiles
+    keeper: Keeper
     remotes: Remotes
+    journal: KeyJournal
 
 
 @dataclass(slots=True)
@@ -47,9 +56,11 @@ class CallHandler:
     call: Call
     reply: Reply
     started: float = field(default_factory=time.monotonic)
+    meter: Meter = field(default_factory=Meter)
 
     async def answer(self) -> None:
         """Answer the shim. Raises IncompleteReadError or ConnectionError when it is gone."""
+        self.meter = start_meter(lambda: add_execution(*self._build, self._package))
         try:
             if "CARGO_CRATE_NAME" not in self.call.environment:
                 raise Probe  # a build script tries the compiler: no unit of cargo's
@@ -76,17 +87,25 @@ class CallHandler:
         except NotUnderstood as error:
             raise OutsideRoots(str(error)) from error
         unit = Unit(invocation=invocation, roots=roots, environment=environment)
-        settings = RemoteSettings.of(environment)
+        settings = RemoteSettings.of(self.call.settings)
+        remote: Remote | str | None = None
         try:
             check(unit)
             remote = await self.parts.remotes.get(settings, self.call, self.reply.tell_user)
-            result = await self.parts.ladder.resolve(unit, remote, settings.instance)
-            await self._deliver(unit, result)
-        except (CompileHere, NotUnderstood) as reason:
-            self.parts.remotes.warn_if_down(settings, self.call, self.reply.tell_user)
-            await self._run_here(unit, str(reason))
+            found = await self.parts.ladder.resolve(unit, remote, settings.instance)
+            if isinstance(found, Result):
+                await self._deliver(unit, found)
+                return
+            reason, draft = found.reason, found.draft
+        except (CompileHere, NotUnderstood) as error:
+            reason, draft = str(error), None
         except (DistbuildError, OSError) as error:
-            await self._run_here(unit, f"the result could not be used: {error}")
+            reason, draft = f"the result could not be used: {error}", None
+        self.parts.remotes.warn_if_down(settings, self.call, self.reply.tell_user)
+        compiled = await self._run_here(unit, reason, draft)
+        if compiled is not None:
+            server = remote if isinstance(remote, Remote) else None
+            self.parts.keeper.submit(compiled, server, settings.instance)
 
     async def _deliver(self, unit: Unit, result: Result) -> None:
         files = {}
@@ -105,25 +124,44 @@ class CallHandler:
         for name, digest in digests.items():
             self.parts.files.learn(placed[name], digest, is_ours=True)
         known = self.parts.units.last(unit.invocation)
-        self.parts.units.add(*record_of(unit.invocation, result.learned, known.files))
-        self._count(unit.invocation, result.outcome, worker=result.worker)
+        self.parts.units.add(*record_of(unit.invocation, result.learned, known.files, result.key))
+        made_in = made_in_seconds(result.action_result)
+        self._count(unit.invocation, result.outcome, worker=result.worker, made_in=made_in)
         roots = unit.roots
         pairs = [*roots.staged_to_real(result.root), *roots.recorded_to_real()]
         messages = rewrite_messages(result.stderr, pairs)
         self.reply.finish(stdout=result.stdout, stderr=messages, exit_code=0)
 
-    async def _run_here(self, unit: Unit, reason: str) -> None:
-        """Let the shim run rustc, with the same recorded paths that a worker would use."""
+    async def _run_here(self, unit: Unit, reason: str, draft: Draft | None) -> Compiled | None:
+        """Let the shim run rustc, with the same recorded paths that a worker would use.
+
+        Returns what can be kept of it.
+        """
         if self.reply.is_ended:
-            return
-        known = self.parts.units.last(unit.invocation)
-        self.parts.units.add(*record_of(unit.invocation, known.environment, known.files))
-        argv = [*self.call.argv, *unit.roots.remap_options(staged=False)]
-        done = await self.reply.run(argv, unit.roots.recorded_to_real())
+            return None
+        invocation = unit.invocation
+        key = draft.action.digest.hash if draft else ""
+        known = self.parts.units.last(invocation)
+        self.parts.units.add(*record_of(invocation, known.environment, known.files, key))
+        started_ns, started = time.time_ns(), time.monotonic()
+        was_fresh = is_fresh(invocation)
+        done, is_sound = await self.parts.here.compile(self.call, self.reply, unit, draft)
+        compiled = None
         if done.status == 0:
             learned = await asyncio.to_thread(self._learn, unit)
-            self.parts.units.add(*record_of(unit.invocation, *learned))
-        self._count(unit.invocation, "local", reason=reason)
+            self.parts.units.add(*record_of(invocation, *learned, key))
+            if draft is not None and is_sound:
+                compiled = Compiled(
+                    unit=unit,
+                    draft=draft,
+                    outputs=outputs_of(unit),
+                    stderr=done.stderr,
+                    started_ns=started_ns,
+                    seconds=time.monotonic() - started,
+                    shares=was_fresh,
+                )
+        self._count(invocation, "local", reason=reason)
+        return compiled
 
     def _learn(self, unit: Unit) -> tuple[set[str], list[str]]:
         """What the compile that has just ended here read, for the next one's key."""
@@ -142,17 +180,35 @@ class CallHandler:
         *,
         worker: str | None = None,
         reason: str | None = None,
+        made_in: float | None = None,
     ) -> None:
-        environment = self.call.environment
+        seconds = time.monotonic() - self.started
         unit = UnitStat(
-            crate=environment.get("CARGO_PKG_NAME") or environment["CARGO_CRATE_NAME"],
+            crate=self._package,
             kind=unit_kind(invocation) if invocation else "other",
             outcome=outcome,
             worker=worker,
             reason=reason,
-            seconds=time.monotonic() - self.started,
+            seconds=seconds,
+            started=time.time() - seconds,
+            made_in=made_in if outcome in HITS else None,
+            downloaded=self.meter.downloaded,
+            uploaded=self.meter.uploaded,
+            executions=self.meter.executions,
         )
-        add_unit(self.parts.home, build_of(self.call), unit)
+        add_unit(*self._build, unit)
+        self.meter.close(lambda count: add_upload(*self._build, count))
+        crate = self.call.environment["CARGO_CRATE_NAME"]
+        self.parts.journal.ended(invocation, Ended.of(unit, crate, build_of(self.call)))
+
+    @property
+    def _build(self) -> tuple[Home, str]:
+        return self.parts.home, build_of(self.call)
+
+    @property
+    def _package(self) -> str:
+        environment = self.call.environment
+        return environment.get("CARGO_PKG_NAME") or environment["CARGO_CRATE_NAME"]
 
 
 def build_of(call: Call) -> str:

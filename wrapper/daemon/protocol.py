@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-VERSION = b"1"
+VERSION = b"2"
 MAX_REQUEST = 64 << 20
 _U32 = struct.Struct("<I")
 
@@ -18,12 +18,22 @@ class BadCall(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """One rustc that cargo started. `parent` is the process id of who started it."""
+    """One rustc that cargo started. `parent` is the process id of who started it.
+
+    `configured` are variables that configuration files set; they are settings of the wrapper, and
+    rustc does not see them.
+    """
 
     parent: int
     cwd: str
     argv: tuple[str, ...]
     environment: dict[str, str]
+    configured: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """The environment, and below it what configuration files set."""
+        return {**self.configured, **self.environment}
 
 
 def _text(data: bytes) -> str:
@@ -96,12 +106,22 @@ class Reply:
         self._frame(b"L", b"")
         self.is_ended = True
 
-    async def run(self, argv: Sequence[str], replacements: Sequence[tuple[str, str]]) -> LocalRun:
-        """Let the shim run a command and say how it ended. Raises IncompleteReadError when the
-        shim is killed."""
+    async def run(
+        self,
+        argv: Sequence[str],
+        replacements: Sequence[tuple[str, str]],
+        *,
+        on_trial: bool = False,
+    ) -> LocalRun:
+        """Let the shim run a command and say how it ended.
+
+        On trial, what the command says is held back until its metadata is there or it ends, and
+        then `let_stand` or another `run` must follow. Raises IncompleteReadError when the shim is
+        killed.
+        """
         strings = [text for pair in replacements for text in pair] + list(argv)
         body = b"".join(s.encode("utf-8", "surrogateescape") + b"\0" for s in strings)
-        self._frame(b"T", _U32.pack(len(replacements)) + body)
+        self._frame(b"H" if on_trial else b"T", _U32.pack(len(replacements)) + body)
         self.is_ended = True
         await self._writer.drain()
         stderr = bytearray()
@@ -111,3 +131,7 @@ class Reply:
             if kind == b"X":
                 return LocalRun(status=_U32.unpack(payload)[0], stderr=bytes(stderr))
             stderr += payload
+
+    def let_stand(self) -> None:
+        """What ran on trial is the result, however it ended."""
+        self._frame(b"X", _U32.pack(0))

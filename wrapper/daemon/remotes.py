@@ -7,7 +7,7 @@ from collections.abc import Callable
 from remote_apis.errors import DistbuildError
 from wrapper.daemon.embedded import EmbeddedServer
 from wrapper.daemon.protocol import Call
-from wrapper.home import NO_REMOTE, RemoteSettings
+from wrapper.home import EMBEDDED, RemoteSettings
 from wrapper.remote import Remote
 
 Tell = Callable[[str], None]
@@ -23,12 +23,17 @@ class Remotes:
         self._wrong: dict[str, str] = {}
         self._warned: dict[tuple[int, str | None], None] = {}
 
-    async def get(self, settings: RemoteSettings, call: Call, tell: Tell) -> Remote | str:
-        """The server of a build, or why it has none; of a failure the user is told, once."""
-        if settings.url == NO_REMOTE:
-            return "no server is configured"
+    async def get(self, settings: RemoteSettings, call: Call, tell: Tell) -> Remote | str | None:
+        """The server of a build, None when it wants none, or why it cannot be had.
+
+        Of a failure the user is told, once.
+        """
+        if settings.url is None:
+            return None
         try:
-            url = settings.url or await self._embedded.address(call.environment)
+            url = settings.url
+            if url == EMBEDDED:
+                url = await self._embedded.address(call.settings)
             key = (url, settings.instance)
             if key not in self._open:
                 self._open[key] = Remote(url, settings.instance)
@@ -39,7 +44,7 @@ class Remotes:
 
     def warn_if_down(self, settings: RemoteSettings, call: Call, tell: Tell) -> None:
         """Tell the user, once a build, that the build goes on without its server."""
-        url = settings.url or self._embedded.last_address
+        url = self._embedded.last_address if settings.url == EMBEDDED else settings.url
         remote = self._open.get((url or "", settings.instance))
         if remote is not None and remote.is_down:
             self._warn(settings, call, tell, f"the server {remote.url} cannot be reached")

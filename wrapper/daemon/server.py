@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from wrapper.daemon.calls import CallHandler, Parts
+from wrapper.daemon.configs import Configs
 from wrapper.daemon.protocol import BadCall, Reply, read_call
 
 IDLE_SECONDS = 3 * 3600.0
@@ -22,6 +23,7 @@ class DaemonServer:
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
+        self._configs = Configs()
         self._active = 0
         self._last_call = time.monotonic()
 
@@ -43,7 +45,7 @@ class DaemonServer:
         self._active += 1
         reply = Reply(reader, writer)
         try:
-            call = await read_call(reader)
+            call = self._configs.apply(await read_call(reader), reply.tell_user)
             await CallHandler(parts=self._parts, call=call, reply=reply).answer()
             await writer.drain()
         except BadCall as error:

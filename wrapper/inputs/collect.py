@@ -25,16 +25,35 @@ from wrapper.rustc.arguments import Invocation, NotUnderstood
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inputs:
-    """Files and whole directories by their staged path, and the sources of all their blobs."""
+    """Files and whole directories by their staged path, and the sources of all their blobs.
+
+    `shown` are the real paths of the same, in coarser pieces, and `left_out` what lies below these
+    and is no input.
+    """
 
     files: dict[str, Digest] = field(default_factory=dict)
     directories: dict[str, Digest] = field(default_factory=dict)
     blobs: dict[Digest, Source] = field(default_factory=dict)
+    shown: dict[str, None] = field(default_factory=dict)
+    left_out: list[str] = field(default_factory=list)
 
-    def add(self, path: str, snapshot: Snapshot) -> None:
+    def add(self, path: str, snapshot: Snapshot, real: str) -> None:
         """A directory and its blobs."""
         self.directories[path] = snapshot.root
         self.blobs.update(snapshot.blobs)
+        self.shown[real] = None
+        self.left_out.extend(snapshot.left_out)
+
+    def add_file(self, path: str, digest: Digest, real: str) -> None:
+        """A file; what lies beside it is not shown."""
+        self.files[path] = digest
+        self.blobs[digest] = real
+        self.shown[real] = None
+
+    @property
+    def has_macros(self) -> bool:
+        """Whether code of others runs within the compile: a dependency is a shared library."""
+        return any(path.endswith(".so") for path in self.files)
 
 
 class Collector:
@@ -64,11 +83,13 @@ class Collector:
         if invocation.links and invocation.target not in (None, toolchain.host):
             raise NotUnderstood(f"links for {invocation.target}, and this machine is another")
         driver = os.path.basename(invocation.driver)
-        inputs.add("toolchain", self._toolchains.snapshot(toolchain, driver, invocation.target))
-        inputs.add(staged_or_refuse(roots, roots.package), self._package(roots))
+        snapshot = self._toolchains.snapshot(toolchain, driver, invocation.target)
+        inputs.add("toolchain", snapshot, toolchain.sysroot)
+        inputs.add(staged_or_refuse(roots, roots.package), self._package(roots), roots.package)
         out_dir = environment.get("OUT_DIR")
         if out_dir:
-            inputs.add(staged_or_refuse(roots, out_dir), self._snapshot(out_dir, skip_in_out_dir))
+            snapshot = self._snapshot(out_dir, skip_in_out_dir)
+            inputs.add(staged_or_refuse(roots, out_dir), snapshot, out_dir)
         self._dependencies(invocation, roots, inputs)
         for path in self._units.last(invocation).files:
             self._add_file(path, roots, inputs)
@@ -97,9 +118,7 @@ class Collector:
     def _add_file(self, path: str, roots: Roots, inputs: Inputs) -> None:
         """A file outside of the package, if it is there."""
         if os.path.isfile(path):
-            digest = self._files.digest(path)
-            inputs.files[staged_or_refuse(roots, path)] = digest
-            inputs.blobs[digest] = path
+            inputs.add_file(staged_or_refuse(roots, path), self._files.digest(path), path)
 
     def _package(self, roots: Roots) -> Snapshot:
         staged = roots.staged(roots.package) or ""
@@ -125,6 +144,7 @@ class Collector:
                 digest = self._files.digest(path)
                 inputs.files[staged_or_refuse(roots, path)] = digest
                 inputs.blobs[digest] = path
+                inputs.shown[os.path.dirname(path)] = None
         native = dict.fromkeys(native_paths(invocation))
         if invocation.links:
             _check_system_libraries(
@@ -134,7 +154,7 @@ class Collector:
         for directory in _outermost(native):
             staged = staged_or_refuse(roots, directory)
             if staged not in inputs.directories and os.path.isdir(directory):
-                inputs.add(staged, self._snapshot(directory, skip_in_out_dir))
+                inputs.add(staged, self._snapshot(directory, skip_in_out_dir), directory)
 
 
 def _artifacts(stem: str, *, with_code: bool) -> Iterator[str]:

@@ -22,10 +22,14 @@ class NotSendable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A directory as it was: its root digest and the sources of all blobs below it."""
+    """A directory as it was: its root digest and the sources of all blobs below it.
+
+    `left_out` are the real paths of directories and links that are no part of it.
+    """
 
     root: Digest
     blobs: dict[Digest, Source] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
 
 
 Skip = Callable[[str, str], bool]
@@ -65,6 +69,7 @@ def take_snapshot(root: str, files: FileDigests, skip: Skip) -> Snapshot:
     """
     builder = TreeBuilder(files.function)
     blobs: dict[Digest, Source] = {}
+    left_out: list[str] = []
     count = 0
     pending = [(root, "")]
     while pending:
@@ -72,6 +77,7 @@ def take_snapshot(root: str, files: FileDigests, skip: Skip) -> Snapshot:
         with os.scandir(directory) as entries:
             for entry in entries:
                 if skip(directory, entry.name):
+                    left_out.append(entry.path)
                     continue
                 path = prefix + entry.name
                 if not _is_text(path):
@@ -84,11 +90,13 @@ def take_snapshot(root: str, files: FileDigests, skip: Skip) -> Snapshot:
                 elif entry.is_file():
                     count += 1
                     _add_file(builder, blobs, files, path, entry)
+                else:
+                    left_out.append(entry.path)
         if count > MAX_FILES:
             raise NotSendable(f"{root} has more than {MAX_FILES} files")
     made: dict[Digest, bytes] = {}
     digest = builder.build(made)
-    return Snapshot(digest, {**blobs, **made})
+    return Snapshot(digest, {**blobs, **made}, tuple(left_out))
 
 
 def _add_file(

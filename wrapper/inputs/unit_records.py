@@ -13,6 +13,7 @@ import threading
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from wrapper.rustc.arguments import Invocation, NotUnderstood
 
@@ -24,13 +25,14 @@ class UnitRecord:
     """One compiled unit. `externs` are the stems of its direct dependencies, `native` the search
     paths it was given, `system` the libraries that the final link must find by itself; what it
     turned out to read: `environment`, variables beside cargo's own, and `files`, real paths
-    outside of its package."""
+    outside of its package. `key` is the hash of its last action, empty when it had none."""
 
     externs: tuple[str, ...]
     native: tuple[str, ...] = ()
     system: tuple[str, ...] = ()
     environment: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
+    key: str = ""
 
 
 UNKNOWN = UnitRecord(externs=())
@@ -44,7 +46,10 @@ def stem_of(path: str) -> str:
 
 
 def record_of(
-    invocation: Invocation, environment: Iterable[str] = (), files: Iterable[str] = ()
+    invocation: Invocation,
+    environment: Iterable[str] = (),
+    files: Iterable[str] = (),
+    key: str = "",
 ) -> tuple[str, UnitRecord]:
     """The stem and the record of a compile that read `environment` and `files` beside its own."""
     stem = f"{invocation.out_dir}/{invocation.crate_name}{invocation.extra_filename}"
@@ -54,6 +59,7 @@ def record_of(
         system=tuple(v for v in invocation.native_libraries if not v.startswith("static")),
         environment=tuple(sorted(environment)),
         files=tuple(sorted(files)),
+        key=key,
     )
     return stem, record
 
@@ -99,7 +105,10 @@ class UnitRecords:
         if row is None:
             name = os.path.basename(stem)
             raise NotUnderstood(f"its dependency {name} was built without cargo-distbuild")
-        values = {key: tuple(value) for key, value in json.loads(row[0]).items()}
+        values: dict[str, Any] = {
+            key: value if key == "key" else tuple(value)
+            for key, value in json.loads(row[0]).items()
+        }
         return self._known.setdefault(stem, UnitRecord(**values))
 
     def last(self, invocation: Invocation) -> UnitRecord:

@@ -86,7 +86,7 @@ def daemon() -> socket.socket:
 
 def send_request(connection: socket.socket) -> None:
     """Send the call. Raises OSError."""
-    strings = [b"1", b"%d" % os.getppid(), os.getcwdb(), b"%d" % (len(sys.argv) - 1)]
+    strings = [b"2", b"%d" % os.getppid(), os.getcwdb(), b"%d" % (len(sys.argv) - 1)]
     strings += [os.fsencode(argument) for argument in sys.argv[1:]]
     strings += [name + b"=" + value for name, value in os.environb.items()]
     data = b"".join(string + b"\0" for string in strings)
@@ -124,7 +124,46 @@ def die_with_parent() -> None:
     LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def run(connection: socket.socket, payload: bytes) -> NoReturn:
+def read_frame(connection: socket.socket) -> tuple[bytes, bytes]:
+    """A frame's kind and payload. Raises OSError."""
+    kind, size = struct.unpack("<cI", read(connection, 5))
+    return kind, read(connection, size)
+
+
+class Forwarder:
+    """rustc's stderr on its way to ours and to the daemon. On trial it is held back until rustc
+    has announced its metadata: all macros have run by then."""
+
+    def __init__(self, connection: socket.socket, pattern: re.Pattern[bytes],
+                 table: dict[bytes, bytes], *, on_trial: bool) -> None:  # fmt: skip
+        self.held: list[bytes] | None = [] if on_trial else None
+        self._connection: socket.socket | None = connection
+        self._pattern = pattern
+        self._table = table
+
+    def forward(self, line: bytes) -> None:
+        """One line of rustc's."""
+        if self._connection is not None:
+            try:
+                self._connection.sendall(struct.pack("<cI", b"E", len(line)) + line)
+            except OSError:
+                self._connection = None
+        shown = self._pattern.sub(lambda match: self._table[match.group()], line)
+        if self.held is None:
+            os.write(2, shown)
+        else:
+            self.held.append(shown)
+            if b'"emit":"metadata"' in line:
+                self.release()
+
+    def release(self) -> None:
+        """Say what was held back; from now on nothing is."""
+        held, self.held = self.held or [], None
+        for line in held:
+            os.write(2, line)
+
+
+def run(connection: socket.socket, payload: bytes, *, on_trial: bool) -> NoReturn:
     """Run rustc here, its stderr copied to the daemon, and exit as it does."""
     (count,) = struct.unpack_from("<I", payload)
     strings = payload[4:].split(b"\0")[:-1]
@@ -142,21 +181,26 @@ def run(connection: socket.socket, payload: bytes) -> NoReturn:
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, lambda received, frame: process.send_signal(received))
     assert process.stderr is not None
-    alive = True
+    forwarder = Forwarder(connection, pattern, table, on_trial=on_trial)
     for line in process.stderr:
-        if alive:
-            try:
-                connection.sendall(struct.pack("<cI", b"E", len(line)) + line)
-            except OSError:
-                alive = False
-        os.write(2, pattern.sub(lambda match: table[match.group()], line))
+        forwarder.forward(line)
     code = process.wait()
     status = code << 8 if code >= 0 else -code
     try:
         connection.sendall(struct.pack("<cII", b"X", 4, status))
-        connection.recv(1)
+        kind, answer = read_frame(connection)
     except OSError:
-        alive = False
+        if forwarder.held is not None and code != 0:
+            plain_rustc()
+        kind, answer = b"", b""
+    if forwarder.held is not None and kind == b"T" and len(answer) >= 4:
+        run(connection, answer, on_trial=False)
+    forwarder.release()
+    exit_as(code)
+
+
+def exit_as(code: int) -> NoReturn:
+    """End as rustc ended; a negative code is a signal."""
     if code < 0:
         if -code not in (signal.SIGKILL, signal.SIGSTOP):
             signal.signal(-code, signal.SIG_DFL)
@@ -172,21 +216,20 @@ def obey(connection: socket.socket) -> NoReturn:
     kept = {b"O": b"", b"E": b""}
     while True:
         try:
-            kind, size = struct.unpack("<cI", read(connection, 5))
-            payload = read(connection, size)
+            kind, payload = read_frame(connection)
         except OSError:
             plain_rustc()
         if kind in kept:
             kept[kind] += payload
         elif kind == b"W":
             tell_user(payload)
-        elif kind == b"X" and size == 4:
+        elif kind == b"X" and len(payload) == 4:
             for stream, data in ((1, kept[b"O"]), (2, kept[b"E"])):
                 while data:
                     data = data[os.write(stream, data) :]
             sys.exit(struct.unpack("<I", payload)[0])
-        elif kind == b"T" and size >= 4:
-            run(connection, payload)
+        elif kind in (b"T", b"H") and len(payload) >= 4:
+            run(connection, payload, on_trial=kind == b"H")
         else:
             plain_rustc()
 

@@ -6,11 +6,13 @@
 // goes wrong before that ends in plain rustc, as if it had not been there.
 //
 // Protocol (wrapper/daemon/protocol.py is the other end). Request: u32 length, then NUL-ended
-// strings: "1", parent pid, cwd, argc, arguments, environment. Frames in both directions: one
+// strings: "2", parent pid, cwd, argc, arguments, environment. Frames in both directions: one
 // byte kind, u32 length, payload; integers are little endian.
 //   to the shim:   O stdout, E stderr, W a line for the user, X exit code (u32),
 //                  L exec the real rustc as it was called,
 //                  T run: u32 count of replacements, pairs of strings, then the arguments
+//                  H the same on trial: what it says is held back until it has announced its
+//                  metadata or ended; then X lets it stand, and T takes its place
 //   to the daemon: E a piece of rustc's stderr, X its wait status (u32)
 #define _GNU_SOURCE
 #include <errno.h>
@@ -137,7 +139,7 @@ static int send_request(int fd, int argc, char **argv) {
     size_t size = 0;
     FILE *out = open_memstream(&data, &size);
     if (!out) return -1;
-    fprintf(out, "1%c%d%c%s%c%d%c", 0, (int)getppid(), 0, cwd, 0, argc - 1, 0);
+    fprintf(out, "2%c%d%c%s%c%d%c", 0, (int)getppid(), 0, cwd, 0, argc - 1, 0);
     for (int i = 1; i < argc; i++) fwrite(argv[i], 1, strlen(argv[i]) + 1, out);
     for (char **e = environ; *e; e++) fwrite(*e, 1, strlen(*e) + 1, out);
     if (fclose(out) != 0 || size > UINT32_MAX) return -1;
@@ -168,13 +170,29 @@ static void tell_user(const char *text, uint32_t size) {
 
 struct pair { char *from, *to; };
 
+static FILE *held; // what a compile on trial has said so far
+static char *held_data;
+static size_t held_size;
+
+static void release_held(void) {
+    if (held && fclose(held) == 0) write_all(2, held_data, held_size);
+    held = NULL;
+    free(held_data);
+    held_data = NULL;
+}
+
+static void say(const char *data, size_t size) {
+    if (held) fwrite(data, 1, size, held);
+    else write_all(2, data, size);
+}
+
 // Writes a line with every `from` turned into its `to`: the canonical paths of shared artifacts
 // become the user's own in what rustc says.
 static void write_replaced(const char *line, size_t size, struct pair *pairs, uint32_t count) {
     char *out = NULL;
     size_t out_size = 0;
     FILE *memory = open_memstream(&out, &out_size);
-    if (!memory) { write_all(2, line, size); return; }
+    if (!memory) { say(line, size); return; }
     for (size_t i = 0; i < size;) {
         uint32_t k = 0;
         size_t n = 0;
@@ -185,7 +203,7 @@ static void write_replaced(const char *line, size_t size, struct pair *pairs, ui
         if (k < count) { fputs(pairs[k].to, memory); i += n; }
         else fputc(line[i++], memory);
     }
-    if (fclose(memory) == 0) write_all(2, out, out_size);
+    if (fclose(memory) == 0) say(out, out_size);
     free(out);
 }
 
@@ -200,6 +218,8 @@ static void forward_signal(int number) {
         sigaction(number, &forward, NULL);
 }
 
+#define METADATA "\"emit\":\"metadata\""
+
 // Copies rustc's stderr line by line to ours and, as it is, to the daemon.
 static void forward_stderr(int from, int daemon, struct pair *pairs, uint32_t count) {
     size_t used = 0, room = 1 << 16;
@@ -213,6 +233,8 @@ static void forward_stderr(int from, int daemon, struct pair *pairs, uint32_t co
         if (last) {
             size_t whole = (size_t)(last - buffer) + 1;
             write_replaced(buffer, whole, pairs, count);
+            // all macros have run by then: whatever comes after is the compiler's own word
+            if (held && memmem(buffer, whole, METADATA, sizeof METADATA - 1)) release_held();
             memmove(buffer, buffer + whole, used - whole);
             used -= whole;
         }
@@ -221,7 +243,28 @@ static void forward_stderr(int from, int daemon, struct pair *pairs, uint32_t co
     if (buffer && used) write_replaced(buffer, used, pairs, count);
 }
 
-static void run_tracked(int daemon, char *payload, uint32_t size) {
+static int read_frame(int fd, char *kind, char **payload, uint32_t *size) {
+    char head[5];
+    if (read_all(fd, head, 5) != 0) return -1;
+    *kind = head[0];
+    *size = u32(head + 1);
+    *payload = malloc((size_t)*size + 1);
+    if (!*payload || read_all(fd, *payload, *size) != 0) return -1;
+    (*payload)[*size] = 0;
+    return 0;
+}
+
+// Ends as rustc ended.
+static void exit_as(int status) {
+    if (WIFSIGNALED(status)) {
+        signal(WTERMSIG(status), SIG_DFL);
+        kill(getpid(), WTERMSIG(status));
+    }
+    _exit(WIFEXITED(status) ? WEXITSTATUS(status) : 1);
+}
+
+// Runs what a T or H frame says; its wait status.
+static int run_once(int daemon, char *payload, uint32_t size) {
     char *end = payload + size, *p = payload + 4;
     uint32_t count = u32(payload), argc = 0;
     struct pair *pairs = calloc(count + 1, sizeof *pairs);
@@ -254,16 +297,28 @@ static void run_tracked(int daemon, char *payload, uint32_t size) {
     forward_stderr(ends[0], daemon, pairs, count);
     int status = 0;
     while (waitpid(child_pid, &status, 0) < 0 && errno == EINTR) {}
-    char code[4] = {(char)status, (char)(status >> 8), (char)(status >> 16), (char)(status >> 24)};
-    send_frame(daemon, 'X', code, 4);
-    // the daemon answers when it has noted the outputs, or goes away
-    char answer;
-    while (read(daemon, &answer, 1) < 0 && errno == EINTR) {}
-    if (WIFSIGNALED(status)) {
-        signal(WTERMSIG(status), SIG_DFL);
-        kill(getpid(), WTERMSIG(status));
+    return status;
+}
+
+static void run_tracked(int daemon, char *payload, uint32_t size, int on_trial) {
+    if (on_trial) held = open_memstream(&held_data, &held_size);
+    for (;;) {
+        int s = run_once(daemon, payload, size);
+        char code[4] = {(char)s, (char)(s >> 8), (char)(s >> 16), (char)(s >> 24)};
+        send_frame(daemon, 'X', code, 4);
+        // the daemon answers when it has noted the outputs, or goes away
+        char kind = 0;
+        int answered = read_frame(daemon, &kind, &payload, &size) == 0;
+        if (held && !answered && s != 0) plain_rustc(); // nobody is there to say what it meant
+        if (!held || kind != 'T' || size < 4) {
+            release_held();
+            exit_as(s);
+        }
+        fclose(held);
+        held = NULL;
+        free(held_data);
+        held_data = NULL;
     }
-    _exit(WIFEXITED(status) ? WEXITSTATUS(status) : 1);
 }
 
 // Does what the daemon says. Output is held back until the exit code is known: a daemon that dies
@@ -274,16 +329,10 @@ static void obey(int fd) {
     FILE *streams[2] = {open_memstream(&kept[0], &sizes[0]), open_memstream(&kept[1], &sizes[1])};
     if (!streams[0] || !streams[1]) plain_rustc();
     for (;;) {
-        char head[5];
-        char *payload = NULL;
+        char kind, *payload = NULL;
         uint32_t size = 0;
-        if (read_all(fd, head, 5) == 0) {
-            size = u32(head + 1);
-            payload = malloc((size_t)size + 1);
-        }
-        if (!payload || read_all(fd, payload, size) != 0) plain_rustc();
-        payload[size] = 0;
-        switch (head[0]) {
+        if (read_frame(fd, &kind, &payload, &size) != 0) plain_rustc();
+        switch (kind) {
         case 'O': fwrite(payload, 1, size, streams[0]); break;
         case 'E': fwrite(payload, 1, size, streams[1]); break;
         case 'W': tell_user(payload, size); break;
@@ -291,7 +340,7 @@ static void obey(int fd) {
             if (size != 4 || fclose(streams[0]) != 0 || fclose(streams[1]) != 0) plain_rustc();
             if (write_all(1, kept[0], sizes[0]) || write_all(2, kept[1], sizes[1])) _exit(1);
             _exit((int)u32(payload));
-        case 'T': if (size >= 4) run_tracked(fd, payload, size); plain_rustc(); break;
+        case 'H': case 'T': if (size >= 4) run_tracked(fd, payload, size, kind == 'H'); plain_rustc(); break;
         default: plain_rustc();
         }
         free(payload);

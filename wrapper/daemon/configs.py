@@ -1,0 +1,67 @@
+"""Configuration files for calls that `cargo distbuild` did not start: the wrapper used by hand."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from wrapper.config import ConfigError, Value, config_files, read_file, variables_of
+from wrapper.daemon.protocol import Call
+
+_REMEMBERED = 200
+
+
+class Configs:
+    """Reads the files of a call's cargo; each once for as long as it does not change."""
+
+    def __init__(self) -> None:
+        self._read: dict[Path, tuple[tuple[int, int, int], dict[str, Value] | ConfigError]] = {}
+        self._told: dict[tuple[int, str], None] = {}
+
+    def apply(self, call: Call, tell: Callable[[str], None]) -> Call:
+        """The call with its settings. A file that is wrong is left out, and the user is told."""
+        if "DISTBUILD_BUILD" in call.environment:
+            return call  # cargo distbuild has read them, and passed them on
+        values: dict[str, Value] = {}
+        for path in config_files(Path(_cargos_directory(call)), call.environment):
+            found = self._file(path)
+            if isinstance(found, ConfigError):
+                self._tell(call.parent, str(found), tell)
+            else:
+                values = found | values
+        return replace(call, configured=variables_of(values, call.environment))
+
+    def _file(self, path: Path) -> dict[str, Value] | ConfigError:
+        try:
+            st = os.stat(path)
+        except OSError as error:
+            return ConfigError(f"{path}: {error.strerror}")
+        stamp = (st.st_ino, st.st_size, st.st_mtime_ns)
+        known = self._read.get(path)
+        if known is None or known[0] != stamp:
+            if len(self._read) >= _REMEMBERED:
+                self._read.clear()
+            try:
+                known = (stamp, read_file(path))
+            except ConfigError as error:
+                known = (stamp, error)
+            self._read[path] = known
+        return known[1]
+
+    def _tell(self, parent: int, what: str, tell: Callable[[str], None]) -> None:
+        if (parent, what) in self._told:
+            return
+        if len(self._told) >= _REMEMBERED:
+            self._told.clear()
+        self._told[parent, what] = None
+        tell(f"warning: distbuild: {what}; the file is left out")
+
+
+def _cargos_directory(call: Call) -> str:
+    """Where cargo runs. It starts rustc elsewhere for packages that are no members."""
+    try:
+        return os.readlink(f"/proc/{call.parent}/cwd")
+    except OSError:
+        return call.cwd

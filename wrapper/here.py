@@ -1,0 +1,67 @@
+"""Compiles on this machine: as cargo asked, or where they can be trusted to have read their inputs
+alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from wrapper.daemon.protocol import Call, LocalRun, Reply
+from wrapper.inputs.environment import environment_of_action
+from wrapper.inputs.unit_records import record_of
+from wrapper.ladder import Draft
+from wrapper.result_checks import Unit
+from wrapper.sandbox import find_sandbox, sandboxed
+
+_METADATA = b'"emit":"metadata"'
+
+
+class LocalCompiles:
+    """Starts them, through the shim. One a daemon."""
+
+    def __init__(self) -> None:
+        self._failing: set[str] = set()
+
+    async def compile(
+        self, call: Call, reply: Reply, unit: Unit, draft: Draft | None
+    ) -> tuple[LocalRun, bool]:
+        """How it ended, and whether it has certainly read nothing but its inputs.
+
+        A unit in which others' code runs, macros or a linker, is tried in a sandbox first. When it
+        fails there, rustc runs again without, and so it does until the unit has compiled: whoever
+        looks at compile errors must not wait for them twice each time.
+        """
+        invocation = unit.invocation
+        argv = [*call.argv, *unit.roots.remap_options(staged=False)]
+        replacements = unit.roots.recorded_to_real()
+        if draft is None or not _needs_sandbox(unit, draft):
+            return await reply.run(argv, replacements), draft is not None
+        stem, _ = record_of(invocation)
+        program = await asyncio.to_thread(find_sandbox)
+        if program is None or stem in self._failing:
+            done = await reply.run(argv, replacements)
+            if done.status == 0:
+                self._failing.discard(stem)
+            return done, False
+        command = sandboxed(
+            program,
+            argv,
+            invocation=invocation,
+            roots=unit.roots,
+            inputs=draft.inputs,
+            environment=environment_of_action(unit.environment, draft.learned),
+            session=call.environment,
+        )
+        done = await reply.run(command, replacements, on_trial=True)
+        if done.status == 0 or _METADATA in done.stderr:
+            reply.let_stand()
+            return done, done.status == 0
+        self._failing.add(stem)
+        done = await reply.run(argv, replacements)
+        if done.status == 0:
+            self._failing.discard(stem)
+        return done, False
+
+
+def _needs_sandbox(unit: Unit, draft: Draft) -> bool:
+    return draft.inputs.has_macros or unit.invocation.links

@@ -1,0 +1,240 @@
+"""Keeping what was compiled here: in the local tier, and on a server that takes it.
+
+This happens behind the user's back, after cargo has gone on. A result is kept only when the unit's
+inputs are still those that its key names, and everything that the compile is known to have read is
+among them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import stat
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+from remote_apis.digest import Digest
+from remote_apis.errors import DistbuildError
+from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
+from wrapper.action import BuiltAction, command_of, of_paths
+from wrapper.dep_info import rewrite_dep_info, rewrite_messages
+from wrapper.inputs.collect import Collector, Inputs
+from wrapper.inputs.file_digests import FileDigests
+from wrapper.inputs.snapshot import Source
+from wrapper.keys.journal import KeyJournal
+from wrapper.ladder import FUNCTION, Draft, build
+from wrapper.local_tier import LocalTier, any_contains
+from wrapper.remote import Remote
+from wrapper.result_checks import (
+    CompileHere,
+    Unit,
+    environment_beside,
+    environment_not_carried,
+    files_outside,
+    read_and_not_staged,
+)
+from wrapper.roots import OUTPUTS, ROOT_DIRECTORY, Roots
+from wrapper.rustc.arguments import NotUnderstood
+from wrapper.rustc.outputs import dep_info_name, output_names
+
+_LOG = logging.getLogger("distbuild.keeping")
+_ROOT = f"/{ROOT_DIRECTORY}"
+"""Stands for the input root in what is kept, as a worker's would."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compiled:
+    """A compile that has ended here with success.
+
+    `outputs` are the files that it left, by name, as they were before cargo went on; `stderr` is
+    rustc's own; `shares`: servers may have the result.
+    """
+
+    unit: Unit
+    draft: Draft
+    outputs: Mapping[str, os.stat_result]
+    stderr: bytes
+    started_ns: int
+    seconds: float
+    shares: bool
+
+
+class _NotKept(Exception):
+    """The result must not be kept; the message says why."""
+
+
+class Keeper:
+    """Keeps results, one at a time, in the order in which they came about."""
+
+    def __init__(
+        self,
+        collector: Collector,
+        files: FileDigests,
+        local: LocalTier,
+        journal: KeyJournal,
+        *,
+        on_kept: Callable[[Digest], None],
+    ) -> None:
+        self._collector = collector
+        self._files = files
+        self._local = local
+        self._journal = journal
+        self._on_kept = on_kept
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._turn = asyncio.Lock()
+
+    def submit(self, compiled: Compiled, remote: Remote | None, instance: str) -> None:
+        """Keep a result when there is time."""
+        task = asyncio.create_task(self._keep(compiled, remote, instance))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def drain(self, seconds: float) -> None:
+        """Wait until everything submitted is kept, at most so long; what is not by then is lost."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=seconds)
+
+    async def close(self) -> None:
+        """Give up what is not kept yet."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _keep(self, compiled: Compiled, remote: Remote | None, instance: str) -> None:
+        name = compiled.unit.invocation.crate_name
+        async with self._turn:
+            try:
+                action, result, blobs = await asyncio.to_thread(self._prepare, compiled)
+                await self._store(compiled, blobs)
+                await self._local.keep(instance, action.digest, result)
+                self._on_kept(action.digest)
+                unit, noted = compiled.unit, compiled.draft.action.digest
+                await asyncio.to_thread(self._journal.amend, unit.invocation, noted, action)
+                if remote is not None and compiled.shares and not remote.is_down:
+                    everything = {**blobs, **command_of(action)}
+                    await remote.publish(action.digest, everything, result)
+            except (_NotKept, CompileHere, NotUnderstood) as reason:
+                _LOG.info("%s is not kept: %s", name, reason)
+            except DistbuildError as error:
+                _LOG.warning("%s is not kept: %s", name, error)
+                if remote is not None:
+                    remote.note(error)
+            except OSError as error:
+                _LOG.warning("%s is not kept: %s: %s", name, error.filename, error.strerror)
+
+    def _prepare(
+        self, compiled: Compiled
+    ) -> tuple[BuiltAction, re_pb.ActionResult, dict[Digest, Source]]:
+        """The key, the result and its blobs.
+
+        Raises _NotKept, CompileHere, NotUnderstood and OSError.
+        """
+        unit, roots = compiled.unit, compiled.unit.roots
+        dep_info_path = os.path.join(roots.out_dir, dep_info_name(unit.invocation))
+        with open(dep_info_path, "rb") as file:
+            dep_info = file.read()
+        action = self._key(compiled, dep_info)
+        result = re_pb.ActionResult(stdout_raw=f"{_ROOT}\n".encode())
+        blobs: dict[Digest, Source] = {}
+
+        def add(name: str, digest: Digest, source: Source, *, executable: bool = False) -> None:
+            blobs[digest] = source
+            result.output_files.add(
+                path=f"{OUTPUTS}/{name}", digest=digest.to_message(), is_executable=executable
+            )
+
+        pairs = [(real, staged) for staged, real in roots.staged_to_real(_ROOT)]
+        for name, before in sorted(compiled.outputs.items()):
+            path = os.path.join(roots.out_dir, name)
+            if path == dep_info_path:
+                data = rewrite_dep_info(dep_info, pairs)
+                add(name, Digest.of(data, FUNCTION), data)
+            else:
+                digest = self._files.digest(path, before)
+                add(name, digest, path, executable=bool(before.st_mode & stat.S_IXUSR))
+        stderr = rewrite_messages(compiled.stderr, pairs)
+        if stderr:
+            digest = Digest.of(stderr, FUNCTION)
+            blobs[digest] = stderr
+            result.stderr_digest.CopyFrom(digest.to_message())
+        _note_times(result, compiled)
+        if self._holds_paths(compiled, dep_info):
+            action = of_paths(action, roots)
+        return action, result, blobs
+
+    def _key(self, compiled: Compiled, dep_info: bytes) -> BuiltAction:
+        """The action of what was compiled, with what it turned out to read."""
+        unit, draft = compiled.unit, compiled.draft
+        inputs = self._collector.collect(unit.invocation, unit.roots, unit.environment)
+        learned = draft.learned | environment_beside(unit, dep_info)
+        new_files = set(inputs.files) - set(draft.inputs.files)
+        for path in files_outside(unit, dep_info):
+            staged = unit.roots.staged(path)
+            if staged in new_files and os.stat(path).st_mtime_ns >= compiled.started_ns:
+                raise _NotKept(f"{path} changed while it was compiled")
+        before = _without(inputs, new_files)
+        if build(unit, before, draft.learned).digest != draft.action.digest:
+            raise _NotKept("its inputs changed while it was compiled")
+        hidden = read_and_not_staged(unit, dep_info, inputs)
+        if hidden is not None:
+            raise _NotKept(f"it reads {hidden}, which is no input")
+        return build(unit, inputs, frozenset(learned))
+
+    def _holds_paths(self, compiled: Compiled, dep_info: bytes) -> bool:
+        """Whether the result is right for this checkout's paths alone."""
+        unit = compiled.unit
+        learned = compiled.draft.learned | environment_beside(unit, dep_info)
+        try:
+            environment_not_carried(unit, dep_info, learned)
+        except CompileHere:
+            return True
+        paths = [
+            os.path.join(unit.roots.out_dir, name)
+            for name, st in compiled.outputs.items()
+            if st.st_size and not name.endswith(".d")
+        ]
+        return any_contains(paths, _real_paths(unit.roots))
+
+    async def _store(self, compiled: Compiled, blobs: Mapping[Digest, Source]) -> None:
+        for digest, source in blobs.items():
+            if isinstance(source, bytes):
+                await self._local.store(digest, source)
+            else:
+                await self._local.store_file(digest, source)
+        for name, before in compiled.outputs.items():
+            now = os.stat(os.path.join(compiled.unit.roots.out_dir, name))
+            # cargo links a finished program to where the user finds it, which is no change
+            if (now.st_ino, now.st_size, now.st_mtime_ns) != (
+                before.st_ino, before.st_size, before.st_mtime_ns
+            ):  # fmt: skip
+                raise _NotKept(f"{name} was made anew meanwhile")
+
+
+def outputs_of(unit: Unit) -> dict[str, os.stat_result]:
+    """The files that a compile has left."""
+    found = {}
+    for name in output_names(unit.invocation):
+        with suppress(FileNotFoundError):
+            found[name] = os.stat(os.path.join(unit.roots.out_dir, name))
+    return found
+
+
+def _without(inputs: Inputs, staged: set[str]) -> Inputs:
+    files = {path: digest for path, digest in inputs.files.items() if path not in staged}
+    return replace(inputs, files=files)
+
+
+def _real_paths(roots: Roots) -> list[bytes]:
+    """What of this checkout must not be in an artifact that others get."""
+    return [os.fsencode(place.real) for place in roots.places if place.staged]
+
+
+def _note_times(result: re_pb.ActionResult, compiled: Compiled) -> None:
+    metadata = result.execution_metadata
+    metadata.worker = "cargo-distbuild"
+    end = time.time_ns()
+    metadata.execution_start_timestamp.FromNanoseconds(end - int(compiled.seconds * 1e9))
+    metadata.execution_completed_timestamp.FromNanoseconds(end)

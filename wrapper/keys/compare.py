@@ -1,0 +1,148 @@
+"""What differs between two keys, named as the user knows it. Reads messages; decides nothing."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from remote_apis import link_set
+from wrapper.keys.components import Components, Gone, Messages
+from wrapper.roots import ROOT_DIRECTORY
+
+_DEPENDENCY = re.compile(r"(?:.*/)?deps/(?:lib)?([^/]+)\.(?:rmeta|rlib|so|a|dylib)")
+_OUT_DIR = re.compile(r"(?:^|.*/)build/([^/]+)/out(?:/|$)(.*)")
+_TOP = re.compile(r"(?:workspace|package/[^/]+|cargo/(?:registry/src|git/checkouts)/[^/]+)/")
+_CARGO_HASHES = ("-C metadata", "-C extra-filename")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """One component that differs.
+
+    `kind` is option, environment, source, dependency, toolchain, link-set, build-output, platform,
+    path, or cargo-hash. `old` is None where the component is new, `new` where it is gone; both are
+    digests for files. A dependency's `name` is its crate's, its `old` and `new` the base name of
+    its outputs (`serde-0a1b`), equal when only what is in them changed.
+    """
+
+    kind: str
+    name: str
+    old: str | None
+    new: str | None
+
+
+def changes(old: Components, new: Components, messages: Messages) -> list[Change]:
+    """Every component that differs, the telling ones first."""
+    found = [*_options(old.options, new.options)]
+    found += _mappings("environment", old.environment, new.environment)
+    if old.paths and new.paths:
+        found += _mappings("path", old.paths, new.paths)
+    for name in sorted(old.platform.keys() | new.platform.keys()):
+        kind = "link-set" if name == link_set.PROPERTY else "platform"
+        found += _changed(kind, name, old.platform.get(name), new.platform.get(name))
+    found += _files(old, new, messages)
+    return [change for change in found if not _is_consequence(change)] or found
+
+
+def _is_consequence(change: Change) -> bool:
+    """Whether it says nothing that other components do not say, if there are any.
+
+    cargo makes its hash of features, profile, compiler and dependencies; the directory of the
+    dependencies' outputs is named after the profile.
+    """
+    if change.kind == "option" and change.name == "-L":
+        return all(
+            (value or "dependency=").startswith("dependency=") for value in (change.old, change.new)
+        )
+    return change.kind == "cargo-hash"
+
+
+def _changed(kind: str, name: str, old: str | None, new: str | None) -> list[Change]:
+    return [] if old == new else [Change(kind=kind, name=name, old=old, new=new)]
+
+
+def _mappings(kind: str, old: Mapping[str, str], new: Mapping[str, str]) -> Iterator[Change]:
+    for name in sorted(old.keys() | new.keys()):
+        yield from _changed(kind, name, old.get(name), new.get(name))
+
+
+def _options(old: Sequence[tuple[str, str]], new: Sequence[tuple[str, str]]) -> Iterator[Change]:
+    for name in dict.fromkeys(name for name, _ in (*old, *new)):
+        before = [value for option, value in old if option == name]
+        after = [value for option, value in new if option == name]
+        if name in _CARGO_HASHES:
+            yield from _changed("cargo-hash", name, _joined(before), _joined(after))
+        elif name.startswith("--extern ") or name == "--remap-path-prefix":
+            continue  # the files say it: a dependency that changed, another place
+        elif len(before) <= 1 and len(after) <= 1:
+            yield from _changed("option", name or "source", _joined(before), _joined(after))
+        elif sorted(before) == sorted(after):
+            yield from _changed("option", f"order of {name}", _joined(before), _joined(after))
+        else:
+            for value in (v for v in before if v not in after):
+                yield Change(kind="option", name=name, old=value, new=None)
+            for value in (v for v in after if v not in before):
+                yield Change(kind="option", name=name, old=None, new=value)
+
+
+def _joined(values: Sequence[str]) -> str | None:
+    return " ".join(values) if values else None
+
+
+def _files(old: Components, new: Components, messages: Messages) -> Iterator[Change]:
+    dependencies: dict[str, tuple[set[str], set[str]]] = {}
+    toolchain = []
+    for path, before, after in _differences(old.root, new.root, "", messages):
+        place = path.removeprefix(f"{ROOT_DIRECTORY}/")
+        dependency = _DEPENDENCY.fullmatch(place)
+        if place == "run.sh":
+            continue
+        if place.startswith("toolchain/"):
+            toolchain.append(Change(kind="toolchain", name=place, old=before, new=after))
+        elif dependency is not None:
+            name = dependency.group(1)
+            stems = dependencies.setdefault(name.rpartition("-")[0] or name, (set(), set()))
+            for stem, digest in zip(stems, (before, after), strict=True):
+                if digest is not None:
+                    stem.add(name)
+        else:
+            yield _file(place, before, after)
+    yield from toolchain
+    for name, (was, now) in sorted(dependencies.items()):
+        yield Change(
+            kind="dependency", name=name, old=max(was, default=None), new=max(now, default=None)
+        )
+
+
+def _file(place: str, before: str | None, after: str | None) -> Change:
+    out_dir = _OUT_DIR.fullmatch(place)
+    if out_dir is not None:
+        name = f"{out_dir.group(1)}/out/{out_dir.group(2)}".rstrip("/")
+        return Change(kind="build-output", name=name, old=before, new=after)
+    name = _TOP.sub("", place, count=1)
+    return Change(kind="source", name=name, old=before, new=after)
+
+
+def _differences(
+    old: str | None, new: str | None, path: str, messages: Messages
+) -> Iterator[tuple[str, str | None, str | None]]:
+    """Path, old and new digest of each file that differs below two directories.
+
+    A directory that the journal has lost counts as one file.
+    """
+    try:
+        before = messages.entries(old) if old else {}
+        after = messages.entries(new) if new else {}
+    except Gone:
+        yield path.rstrip("/"), old, new
+        return
+    for name in sorted(before.keys() | after.keys(), key=os.fsencode):
+        was, now = before.get(name), after.get(name)
+        if was == now:
+            continue
+        if name.endswith("/"):
+            yield from _differences(was, now, path + name, messages)
+        else:
+            yield path + name, was, now

@@ -1,0 +1,240 @@
+"""The journal of keys: for every unit its last actions and how they went.
+
+A key is the digest of an Action, and all that it depends on hangs on that one message: command,
+runner script, directories. These messages are small and mostly the same from one time to the next,
+so they are kept whole, by digest, and nothing has to be worked out while a build runs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sqlite3
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from remote_apis.digest import Digest
+from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
+from wrapper.action import BuiltAction
+from wrapper.rustc.arguments import Invocation
+from wrapper.rustc.outputs import unit_kind
+from wrapper.stats import UnitStat
+
+MAX_BYTES = 64 << 20
+KEPT_ACTIONS = 4
+"""Different keys that are kept of one unit."""
+
+_DAY = 86400.0
+_LOG = logging.getLogger("distbuild.daemon")
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS messages (
+    digest TEXT PRIMARY KEY, data BLOB NOT NULL, used INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS actions (
+    id INTEGER PRIMARY KEY, directory TEXT NOT NULL, name TEXT NOT NULL, crate TEXT NOT NULL,
+    package TEXT NOT NULL, form TEXT NOT NULL, kind TEXT NOT NULL, action TEXT, first REAL NOT NULL,
+    last REAL NOT NULL, outcome TEXT NOT NULL, worker TEXT, reason TEXT, build TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS actions_by_name ON actions (name, directory);
+CREATE INDEX IF NOT EXISTS actions_by_crate ON actions (crate);
+CREATE INDEX IF NOT EXISTS actions_by_package ON actions (package);
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """How a unit went; the words are those of `stats.UnitStat`, but for its crate, the package."""
+
+    crate: str
+    package: str
+    outcome: str
+    worker: str | None
+    reason: str | None
+    build: str
+
+    @classmethod
+    def of(cls, unit: UnitStat, crate: str, build: str) -> Ended:
+        """What the statistics say of a unit of this crate and build."""
+        return cls(
+            crate=crate, package=unit.crate, outcome=unit.outcome, worker=unit.worker,
+            reason=unit.reason, build=build,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _Noted:
+    action: str
+    at: float
+
+
+class KeyJournal:
+    """Writes the journal; one a daemon. Used from several threads."""
+
+    def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
+        """Open or make the file. One that has grown beyond 64 MiB loses what is oldest."""
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._database = _open_or_replace(path)
+        self._stored: set[str] = set()
+        self._day = 0
+        self._noted: dict[tuple[str, str], _Noted] = {}
+        self._shrink()
+
+    def note(self, invocation: Invocation, action: BuiltAction) -> None:
+        """Keep the messages of a unit's action; `ended` tells how it went."""
+
+        def write() -> None:
+            self._keep(action)
+            self._noted[_unit(invocation)] = _Noted(str(action.digest), self._clock())
+
+        self._write(write)
+
+    def amend(self, invocation: Invocation, noted: Digest, action: BuiltAction) -> None:
+        """A unit that ended turned out to have read more: its result is kept under this action."""
+        directory, name = _unit(invocation)
+
+        def write() -> None:
+            self._keep(action)
+            self._database.execute(
+                "UPDATE actions SET action = ? WHERE id ="
+                " (SELECT max(id) FROM actions WHERE name = ? AND directory = ?) AND action = ?",
+                (str(action.digest), name, directory, str(noted)),
+            )
+
+        if noted != action.digest:
+            self._write(write)
+
+    def ended(self, invocation: Invocation | None, ended: Ended) -> None:
+        """Note how a unit went, with the action noted before, if one was."""
+        self._write(lambda: self._end(invocation, ended))
+
+    def _end(self, invocation: Invocation | None, ended: Ended) -> None:
+        directory, name = _unit(invocation) if invocation else ("", ended.crate)
+        form = form_of(invocation) if invocation else ""
+        kind = unit_kind(invocation) if invocation else "other"
+        now = self._clock()
+        noted = self._noted.pop((directory, name), None)
+        action = noted.action if noted else None
+        went = (now, ended.outcome, ended.worker, ended.reason, ended.build)
+        known = self._database.execute(
+            "SELECT id, action FROM actions WHERE name = ? AND directory = ? ORDER BY id DESC",
+            (name, directory),
+        ).fetchall()
+        if known and known[0][1] == action:
+            self._database.execute(
+                "UPDATE actions SET last = ?, outcome = ?, worker = ?, reason = ?, build = ?"
+                " WHERE id = ?",
+                (*went, known[0][0]),
+            )
+            return
+        first = noted.at if noted else now
+        self._database.execute(
+            "INSERT INTO actions (directory, name, crate, package, form, kind, action, first,"
+            " last, outcome, worker, reason, build) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)",
+            (directory, name, ended.crate, ended.package, form, kind, action, first, *went),
+        )
+        self._database.executemany(
+            "DELETE FROM actions WHERE id = ?", [(row[0],) for row in known[KEPT_ACTIONS - 1 :]]
+        )
+
+    def _write(self, work: Callable[[], None]) -> None:
+        """Alone, in one transaction; what cannot be written is left out: no build depends on it."""
+        with self._lock:
+            try:
+                self._database.execute("BEGIN")
+                work()
+                self._database.execute("COMMIT")
+            except sqlite3.Error as error:
+                self._stored.clear()
+                _LOG.warning("the journal of keys cannot be written: %s", error)
+                with contextlib.suppress(sqlite3.Error):
+                    self._database.execute("ROLLBACK")
+
+    def _keep(self, action: BuiltAction) -> None:
+        """Store the messages that are not stored yet."""
+        day = int(self._clock() / _DAY)
+        if day != self._day:
+            self._day = day
+            self._stored.clear()  # what is still in use gets the new day
+        self._database.executemany(
+            "INSERT OR REPLACE INTO messages VALUES (?, ?, ?)",
+            [(str(d), zlib.compress(data, 1), day) for d, data in self._new_messages(action)],
+        )
+
+    def _new_messages(self, action: BuiltAction) -> Iterator[tuple[Digest, bytes]]:
+        """Those not kept yet; below a directory that is, all are."""
+        data = action.blobs[action.digest]
+        assert isinstance(data, bytes)
+        message = re_pb.Action.FromString(data)
+        function = action.digest.function
+        pending = [action.digest, Digest.from_message(message.command_digest, function)]
+        directories = [Digest.from_message(message.input_root_digest, function)]
+        while pending or directories:
+            is_directory = not pending
+            digest = directories.pop() if is_directory else pending.pop()
+            content = action.blobs.get(digest)
+            if str(digest) in self._stored or not isinstance(content, bytes):
+                continue
+            self._stored.add(str(digest))
+            yield digest, content
+            if is_directory:
+                directory = re_pb.Directory.FromString(content)
+                directories += [
+                    Digest.from_message(node.digest, function) for node in directory.directories
+                ]
+                # a file whose bytes are in hand was made for the action: the runner script
+                pending += [
+                    found
+                    for found in (Digest.from_message(f.digest, function) for f in directory.files)
+                    if isinstance(action.blobs.get(found), bytes)
+                ]
+
+    def _shrink(self) -> None:
+        for days in (30, 7, 1, -1):
+            if self._size() <= MAX_BYTES:
+                return
+            before = self._clock() - days * _DAY
+            self._database.execute("DELETE FROM actions WHERE last < ?", (before,))
+            self._database.execute("DELETE FROM messages WHERE used < ?", (int(before / _DAY),))
+            self._database.execute("VACUUM")
+
+    def _size(self) -> int:
+        pages: int = self._database.execute("PRAGMA page_count").fetchone()[0]
+        size: int = self._database.execute("PRAGMA page_size").fetchone()[0]
+        return pages * size
+
+    def close(self) -> None:
+        """Close the file."""
+        self._database.close()
+
+
+def open_database(path: Path) -> sqlite3.Connection:
+    """The journal's file, made if need be. Raises sqlite3.Error."""
+    database = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+    database.execute("PRAGMA journal_mode=WAL")
+    # the journal explains builds; none depends on it
+    database.execute("PRAGMA synchronous=OFF")
+    database.executescript(_SCHEMA)
+    return database
+
+
+def _open_or_replace(path: Path) -> sqlite3.Connection:
+    try:
+        return open_database(path)
+    except sqlite3.DatabaseError as error:
+        _LOG.warning("the journal of keys is begun anew: %s", error)
+        for suffix in ("", "-wal", "-shm"):
+            path.with_name(path.name + suffix).unlink(missing_ok=True)
+        return open_database(path)
+
+
+def form_of(invocation: Invocation) -> str:
+    """What tells apart the units of one crate: kind, what is emitted, and for which target."""
+    emit = ",".join(sorted(invocation.emit))
+    return f"{unit_kind(invocation)} {emit} {invocation.target or ''}".rstrip()
+
+
+def _unit(invocation: Invocation) -> tuple[str, str]:
+    return invocation.out_dir, f"{invocation.crate_name}{invocation.extra_filename}"

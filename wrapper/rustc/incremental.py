@@ -1,0 +1,19 @@
+"""The state that rustc keeps between compiles of a unit."""
+
+from __future__ import annotations
+
+import os
+
+from wrapper.rustc.arguments import Invocation
+
+
+def is_fresh(invocation: Invocation) -> bool:
+    """Whether rustc begins from nothing: what it makes then depends on its inputs alone."""
+    directory = invocation.incremental
+    if directory is None:
+        return True
+    try:
+        names = os.listdir(directory)
+    except FileNotFoundError:
+        return True
+    return not any(name.startswith(f"{invocation.crate_name}-") for name in names)

@@ -1,0 +1,96 @@
+"""A compile on this machine that can see its declared inputs and nothing else.
+
+Macros and linkers read what no dep-info names. In bubblewrap they find the unit's inputs, this
+machine's programs, and neither network nor the rest of the user's files; so a result that came
+about may be kept under the key that names those inputs. One that fails for it is made again
+without, and not kept.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+
+from wrapper.inputs.collect import Inputs
+from wrapper.roots import Roots
+from wrapper.rustc.arguments import Invocation
+
+PATH = "/usr/local/bin:/usr/bin:/bin"
+"""Where compiles find programs, here as on workers."""
+
+_TIMEOUT = 10.0
+_OF_SESSION = ("CARGO_MAKEFLAGS", "MAKEFLAGS", "MFLAGS")
+_ETC = ("alternatives", "ld.so.cache", "ld.so.conf", "ld.so.conf.d")
+
+
+@functools.cache
+def find_sandbox() -> str | None:
+    """The bubblewrap program, when it can make sandboxes on this machine."""
+    beside = os.path.join(os.path.dirname(sys.executable), "bwrap")
+    program = shutil.which("bwrap") or (beside if os.access(beside, os.X_OK) else None)
+    if program is None:
+        return None
+    command = [program, *_system(), "--", "/usr/bin/true"]
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=_TIMEOUT, check=False)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return program if done.returncode == 0 else None
+
+
+def sandboxed(
+    program: str,
+    argv: Sequence[str],
+    *,
+    invocation: Invocation,
+    roots: Roots,
+    inputs: Inputs,
+    environment: Mapping[str, str],
+    session: Mapping[str, str],
+) -> list[str]:
+    """The command that runs `argv` so. `environment` is the action's, `session` the caller's.
+
+    Raises OSError.
+    """
+    command = [program, *_system()]
+    # what lies deeper is mounted later, over what lies above it
+    for path, option in sorted(_mounts(invocation, roots, inputs).items()):
+        command += [option, path] if option == "--tmpfs" else [option, path, path]
+    command += ["--dir", roots.workspace, "--chdir", roots.workspace, "--clearenv"]
+    kept = {name: session[name] for name in _OF_SESSION if name in session}
+    jobserver = kept.get("CARGO_MAKEFLAGS", "").rpartition("--jobserver-auth=fifo:")
+    if jobserver[1]:
+        fifo = jobserver[2].split()[0]
+        command += ["--bind", fifo, fifo]
+    for name, value in {"PATH": PATH, **environment, **kept}.items():
+        command += ["--setenv", name, value]
+    return [*command, "--", *argv]
+
+
+def _mounts(invocation: Invocation, roots: Roots, inputs: Inputs) -> dict[str, str]:
+    """How each path is shown: hidden, to be read, or to be written."""
+    hidden = (path for path in inputs.left_out if os.path.isdir(path) and not os.path.islink(path))
+    mounts = dict.fromkeys(hidden, "--tmpfs")
+    mounts |= dict.fromkeys(inputs.shown, "--ro-bind")
+    mounts[roots.out_dir] = "--bind"
+    if invocation.incremental:
+        os.makedirs(invocation.incremental, exist_ok=True)
+        mounts[invocation.incremental] = "--bind"
+    return mounts
+
+
+@functools.cache
+def _system() -> tuple[str, ...]:
+    arguments = ["--die-with-parent", "--unshare-net", "--ro-bind", "/usr", "/usr"]
+    for name in ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"):
+        if os.path.islink(name):
+            arguments += ["--symlink", os.readlink(name), name]
+        elif os.path.isdir(name):
+            arguments += ["--ro-bind", name, name]
+    for name in _ETC:
+        arguments += ["--ro-bind-try", f"/etc/{name}", f"/etc/{name}"]
+    return (*arguments, "--dev", "/dev", "--ro-bind", "/proc", "/proc", "--tmpfs", "/tmp")
