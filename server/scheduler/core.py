@@ -148,7 +148,7 @@ class Core:
         operation = self._operations.create_done(
             event.operation, event.spec, event.queued_at, event.response
         )
-        self._operations.keep(operation, event.now, age=0.0)
+        self._operations.keep(operation, event.now)
 
     def _operation_restored(self, event: e.OperationRestored) -> None:
         record = event.record
@@ -157,8 +157,9 @@ class Core:
                 record.name, record.spec, record.queued_at, record.response, record.sequence
             )
             done.attempts, done.worker = record.attempts, record.worker
-            self._operations.keep(done, event.now, age=event.age)
+            self._operations.keep(done, event.now)
             return
+        self._leases.await_return(event.now)
         operation = self._operations.create(
             record.name, record.spec, record.queued_at, record.sequence
         )

@@ -116,11 +116,11 @@ class Scheduler:
         for name in await self._drained_workers.load():
             self._feed(e.WorkerDrained(now=self._clock.monotonic(), worker=name))
         records = await self._repository.load()
-        now, wall = self._clock.monotonic(), self._clock.wall()
+        now = self._clock.monotonic()
         for record in records:
             self._naming.seen(record.queued_at)
-            age = max(0.0, (wall - record.finished_at) / 1e9) if record.finished_at else 0.0
-            self._feed(e.OperationRestored(now=now, record=record, age=age))
+            # its time begins anew: how long the scheduler was down, a wall clock may not know
+            self._feed(e.OperationRestored(now=now, record=record))
         return len(records)
 
     async def run(self) -> None:

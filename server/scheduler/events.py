@@ -41,10 +41,9 @@ class ResultFound(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OperationRestored(Event):
-    """An operation from before a restart. `age` is how long ago it finished, if it did."""
+    """An operation from before a restart."""
 
     record: OperationRecord
-    age: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,7 +33,7 @@ class Leases:
         self._board = board
         self._operations = operations
         self._workers = workers
-        self._started = started
+        self._patient_until = started + settings.no_worker_grace
         self._former: dict[str, dict[int, Execution]] = {}
 
     def dispatch(self, execution: Execution, now: float, *, at_front: bool) -> None:
@@ -127,10 +127,14 @@ class Leases:
 
     def grace(self, now: float) -> float:
         """How long an action that no worker matches may wait for one."""
-        is_new = now < self._started + self._settings.no_worker_grace
-        if is_new or not self._board.kinds:
-            return self._settings.no_worker_grace
+        if now < self._patient_until or not self._board.kinds:
+            return max(self._settings.no_worker_grace, self._patient_until - now)
         return self._settings.no_match_grace
+
+    def await_return(self, now: float) -> None:
+        """The scheduler was down: the workers that it had may need a while to find back."""
+        returned = now + self._settings.worker_return_grace
+        self._patient_until = max(self._patient_until, returned)
 
     def refusal(self, requirement: Requirement, now: float) -> Failure | None:
         """Why an action with this requirement need not even be queued."""

@@ -124,14 +124,14 @@ class Operations:
         operation.own_state = transition.to
         self._apply(operation, transition)
         self.unfinished -= 1
-        self.keep(operation, now, age=0.0)
+        self.keep(operation, now)
 
-    def keep(self, operation: Operation, now: float, *, age: float) -> None:
+    def keep(self, operation: Operation, now: float) -> None:
         """Hold a finished operation for the retention time, within the limits of memory."""
         size = len(operation.response or b"")
         self._finished[operation.name] = size
         self._finished_bytes += size
-        self.retained.set(operation.name, now + self._settings.retention - age)
+        self.retained.set(operation.name, now + self._settings.retention)
         while len(self._finished) > 1 and (
             len(self._finished) > self._settings.max_finished
             or self._finished_bytes > self._settings.max_finished_bytes

@@ -340,10 +340,20 @@ def test_a_finished_operation_is_restored_with_its_response() -> None:
     play.check()
     record = play.one(c.FinishOperation).record
     play.restart([])
-    play.feed(e.OperationRestored(now=0, record=record, age=100))
+    play.feed(e.OperationRestored(now=0, record=record))
     assert play.operation("op").response == b"result of a"
-    play.wait(200)
+    play.wait(300)
     assert play.core.snapshot("op") is None
+
+
+def test_after_a_restart_operations_wait_for_the_workers_to_find_back() -> None:
+    play = Playbook(no_worker_grace=10, worker_return_grace=60, restored_grace=600)
+    play.execute("op", platform=LINUX)
+    play.restart(list(_records(play).values()))
+    play.connect("w1", (("OSFamily", "windows"),))
+    play.wait(50)
+    assert play.operation("op").stage is Stage.QUEUED
+    assert play.connect("w2", LINUX).action("w2") == digest_of("a")
 
 
 def test_a_restart_leaves_at_least_one_attempt_and_keeps_their_bound() -> None:
