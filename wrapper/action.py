@@ -104,6 +104,12 @@ def command_of(action: BuiltAction) -> dict[Digest, bytes]:
     return {action.digest: data, command: _bytes(action.blobs[command])}
 
 
+def platform_key(action: BuiltAction) -> bytes:
+    """What the action asks of a worker, as one value."""
+    message = re_pb.Action.FromString(_bytes(action.blobs[action.digest]))
+    return message.platform.SerializeToString(deterministic=True)
+
+
 def _bytes(source: Source) -> bytes:
     assert isinstance(source, bytes)
     return source

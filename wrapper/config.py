@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,6 +60,10 @@ def _is_count(text: str) -> str | None:
     return None if re.fullmatch(r"\d{1,6}", text) else "must be a number from 0 on"
 
 
+def _is_size(text: str) -> str | None:
+    return None if re.fullmatch(r"[1-9]\d*[KMGT]?", text) else "must be a size such as 20G"
+
+
 def _is_switch(text: str) -> str | None:
     return None if text in ("true", "false") else "must be true or false"
 
@@ -78,6 +81,8 @@ SETTINGS = (
             meaning="local cache and daemon state"),
     Setting(key="jobs", variable="DISTBUILD_JOBS", kind=int, check=_is_positive,
             meaning="units that cargo has under way at a time"),
+    Setting(key="cache-size", variable="DISTBUILD_CACHE_SIZE", kind=str, check=_is_size,
+            default="20G", meaning="what the local cache may take"),
     Setting(key="live", variable="DISTBUILD_LIVE", kind=bool, check=_is_switch, default="true",
             meaning="show remote work in the terminal's title"),
     Setting(key="workers", variable="DISTBUILD_WORKERS", kind=int, check=_is_count,
@@ -107,10 +112,16 @@ def config_files(directory: Path, environment: Mapping[str, str]) -> list[Path]:
 def read_file(path: Path) -> dict[str, Value]:
     """The settings of one file by key, each with its origin. Raises ConfigError."""
     try:
-        text = path.read_text(encoding="utf-8")
-        data = tomllib.loads(text)
+        content = path.read_bytes()
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from None
+    if TABLE.encode() not in content:
+        return {}  # most files; cargo says what else is wrong in them
+    import tomllib  # noqa: PLC0415 — 5 ms at the start of each build that would not need them
+
+    try:
+        text = content.decode()
+        data = tomllib.loads(text)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         line = re.search(r"at line (\d+)", str(error))
         raise ConfigError(f"{path}:{line.group(1) if line else 1}: {error}") from None

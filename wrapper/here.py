@@ -5,6 +5,8 @@ alone.
 from __future__ import annotations
 
 import asyncio
+import os
+from contextlib import nullcontext
 
 from wrapper.daemon.protocol import Call, LocalRun, Reply
 from wrapper.inputs.environment import environment_of_action
@@ -21,6 +23,7 @@ class LocalCompiles:
 
     def __init__(self) -> None:
         self._failing: set[str] = set()
+        self._cores = asyncio.Semaphore(os.cpu_count() or 1)
 
     async def compile(
         self, call: Call, reply: Reply, unit: Unit, draft: Draft | None
@@ -31,6 +34,14 @@ class LocalCompiles:
         fails there, rustc runs again without, and so it does until the unit has compiled: whoever
         looks at compile errors must not wait for them twice each time.
         """
+        # cargo's own number of jobs is right for this machine, unless we have raised it
+        is_raised = "DISTBUILD_RAISED" in call.environment
+        async with self._cores if is_raised else nullcontext():
+            return await self._compile(call, reply, unit, draft)
+
+    async def _compile(
+        self, call: Call, reply: Reply, unit: Unit, draft: Draft | None
+    ) -> tuple[LocalRun, bool]:
         invocation = unit.invocation
         argv = [*call.argv, *unit.roots.remap_options(staged=False)]
         replacements = unit.roots.recorded_to_real()

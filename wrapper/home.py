@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 NO_REMOTE = "none"
 EMBEDDED = "embedded"
+DEFAULT_CACHE_BYTES = 20 * 1024**3
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,16 @@ class RemoteSettings:
             url=None if url == NO_REMOTE else url or None,
             instance=environment.get("DISTBUILD_INSTANCE", ""),
         )
+
+
+def cache_bytes(environment: Mapping[str, str]) -> int:
+    """DISTBUILD_CACHE_SIZE: what the local tier may take, 20 GiB unless it says otherwise."""
+    text = environment.get("DISTBUILD_CACHE_SIZE", "")
+    match = re.fullmatch(r"(\d+)([KMGT]?)", text)
+    if match is None:
+        return DEFAULT_CACHE_BYTES
+    unit: int = 1024 ** "_KMGT".index(match.group(2) or "_")
+    return int(match.group(1)) * unit
 
 
 def short_socket_directory(home: Home) -> Path:

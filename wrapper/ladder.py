@@ -282,7 +282,7 @@ async def _from_server(
             )
     if draft.is_edited:
         return Miss(EDITED, draft)
-    if draft.action not in actions or not await remote.executes():
+    if draft.action not in actions or not await remote.executes(draft.action):
         return Miss(NEW, draft)
     return await _execute(remote, draft.action)
 

@@ -13,8 +13,7 @@ from remote_apis.errors import BlobNotFound
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
 from server.actioncache.directory import DirectoryActionCache
 from server.actioncache.interface import ActionKey
-from server.blobstore.disk import DiskBlobStore
-from server.blobstore.interface import write_all
+from server.blobstore.interface import BlobStore, LocalFiles, write_all
 
 _CHUNK = 1 << 20
 
@@ -22,7 +21,9 @@ _CHUNK = 1 << 20
 class LocalTier:
     """Results that can be placed without any server. Blobs are verified before they are used."""
 
-    def __init__(self, store: DiskBlobStore, results: DirectoryActionCache) -> None:
+    def __init__(self, files: LocalFiles, store: BlobStore, results: DirectoryActionCache) -> None:
+        """`store` writes what `files` then has; it may forget what is old."""
+        self._files = files
         self._store = store
         self._results = results
 
@@ -64,14 +65,14 @@ class LocalTier:
         lacking = set()
         for digest in set(digests):
             try:
-                await self._store.path_of(digest)
+                await self._files.path_of(digest)
             except BlobNotFound:
                 lacking.add(digest)
         return lacking
 
     async def path(self, digest: Digest) -> Path:
         """A blob's file, verified; it must not be changed. Raises BlobNotFound."""
-        return await self._store.path_of(digest)
+        return await self._files.path_of(digest)
 
     async def read(self, digest: Digest) -> bytes:
         """A small blob. Raises BlobNotFound."""

@@ -13,10 +13,18 @@ from remote_apis.client.capabilities import get_capabilities
 from remote_apis.client.cas import CasClient
 from remote_apis.client.channel import open_channel
 from remote_apis.client.execution import ExecuteOptions, ExecutionClient
+from remote_apis.client.workers import WorkersClient
 from remote_apis.digest import Digest
-from remote_apis.errors import DistbuildError, MissingBlobs, Unavailable
+from remote_apis.errors import (
+    DistbuildError,
+    FailedPrecondition,
+    MissingBlobs,
+    Unavailable,
+    Unsupported,
+)
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
-from wrapper.action import BuiltAction
+from remote_apis.stubs.distbuild.workers.v1 import workers_pb2 as w_pb
+from wrapper.action import BuiltAction, platform_key
 from wrapper.inputs.snapshot import Source
 from wrapper.meter import meter
 
@@ -24,6 +32,9 @@ LOOKUP_TIMEOUT = 10.0
 PATIENCE = 3.0
 RETRY_AFTER = 20.0
 TRUST_PRESENCE = 120.0
+TRUST_SLOTS = 15.0
+
+_NOT_FOR_US = (w_pb.Worker.DRAINING, w_pb.Worker.DRAINED, w_pb.Worker.AWAY)
 
 
 class Remote:
@@ -44,6 +55,10 @@ class Remote:
         self._cas = CasClient(self._channel, instance=instance)
         self._results = ActionCacheClient(self._channel, instance=instance)
         self._execution = ExecutionClient(self._channel, instance=instance, patience=PATIENCE)
+        self._workers = WorkersClient(self._channel, instance=instance)
+        self._slots: int | None = None
+        self._counted_until = 0.0
+        self._refused_until: dict[bytes, float] = {}
         self._down_until = 0.0
         self._present: dict[Digest, float] = {}
         self._uploading = asyncio.Lock()
@@ -76,6 +91,9 @@ class Remote:
             self._present.clear()
             await self._upload(action.blobs)
             return await self._execution.execute(action.digest, ExecuteOptions())
+        except FailedPrecondition:
+            self._refused_until[platform_key(action)] = self._clock() + RETRY_AFTER
+            raise
 
     async def publish(
         self, action: Digest, blobs: Mapping[Digest, Source], result: re_pb.ActionResult
@@ -93,9 +111,25 @@ class Remote:
         cache = (await self._capabilities()).cache_capabilities
         return cache.action_cache_update_capabilities.update_enabled
 
-    async def executes(self) -> bool:
-        """Whether there are workers behind the server, and not a cache alone."""
-        return (await self._capabilities()).execution_capabilities.exec_enabled
+    async def executes(self, action: BuiltAction) -> bool:
+        """Whether there may be workers for an action behind the server, and not a cache alone.
+
+        Asked before anything is uploaded: inputs are large.
+        """
+        offer = (await self._capabilities()).execution_capabilities
+        refused_until = self._refused_until.get(platform_key(action), 0.0)
+        return offer.exec_enabled and self._clock() >= refused_until and await self.slots() != 0
+
+    async def slots(self) -> int | None:
+        """How many actions the server's workers run at a time; None when it does not say."""
+        if self._clock() >= self._counted_until:
+            try:
+                workers = await self._workers.list()
+                self._slots = sum(each.state not in _NOT_FOR_US for each in workers)
+            except Unsupported:
+                self._slots = None
+            self._counted_until = self._clock() + TRUST_SLOTS
+        return self._slots
 
     async def _capabilities(self) -> re_pb.ServerCapabilities:
         if self._offer is None:

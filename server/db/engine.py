@@ -132,11 +132,16 @@ def _write_one(connection: Connection, write: _Write[Any]) -> object:
         with connection.begin_nested():
             return write.function(connection)
     except DBAPIError as error:
-        if connection.invalidated:
+        # another process has the lock: it would keep each of the others waiting as long
+        if connection.invalidated or _is_locked(error):
             raise
         return _Raised(_translated(error))
     except Exception as error:  # noqa: BLE001 - handed to the one who asked for the write
         return _Raised(error)
+
+
+def _is_locked(error: DBAPIError) -> bool:
+    return getattr(error.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY
 
 
 def _translated(error: DBAPIError) -> DistbuildError:

@@ -70,8 +70,8 @@ def test_a_network_that_is_gone(how: str, site: Site) -> None:
     assert site.proxy.url in said and "compiling on this machine" in said
     assert site.outcomes() == {"local"}
     site.proxy.heal()
-    # back, but slow: that is no reason to do without it
-    for stream in ("upstream", "downstream"):
+    # back, and in the whole run slow: that is no reason to do without it
+    for stream in kinds(0, ["upstream", "downstream"]):
         site.proxy.poison("latency", stream, latency=30, jitter=10)
     site.new_daemon()
     assert WARNING not in site.build()

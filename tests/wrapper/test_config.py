@@ -174,3 +174,21 @@ def test_no_command_goes_on_with_a_wrong_file(tmp_path: Path, command: str) -> N
     done = run(tmp_path, command)
     assert done.returncode == 2
     assert done.stderr.startswith(f"error: distbuild: {path}:2: unknown key foo")
+
+
+def test_cargo_gets_what_the_files_say(tmp_path: Path) -> None:
+    cargo = write(tmp_path / "bin" / "cargo", "#!/bin/sh\nenv\n")
+    cargo.chmod(0o755)
+    write(
+        tmp_path / ".cargo/config.toml",
+        '[distbuild]\nremote = "unix:/x"\njobs = 7\ninstance = "i"\n',
+    )
+    given = {"CARGO": str(cargo), "DISTBUILD_HOME": str(tmp_path / "d"), "DISTBUILD_INSTANCE": "j"}
+    done = run(tmp_path, "build", **given)
+    environment = dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
+    assert environment["DISTBUILD_REMOTE"] == "unix:/x"
+    assert environment["DISTBUILD_INSTANCE"] == "j"
+    assert environment["CARGO_BUILD_JOBS"] == "7"
+    assert environment["RUSTC_WRAPPER"].startswith(str(tmp_path / "d"))
+    done = run(tmp_path, "build", CARGO_BUILD_JOBS="2", **given)
+    assert "CARGO_BUILD_JOBS=2\n" in done.stdout

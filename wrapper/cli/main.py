@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from wrapper.home import Home
@@ -91,8 +91,7 @@ def _run(home: Home, arguments: Sequence[str], given: dict[str, str]) -> int:
 def run_cargo(home: Home, arguments: Sequence[str]) -> int:
     """Run cargo with the shim as RUSTC_WRAPPER; its exit code, then one line of summary."""
     from wrapper.cli.control import replace_outdated_daemon
-    from wrapper.cli.live import LiveTitle, is_wanted
-    from wrapper.stats import build_file, new_build_id, start_build
+    from wrapper.stats import new_build_id, start_build
 
     environment = dict(os.environ)
     build = new_build_id()
@@ -105,16 +104,15 @@ def run_cargo(home: Home, arguments: Sequence[str]) -> int:
         print(f"warning: distbuild: {error}; building without it", file=sys.stderr)
         build = ""
     cargo = environment.get("CARGO", "cargo")
-    if "DISTBUILD_JOBS" in environment:
-        environment.setdefault("CARGO_BUILD_JOBS", environment["DISTBUILD_JOBS"])
-    is_live = bool(build) and is_wanted(sys.stderr, arguments, environment)
+    _set_jobs(home, arguments, environment)
+    live = _live_title(home, build, arguments, environment) if build else nullcontext()
     # Ctrl-C reaches cargo by itself; this process stays to say how the build went
     previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         process = subprocess.Popen(
             [cargo, *arguments], env=environment, preexec_fn=_default_interrupt
         )
-        with LiveTitle(build_file(home, build), sys.stderr) if is_live else nullcontext():
+        with live:
             code = process.wait()
     finally:
         signal.signal(signal.SIGINT, previous)
@@ -123,6 +121,42 @@ def run_cargo(home: Home, arguments: Sequence[str]) -> int:
 
         print_summary(home, build)
     return code if code >= 0 else 128 - code
+
+
+def _live_title(
+    home: Home, build: str, arguments: Sequence[str], environment: dict[str, str]
+) -> AbstractContextManager[object]:
+    """What shows remote work while it is entered; nothing where nobody would see it."""
+    if not sys.stderr.isatty():
+        return nullcontext()
+    from wrapper.cli.live import LiveTitle, is_wanted
+    from wrapper.stats import build_file
+
+    if not is_wanted(sys.stderr, arguments, environment):
+        return nullcontext()
+    return LiveTitle(build_file(home, build), sys.stderr)
+
+
+def _set_jobs(home: Home, arguments: Sequence[str], environment: dict[str, str]) -> None:
+    """Have cargo start as many units as there are cores here and slots on workers.
+
+    The daemon then keeps local compiles within the local cores.
+    """
+    if "CARGO_BUILD_JOBS" in environment or any(_is_jobs(each) for each in arguments):
+        return
+    if environment.get("DISTBUILD_JOBS"):
+        environment["CARGO_BUILD_JOBS"] = environment["DISTBUILD_JOBS"]
+    elif environment.get("DISTBUILD_REMOTE", "none") != "none":
+        from wrapper.cli.ask_daemon import slots
+
+        there = slots(home, environment)
+        if there:
+            environment["CARGO_BUILD_JOBS"] = str(there + (os.cpu_count() or 1))
+            environment["DISTBUILD_RAISED"] = "1"
+
+
+def _is_jobs(argument: str) -> bool:
+    return argument.startswith(("--jobs", "-j"))
 
 
 def prepare(home: Home, environment: dict[str, str]) -> os.PathLike[str]:

@@ -15,12 +15,13 @@ import uvloop
 
 from server.actioncache.directory import DirectoryActionCache
 from server.blobstore.disk import DiskBlobStore
+from server.blobstore.evicting import EvictingBlobStore
 from wrapper.daemon.calls import Parts
 from wrapper.daemon.embedded import EmbeddedServer
 from wrapper.daemon.remotes import Remotes
 from wrapper.daemon.server import DaemonServer
 from wrapper.here import LocalCompiles
-from wrapper.home import Home
+from wrapper.home import Home, cache_bytes
 from wrapper.inputs.collect import Collector
 from wrapper.inputs.file_digests import FileDigests
 from wrapper.inputs.unit_records import UnitRecords
@@ -40,8 +41,11 @@ async def run(home: Home) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     store = await DiskBlobStore.open(home.path / "cache", durable=False)
-    local = LocalTier(store, DirectoryActionCache(home.path / "cache" / "results"))
+    bounded = EvictingBlobStore(store, max_bytes=cache_bytes(os.environ))
+    results = DirectoryActionCache(home.path / "cache" / "results")
+    local = LocalTier(store, bounded, results)
     files = FileDigests(FUNCTION)
+    files.load(home.path / "digests.json")
     units = UnitRecords(home.path / "units.sqlite")
     journal = KeyJournal(home.keys)
     collector = Collector(files, units)
@@ -61,7 +65,9 @@ async def run(home: Home) -> None:
         await parts.keeper.drain(_DRAIN_SECONDS)
         await parts.keeper.close()
         await remotes.close()
+        await bounded.close()
         await store.close()
+        files.save(home.path / "digests.json")
         units.close()
         journal.close()
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import os
 import time
+from pathlib import Path
 from typing import NamedTuple
 
 from remote_apis.digest import Digest
@@ -12,6 +15,9 @@ from remote_apis.digest_functions import DigestFunction
 _RACY_NS = 50_000_000
 _READ_SIZE = 1 << 20
 _MAX_ENTRIES = 500_000
+_LARGE = 1 << 20
+_MAX_SAVED = 20_000
+_LOG = logging.getLogger("distbuild.digests")
 
 
 class _Identity(NamedTuple):
@@ -49,6 +55,22 @@ class FileDigests:
     def __init__(self, function: DigestFunction) -> None:
         self.function = function
         self._known: dict[_Identity, Digest] = {}
+
+    def load(self, path: Path) -> None:
+        """Know what `save` wrote; a file that is not there or not whole is none."""
+        try:
+            rows = json.loads(path.read_text())
+            for identity, hash_, size in rows:
+                self._known[_Identity(*identity)] = Digest(self.function, hash_, size)
+        except (OSError, ValueError, TypeError) as error:
+            _LOG.info("no digests from before: %s", error)
+
+    def save(self, path: Path) -> None:
+        """Write down the digests of large files, a toolchain's before all. Raises OSError."""
+        rows = [(i, d.hash, d.size) for i, d in self._known.items() if d.size >= _LARGE]
+        temporary = path.with_name(f".{path.name}-{os.getpid()}")
+        temporary.write_text(json.dumps(rows[-_MAX_SAVED:]))
+        os.replace(temporary, path)
 
     def digest(self, path: str, st: os.stat_result | None = None) -> Digest:
         """The digest of a regular file. Raises OSError when it cannot be read."""

@@ -1,0 +1,3 @@
+fn main() {
+    println!("bench {} {}", gen::SCHEMA, cfg!(debug_assertions));
+}

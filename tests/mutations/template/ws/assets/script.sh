@@ -1,0 +1,2 @@
+#!/bin/sh
+# an asset that is executable

@@ -1,0 +1,1 @@
+pub const VALUE: &str = "by its link";

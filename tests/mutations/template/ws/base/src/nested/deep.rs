@@ -1,0 +1,3 @@
+pub fn value() -> String {
+    format!("deep one, {}:{}", file!(), line!())
+}

@@ -1,0 +1,1 @@
+pub const VALUE: &str = "from an odd place";

@@ -1,0 +1,1 @@
+pub const VALUE: &str = "a file of its own";

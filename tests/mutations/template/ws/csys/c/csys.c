@@ -1,0 +1,3 @@
+#include "csys.h"
+
+int csys_value(void) { return CSYS_VALUE; }

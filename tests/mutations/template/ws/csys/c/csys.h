@@ -1,0 +1,3 @@
+#ifndef CSYS_VALUE
+#define CSYS_VALUE 42
+#endif

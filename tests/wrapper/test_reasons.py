@@ -1,0 +1,406 @@
+"""Every reason for compiling here is in docs/not-cached.md, and comes about as that page says."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import shlex
+import shutil
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+from developers import developer
+from running import RunningServer, running_server
+
+from server.actioncache.directory import DirectoryActionCache
+from server.blobstore.disk import DiskBlobStore
+from tests.wrapper.test_action_key import OPTIONS, RUSTC, Checkout, checkout, write
+from wrapper.inputs.collect import Collector
+from wrapper.inputs.file_digests import FileDigests
+from wrapper.inputs.snapshot import MAX_FILES
+from wrapper.inputs.toolchain import Toolchains
+from wrapper.inputs.unit_records import UnitRecord, UnitRecords, record_of
+from wrapper.keys.journal import KeyJournal
+from wrapper.ladder import FUNCTION, Ladder, Miss, check
+from wrapper.local_tier import LocalTier
+from wrapper.remote import Remote
+from wrapper.result_checks import CompileHere, Unit, environment_not_carried
+from wrapper.roots import OutsideRoots
+from wrapper.rustc.arguments import NotUnderstood, parse
+
+ROOT = Path(__file__).parent.parent.parent
+PAGE = ROOT / "docs" / "not-cached.md"
+_RAISED = {"NotUnderstood", "CompileHere", "OutsideRoots", "NotSendable", "FailedThere", "Miss"}
+_ROW = re.compile(r"^\| `(.+?)` \|", re.MULTILINE)
+
+
+def template(node: ast.expr) -> str | None:
+    """A text with `…` for what is put into it; None for what is no text."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return node.value
+    if isinstance(node, ast.JoinedStr):
+        parts = (str(p.value) if isinstance(p, ast.Constant) else "…" for p in node.values)
+        return "".join(parts)
+    return None
+
+
+def reasons_in(tree: ast.Module) -> Iterator[str | None]:
+    """What is raised or returned as a reason, and what is assigned to be one later."""
+    constants = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign):
+            yield from _assigned(node)
+            if isinstance(node.targets[0], ast.Name):
+                constants[node.targets[0].id] = template(node.value)
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Name):
+            continue
+        if node.func.id in _RAISED and node.args:
+            yield template(node.args[0])
+            parts = ast.walk(node.args[0])
+            yield from (constants.get(p.id) for p in parts if isinstance(p, ast.Name))
+
+
+def _assigned(node: ast.Assign) -> Iterator[str | None]:
+    target = node.targets[0]
+    if "_unusable" in ast.dump(target):
+        yield template(node.value)
+    elif isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple):
+        for left, right in zip(target.elts, node.value.elts, strict=True):
+            if isinstance(left, ast.Name) and left.id == "reason":
+                yield template(right)
+
+
+def reasons_of_the_code() -> set[str]:
+    """All of them, as templates."""
+    trees = (ast.parse(path.read_text()) for path in (ROOT / "wrapper").rglob("*.py"))
+    return {reason for tree in trees for reason in reasons_in(tree) if reason}
+
+
+def test_the_page_has_every_reason_and_no_other() -> None:
+    assert set(_ROW.findall(PAGE.read_text())) == reasons_of_the_code()
+
+
+def fits(reason: str, said: str) -> bool:
+    """Whether a text is the reason with something in the place of each `…`."""
+    pattern = ".+".join(re.escape(part) for part in reason.split("…"))
+    return re.fullmatch(pattern, said, re.DOTALL) is not None
+
+
+@pytest.fixture
+def alice(tmp_path: Path) -> Checkout:
+    return checkout(tmp_path / "alice")
+
+
+BARE = "{rustc} --crate-name x src/lib.rs --emit=dep-info,link --out-dir /w/target/debug/deps"
+COMMAND_LINES = {
+    "option … is not known to the wrapper": f"{BARE} --from-the-future",
+    "option … has no value": f"{BARE} --cfg",
+    "option … is used": f"{BARE} -Zthreads=2",
+    "-C … may read files that the wrapper cannot see": f"{BARE} -C profile-use=/x",
+    "-C split-debuginfo=unpacked leaves files of other names": f"{BARE} -Csplit-debuginfo=unpacked",
+    "-C target-cpu=native depends on this machine's processor": f"{BARE} -Ctarget-cpu=native",
+    "coverage needs this checkout's own paths": f"{BARE} -C instrument-coverage",
+    "arguments come from a file": f"{BARE} @arguments",
+    "… source files are named, not one": f"{BARE} src/main.rs",
+    "emits …": f"{BARE} --emit=obj",
+    "has no crate name or no output directory": "{rustc} src/lib.rs --emit=link",
+    "has the crate type …": f"{BARE} --crate-type odd",
+    "uses a target specification file": f"{BARE} --target mine.json",
+}
+
+
+@pytest.mark.parametrize("reason", COMMAND_LINES)
+def test_command_lines(reason: str) -> None:
+    with pytest.raises(NotUnderstood) as raised:
+        parse(shlex.split(COMMAND_LINES[reason].format(rustc="/tc/bin/rustc")))
+    assert fits(reason, str(raised.value)), raised.value
+
+
+def _many_files(alice: Checkout) -> None:
+    directory = alice.workspace / "crates/core/many"
+    directory.mkdir()
+    for number in range(MAX_FILES + 1):
+        (directory / str(number)).touch()
+
+
+def _odd_name(alice: Checkout) -> None:
+    (alice.workspace / os.fsdecode(b"crates/core/\xff")).touch()
+
+
+def _without_dependency(alice: Checkout) -> None:
+    for suffix in ("rmeta", "rlib"):
+        (alice.target / f"debug/deps/libindirect-3.{suffix}").unlink()
+
+
+def _nothing(alice: Checkout) -> None:
+    """The options tell."""
+
+
+INPUTS: dict[str, tuple[Callable[[Checkout], object], Callable[[Checkout], Checkout]]] = {
+    "cargo gave no CARGO_MANIFEST_DIR": (
+        _nothing, lambda c: c.with_environment(CARGO_MANIFEST_DIR=""),
+    ),
+    "the output directory … is not one of cargo's": (
+        _nothing, lambda c: replace(c, options=OPTIONS.replace("{target}/debug/deps", "/odd", 1)),
+    ),
+    "package … lies outside of the workspace …": (
+        _nothing, lambda c: c.with_environment(CARGO_MANIFEST_DIR="/elsewhere"),
+    ),
+    "reads …, which has no shared name": (
+        _nothing, lambda c: c.with_options("-L native=/opt/lib"),
+    ),
+    "links the system library …": (
+        _nothing, lambda c: c.with_options("--crate-type bin -lssl"),
+    ),
+    "links for …, and this machine is another": (
+        _nothing, lambda c: c.with_options("--crate-type bin --target riscv64gc-unknown-linux-gnu"),
+    ),
+    "this machine has no working C compiler to compare linkers by": (
+        _nothing, lambda c: replace(c.with_options("--crate-type bin"), link_set=None),
+    ),
+    "clippy's settings come from CLIPPY_CONF_DIR": (
+        _nothing,
+        lambda c: replace(c.with_environment(CLIPPY_CONF_DIR="/x"), driver="clippy-driver"),
+    ),
+    "… has a file whose name is not UTF-8": (_odd_name, lambda c: c),
+    "… has more than … files": (_many_files, lambda c: c),
+    "its dependency … was built without cargo-distbuild": (
+        _nothing,
+        lambda c: c.with_options("--extern u={target}/debug/deps/libunrelated-4.rmeta"),
+    ),
+    "its dependency … is not in …": (_without_dependency, lambda c: c),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("reason", INPUTS)
+def test_inputs(alice: Checkout, reason: str) -> None:
+    change, other = INPUTS[reason]
+    change(alice)
+    with pytest.raises((NotUnderstood, OutsideRoots)) as raised:
+        other(alice).digest()
+    assert fits(reason, str(raised.value)), raised.value
+
+
+def _script(text: str) -> Callable[[Path], str]:
+    def make(directory: Path) -> str:
+        driver = directory / "bin" / "rustc"
+        write(driver, f"#!/bin/sh\n{text}\n")
+        driver.chmod(0o755)
+        return str(driver)
+
+    return make
+
+
+def _among_the_systems(directory: Path) -> str:
+    """Some program of /usr/bin has the driver's part, with a rustc beside it that says /usr."""
+    _script("echo /usr")(directory)
+    driver = directory / "bin" / "env"
+    driver.symlink_to("/usr/bin/env")
+    return str(driver)
+
+
+COMPILERS: dict[str, Callable[[Path], str]] = {
+    "the compiler … is not named by an absolute path": lambda _: "rustc",
+    "cannot read the compiler …: …": lambda directory: str(directory / "none"),
+    "cannot ask … for its version: …": _script("exit 1"),
+    "the compiler … is not part of its sysroot …": _script("echo /nowhere"),
+    "the compiler shares … with the rest of the system": _among_the_systems,
+}
+
+
+@pytest.mark.parametrize("reason", COMPILERS)
+def test_compilers(tmp_path: Path, reason: str) -> None:
+    with pytest.raises(NotUnderstood) as raised:
+        Toolchains(FileDigests(FUNCTION)).find(COMPILERS[reason](tmp_path), dict(os.environ))
+    assert fits(reason, str(raised.value)), raised.value
+
+
+@dataclass
+class Rung:
+    """A ladder on real stores, and the unit that goes down it."""
+
+    ladder: Ladder
+    local: LocalTier
+    units: UnitRecords
+    collector: Collector
+    alice: Checkout
+
+    def unit(self, extra: str = "") -> Unit:
+        """The member's compile; `extra` are more options."""
+        text = f"{self.alice.options} {extra}".format(target=self.alice.target)
+        invocation = parse([f"{self.alice.base}/tc/bin/rustc", *shlex.split(text)])
+        environment = self.alice.all_environment()
+        environment["PATH"] = self.alice.environment.get("PATH", os.environ["PATH"])
+        roots = self.collector.roots(invocation, str(self.alice.workspace), environment)
+        return Unit(invocation=invocation, roots=roots, environment=environment)
+
+    async def reason(self, remote: Remote | str | None = None, extra: str = "") -> str:
+        """Why the unit is compiled here."""
+        try:
+            found = await self.ladder.resolve(self.unit(extra), remote, "")
+        except (CompileHere, NotUnderstood) as error:
+            return str(error)
+        assert isinstance(found, Miss)
+        return found.reason
+
+    def compiler(self, does: str) -> None:
+        """Let the toolchain's rustc do something when it is to compile."""
+        driver = self.alice.base / "tc" / "bin" / "rustc"
+        driver.write_text(RUSTC.replace("esac", f"*) {does} ;;\nesac"))
+
+
+@asynccontextmanager
+async def rung(directory: Path) -> AsyncIterator[Rung]:
+    alice = checkout(directory / "alice")
+    store = await DiskBlobStore.open(directory / "cache", durable=False)
+    local = LocalTier(store, store, DirectoryActionCache(directory / "cache" / "results"))
+    units = UnitRecords(directory / "units.sqlite")
+    journal = KeyJournal(directory / "keys")
+    collector = Collector(FileDigests(FUNCTION), units)
+    deps = alice.target / "debug" / "deps"
+    units.add(f"{deps}/direct-1", UnitRecord(externs=()))
+    units.add(f"{deps}/mac-2", UnitRecord(externs=()))
+    try:
+        ladder = Ladder(collector, local, journal)
+        yield Rung(ladder=ladder, local=local, units=units, collector=collector, alice=alice)
+    finally:
+        await store.close()
+        units.close()
+        journal.close()
+
+
+@pytest.fixture
+async def rungs(tmp_path: Path) -> AsyncIterator[Rung]:
+    async with rung(tmp_path) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    with running_server(tmp_path_factory.mktemp("server"), "--workers", "1") as running:
+        yield running
+
+
+@asynccontextmanager
+async def connected(url: str) -> AsyncIterator[Remote]:
+    remote = Remote(url, "")
+    try:
+        yield remote
+    finally:
+        await remote.close()
+
+
+def provokes(reason: str, said: str) -> None:
+    assert fits(reason, said), f"{said!r} is not {reason!r}"
+
+
+async def test_new_and_unreadable(rungs: Rung) -> None:
+    provokes("new: no cache had it", await rungs.reason())
+    shutil.rmtree(rungs.alice.workspace / "crates" / "core")
+    provokes("cannot read …: …", await rungs.reason())
+
+
+def test_no_dep_info(tmp_path: Path) -> None:
+    invocation = parse(shlex.split(BARE.format(rustc="/r").replace("dep-info,", "")))
+    unit = Unit(invocation=invocation, roots=None, environment={})  # type: ignore[arg-type]
+    with pytest.raises(NotUnderstood) as raised:
+        check(unit)
+    provokes("writes no … to check it by", str(raised.value))
+
+
+async def test_another_cc(rungs: Rung, tmp_path: Path) -> None:
+    write(tmp_path / "bin" / "cc", "#!/bin/sh\n")
+    (tmp_path / "bin" / "cc").chmod(0o755)
+    rungs.alice = rungs.alice.with_environment(PATH=f"{tmp_path}/bin:{os.environ['PATH']}")
+    provokes("cc on this user's PATH is …", await rungs.reason(extra="--crate-type bin"))
+
+
+async def test_no_server(rungs: Rung) -> None:
+    async with connected("grpc://127.0.0.1:1") as remote:
+        provokes("the server …: …", await rungs.reason(remote))
+        provokes("the server … cannot be reached", await rungs.reason(remote))
+
+
+async def test_being_edited(rungs: Rung, server: RunningServer) -> None:
+    stem, record = record_of(rungs.unit().invocation)
+    rungs.units.add(stem, replace(record, key="of what it was before"))
+    (rungs.alice.target / "debug" / "incremental" / "core_lib-1").mkdir(parents=True)
+    async with connected(server.url) as remote:
+        said = await rungs.reason(remote)
+        provokes("being edited: the compiler works on from where it was", said)
+
+
+CHAIN = """n=1; while [ -n "$(eval echo \\$A$n)" ]; do n=$((n + 1)); done
+echo "environment variable \\`A$n\\` not defined at compile time" >&2; exit 1"""
+OUTPUTS = 'for last in "$@"; do case "$before" in --out-dir) out=$last;; esac; before=$last; done'
+NAMES = "core_lib-99aa.d libcore_lib-99aa.rlib libcore_lib-99aa.rmeta"
+WORKERS = {
+    "did not compile on … (exit code …)": "exit 3",
+    "the result lacks …": "exit 0",
+    "reads ever more of the environment": CHAIN,
+    "its output holds the path where it was compiled": (
+        f'{OUTPUTS}; for name in {NAMES}; do echo "$out" > "$out/$name"; done'
+    ),
+    "… failed: …": (
+        f'{OUTPUTS}; for name in {NAMES}; do mkdir "$out/$name"; done;'
+        ' touch "$(printf "$out/core_lib-99aa.d/\\377")"'
+    ),
+}
+
+
+@pytest.mark.parametrize("reason", WORKERS)
+async def test_workers(rungs: Rung, server: RunningServer, reason: str) -> None:
+    variables = {f"A{number}": "x" for number in range(1, 20)}
+    rungs.alice = rungs.alice.with_environment(**variables)
+    rungs.compiler(WORKERS[reason])
+    async with connected(server.url) as remote:
+        provokes(reason, await rungs.reason(remote))
+
+
+SOURCES = {
+    "puts the path in … into it": ('env!("CARGO_MANIFEST_DIR")', "{manifest}"),
+    "a macro of another crate puts the path in … into it": ("", "{manifest}"),
+    "read another … on the worker than here": ("", "elsewhere"),
+}
+
+
+@pytest.mark.parametrize("reason", SOURCES)
+async def test_what_the_environment_says(rungs: Rung, reason: str) -> None:
+    source, value = SOURCES[reason]
+    (rungs.alice.workspace / "crates/core/src/lib.rs").write_text(source)
+    unit = rungs.unit()
+    name = "CARGO_PKG_NAME" if value == "elsewhere" else "CARGO_MANIFEST_DIR"
+    value = value.format(manifest=unit.environment[name])
+    dep_info = (
+        f"x.d: crates/core/src/lib.rs\n\ncrates/core/src/lib.rs:\n\n# env-dep:{name}={value}\n"
+    )
+    with pytest.raises(CompileHere) as raised:
+        environment_not_carried(unit, dep_info.encode(), set())
+    provokes(reason, str(raised.value))
+
+
+@pytest.mark.cargo
+def test_a_result_that_cannot_be_put_down(tmp_path: Path) -> None:
+    with developer(tmp_path / "dev", "none") as dev:
+        checkout = tmp_path / "x"
+        write(checkout / "Cargo.toml", '[package]\nname = "x"\nversion = "0.1.0"\n[workspace]\n')
+        write(checkout / "src" / "lib.rs", "")
+        dev.build(checkout)
+        made = next((checkout / "target/debug/deps").glob("x-*.d"))
+        shutil.rmtree(checkout / "target")
+        made.mkdir(parents=True)
+        dev.run("cargo", "distbuild", "build", cwd=checkout, check=False)
+        said = [unit["reason"] for unit in dev.units(checkout)]
+        provokes("the result could not be used: …", said[0])
+
+
+def test_every_reason_is_provoked() -> None:
+    """In a table above, or by a call of `provokes` that names it."""
+    calls = re.findall(r'provokes\(\s*"(.+?)"', Path(__file__).read_text())
+    tables = {*COMMAND_LINES, *INPUTS, *COMPILERS, *WORKERS, *SOURCES}
+    assert tables.union(calls) == reasons_of_the_code()
