@@ -56,8 +56,8 @@ class Job:
     @property
     def lacked_room(self) -> bool:
         """Whether it came to nothing because a disk was full, this worker's or the server's."""
-        code = None if self._response is None else self._response.status.code
-        return code == code_pb2.RESOURCE_EXHAUSTED
+        full: int = code_pb2.RESOURCE_EXHAUSTED
+        return self._response is not None and self._response.status.code == full
 
     def start(self, work: Coroutine[Any, Any, re_pb.ExecuteResponse]) -> None:
         """Work in a task of its own, which `stop` ends."""

@@ -166,7 +166,7 @@ class Scheduler:
             raise _REFUSALS[refusal.code](refusal.message)
         try:
             await self._persisting.pop(name)
-        except Unavailable:
+        except (Unavailable, OutOfSpace):
             self._feed(e.OperationCancelled(now=self._clock.monotonic(), operation=name))
             raise
         return name

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from remote_apis.errors import DistbuildError, Unavailable
+from remote_apis.errors import DistbuildError, OutOfSpace, Unavailable
 from server.scheduler.ports import OperationRepository
 from server.scheduler.values import OperationRecord
 
@@ -41,7 +41,8 @@ class Journal:
     def put(self, record: OperationRecord) -> asyncio.Future[None]:
         """Write a record now; the future is done when it is durable.
 
-        It fails with Unavailable when the repository could not be written for `patience` seconds.
+        It fails with OutOfSpace when there is no room for it, and with Unavailable when the
+        repository could not be written for `patience` seconds.
         """
         self._young.pop(record.name, None)
         self._old.pop(record.name, None)
@@ -112,7 +113,8 @@ class Journal:
             if failure is None:
                 waiter.set_result(None)
             else:
-                waiter.set_exception(Unavailable(f"the queue cannot be kept: {failure}"))
+                kind = OutOfSpace if isinstance(failure, OutOfSpace) else Unavailable
+                waiter.set_exception(kind(f"the queue cannot be kept: {failure}"))
 
     async def _write(self, put: list[OperationRecord], removed: list[str]) -> DistbuildError | None:
         deadline = asyncio.get_running_loop().time() + self._patience
@@ -123,7 +125,8 @@ class Journal:
                 return None
             except DistbuildError as error:
                 _LOG.warning("writing %d operation(s) failed: %s", len(put), error)
-                if asyncio.get_running_loop().time() + pause > deadline:
+                is_full = isinstance(error, OutOfSpace)
+                if is_full or asyncio.get_running_loop().time() + pause > deadline:
                     return error
             except Exception as error:  # noqa: BLE001 - one bad record must not stop the queue
                 _LOG.exception("writing %d operation(s) failed", len(put))
