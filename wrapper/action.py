@@ -8,8 +8,9 @@ staged paths), every input file, the output paths and the platform.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from remote_apis import link_set
 from remote_apis.digest import Digest
@@ -29,12 +30,14 @@ from wrapper.script import runner_script
 class BuiltAction:
     """An Action with every blob that it needs: `digest` names it, `blobs` says where each is.
 
-    `required_names` are the outputs without which a result is none.
+    `required_names` are the outputs without which a result is none. `is_for_workers`: it may be
+    executed; others are the keys of compiles that read of this machine what no input root holds.
     """
 
     digest: Digest
     required_names: tuple[str, ...]
     blobs: dict[Digest, Source]
+    is_for_workers: bool = True
 
 
 def build_action(
@@ -45,6 +48,7 @@ def build_action(
     inputs: Inputs,
     platform: Mapping[str, str],
     function: DigestFunction,
+    qualifiers: Mapping[str, str] = MappingProxyType({}),
 ) -> BuiltAction:
     """The Action of a compile. Raises NotUnderstood when a path has no shared name."""
     tree = TreeBuilder(function)
@@ -71,6 +75,7 @@ def build_action(
     action = re_pb.Action(
         command_digest=_add(blobs, command.SerializeToString(deterministic=True), function),
         input_root_digest=root.to_message(),
+        salt=_salt(sorted(qualifiers.items())),
     )
     for name, value in sorted(platform.items()):
         action.platform.properties.add(name=name, value=value)
@@ -78,7 +83,9 @@ def build_action(
     digest = Digest.of(data, function)
     blobs[digest] = data
     required = tuple(name for name in names if not name.endswith(".dwp"))
-    return BuiltAction(digest=digest, required_names=required, blobs=blobs)
+    return BuiltAction(
+        digest=digest, required_names=required, blobs=blobs, is_for_workers=not qualifiers
+    )
 
 
 def of_paths(action: BuiltAction, roots: Roots) -> BuiltAction:
@@ -87,13 +94,15 @@ def of_paths(action: BuiltAction, roots: Roots) -> BuiltAction:
     Never executed: it is the key under which a compile made here is kept. The paths are its salt.
     """
     message = re_pb.Action.FromString(_bytes(action.blobs[action.digest]))
-    message.salt = "\0".join(f"{p.staged}={p.real}" for p in roots.places).encode(
-        "utf-8", "surrogateescape"
-    )
+    message.salt += b"\0\0" + _salt([(place.staged, place.real) for place in roots.places])
     blobs = {digest: blob for digest, blob in action.blobs.items() if digest != action.digest}
     data = message.SerializeToString(deterministic=True)
     digest = Digest.of(data, action.digest.function)
-    return replace(action, digest=digest, blobs={**blobs, digest: data})
+    return replace(action, digest=digest, blobs={**blobs, digest: data}, is_for_workers=False)
+
+
+def _salt(values: Iterable[tuple[str, str]]) -> bytes:
+    return "\0".join(f"{name}={value}" for name, value in values).encode("utf-8", "surrogateescape")
 
 
 def command_of(action: BuiltAction) -> dict[Digest, bytes]:
@@ -118,7 +127,7 @@ def _bytes(source: Source) -> bytes:
 def platform_of(invocation: Invocation, machine: str, set_digest: str | None) -> dict[str, str]:
     """The properties that a worker must have. Raises NotUnderstood for a link without a linker."""
     platform = {"Arch": machine, "OSFamily": "linux"}
-    if invocation.links:
+    if invocation.links_with_system:
         if set_digest is None:
             raise NotUnderstood("this machine has no working C compiler to compare linkers by")
         platform[link_set.PROPERTY] = set_digest

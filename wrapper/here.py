@@ -5,6 +5,7 @@ alone.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from contextlib import nullcontext
 
@@ -15,6 +16,8 @@ from wrapper.ladder import Draft
 from wrapper.result_checks import Unit
 from wrapper.sandbox import find_sandbox, sandboxed
 
+_LOG = logging.getLogger("distbuild.here")
+_WORDS = 2000
 _METADATA = b'"emit":"metadata"'
 
 
@@ -43,8 +46,10 @@ class LocalCompiles:
         self, call: Call, reply: Reply, unit: Unit, draft: Draft | None
     ) -> tuple[LocalRun, bool]:
         invocation = unit.invocation
-        argv = [*call.argv, *unit.roots.remap_options(staged=False)]
-        replacements = unit.roots.recorded_to_real()
+        argv, replacements = list(call.argv), []
+        if not invocation.keeps_paths:
+            argv += unit.roots.remap_options(staged=False)
+            replacements = unit.roots.recorded_to_real()
         if draft is None or not _needs_sandbox(unit, draft):
             return await reply.run(argv, replacements), draft is not None
         stem, _ = record_of(invocation)
@@ -68,6 +73,8 @@ class LocalCompiles:
             reply.let_stand()
             return done, done.status == 0
         self._failing.add(stem)
+        said = done.stderr[-_WORDS:].decode(errors="replace")
+        _LOG.info("%s fails in the sandbox: %s", invocation.crate_name, said)
         done = await reply.run(argv, replacements)
         if done.status == 0:
             self._failing.discard(stem)

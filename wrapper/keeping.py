@@ -186,6 +186,8 @@ class Keeper:
     def _holds_paths(self, compiled: Compiled, dep_info: bytes) -> bool:
         """Whether the result is right for this checkout's paths alone."""
         unit = compiled.unit
+        if unit.invocation.keeps_paths:
+            return True
         learned = compiled.draft.learned | environment_beside(unit, dep_info)
         try:
             environment_not_carried(unit, dep_info, learned)

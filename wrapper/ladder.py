@@ -27,6 +27,7 @@ from wrapper.inputs.environment import environment_of_action
 from wrapper.inputs.toolchain import machine
 from wrapper.keys.journal import KeyJournal
 from wrapper.local_tier import LocalTier, any_contains, named_blobs
+from wrapper.qualifiers import qualifiers
 from wrapper.remote import Remote
 from wrapper.result_checks import (
     CompileHere,
@@ -49,6 +50,7 @@ _SMALL = 1 << 20
 
 
 NEW = "new: no cache had it"
+KEEPS_PATHS = "new: coverage needs this checkout's own paths"
 EDITED = "being edited: the compiler works on from where it was"
 
 
@@ -170,7 +172,7 @@ class Ladder:
     ) -> Result | Miss:
         """A result under either key; the shared one may hold what is right elsewhere only."""
         shared, own = draft.action, of_paths(draft.action, unit.roots)
-        reason = self._unusable.get(shared.digest)
+        reason = KEEPS_PATHS if unit.invocation.keeps_paths else self._unusable.get(shared.digest)
         if reason is None:
             try:
                 found = await self._step_down(unit, draft, (shared, own), remote, instance)
@@ -282,7 +284,8 @@ async def _from_server(
             )
     if draft.is_edited:
         return Miss(EDITED, draft)
-    if draft.action not in actions or not await remote.executes(draft.action):
+    is_there = draft.action in actions and draft.action.is_for_workers
+    if not is_there or not await remote.executes(draft.action):
         return Miss(NEW, draft)
     return await _execute(remote, draft.action)
 
@@ -320,9 +323,10 @@ def _is_edited(unit: Unit, last_key: str, action: BuiltAction) -> bool:
 
 def build(unit: Unit, inputs: Inputs, learned: frozenset[str]) -> BuiltAction:
     """The unit's action under its shared key. Raises NotUnderstood."""
-    if unit.invocation.links:
+    set_digest = None
+    if unit.invocation.links_with_system:
         _check_linker(unit.environment.get("PATH", ""))
-    set_digest = link_set.link_set() if unit.invocation.links else None
+        set_digest = link_set.link_set()
     return build_action(
         invocation=unit.invocation,
         roots=unit.roots,
@@ -330,6 +334,7 @@ def build(unit: Unit, inputs: Inputs, learned: frozenset[str]) -> BuiltAction:
         inputs=inputs,
         platform=platform_of(unit.invocation, machine(), set_digest),
         function=FUNCTION,
+        qualifiers=qualifiers(unit.invocation, unit.roots, inputs),
     )
 
 

@@ -23,12 +23,13 @@ from wrapper.roots import Roots, find_roots
 from wrapper.rustc.arguments import Invocation, NotUnderstood
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Inputs:
     """Files and whole directories by their staged path, and the sources of all their blobs.
 
     `shown` are the real paths of the same, in coarser pieces, and `left_out` what lies below these
-    and is no input.
+    and is no input. `system` names the libraries that the linker has to find by itself;
+    `is_for_host`: the compile is for this kind of machine.
     """
 
     files: dict[str, Digest] = field(default_factory=dict)
@@ -36,6 +37,8 @@ class Inputs:
     blobs: dict[Digest, Source] = field(default_factory=dict)
     shown: dict[str, None] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
+    system: list[str] = field(default_factory=list)
+    is_for_host: bool = True
 
     def add(self, path: str, snapshot: Snapshot, real: str) -> None:
         """A directory and its blobs."""
@@ -80,8 +83,7 @@ class Collector:
         """Hash what the compile reads. Blocks. Raises NotUnderstood with a reason, or OSError."""
         inputs = Inputs()
         toolchain = self._toolchains.find(invocation.driver, environment)
-        if invocation.links and invocation.target not in (None, toolchain.host):
-            raise NotUnderstood(f"links for {invocation.target}, and this machine is another")
+        inputs.is_for_host = invocation.target in (None, toolchain.host)
         driver = os.path.basename(invocation.driver)
         snapshot = self._toolchains.snapshot(toolchain, driver, invocation.target)
         inputs.add("toolchain", snapshot, toolchain.sysroot)
@@ -147,9 +149,8 @@ class Collector:
                 inputs.shown[os.path.dirname(path)] = None
         native = dict.fromkeys(native_paths(invocation))
         if invocation.links:
-            _check_system_libraries(
-                [*record.system, *(name for unit in closure.values() for name in unit.system)]
-            )
+            inputs.system.extend(record.system)
+            inputs.system.extend(name for unit in closure.values() for name in unit.system)
             native.update(dict.fromkeys(path for u in closure.values() for path in u.native))
         for directory in _outermost(native):
             staged = staged_or_refuse(roots, directory)
@@ -170,11 +171,6 @@ def _artifacts(stem: str, *, with_code: bool) -> Iterator[str]:
     if not found:
         raise NotUnderstood(f"its dependency {name} is not in {directory}")
     return iter(found)
-
-
-def _check_system_libraries(names: Iterable[str]) -> None:
-    for name in names:
-        raise NotUnderstood(f"links the system library {name.rpartition('=')[2]}")
 
 
 def _outermost(directories: Iterable[str]) -> list[str]:

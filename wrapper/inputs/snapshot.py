@@ -37,13 +37,14 @@ Skip = Callable[[str, str], bool]
 
 
 def skip_in_package(target: str) -> Skip:
-    """Version control and target directories are no part of a package; `target` is the build's own.
+    """Version control, target directories and what a program compiled for coverage leaves where it
+    ran are no part of a package; `target` is the build's own.
 
     Packages inside of a package stay: a macro may well read them.
     """
 
     def skip(directory: str, name: str) -> bool:
-        if name in (".git", ".hg", ".jj", "node_modules"):
+        if name in (".git", ".hg", ".jj", "node_modules") or name.endswith(".profraw"):
             return True
         path = os.path.join(directory, name)
         return path == target or os.path.exists(os.path.join(path, "CACHEDIR.TAG"))

@@ -11,7 +11,9 @@ from wrapper.rustc.options import (
     FLAGS,
     KNOWN_TYPES,
     LINKED_TYPES,
+    OWN_LINKER,
     SHORT_VALUED,
+    UNSTABLE,
     VALUED,
 )
 
@@ -65,6 +67,18 @@ class Invocation:
         )
 
     @property
+    def links_with_system(self) -> bool:
+        """Whether the linker and what it reads are this machine's, and not the toolchain's."""
+        if not self.links or self.codegen("linker") == "rust-lld":
+            return False
+        return self.target is None or not OWN_LINKER.fullmatch(self.target)
+
+    @property
+    def keeps_paths(self) -> bool:
+        """Whether the result must hold this checkout's own paths: coverage reports go by them."""
+        return self.codegen("instrument-coverage") not in (None, "no", "n", "off", "false", "0")
+
+    @property
     def needs_rlibs(self) -> bool:
         """Whether the compile reads its dependencies' code, not their metadata alone."""
         return self.links or ("link" in self.emit and "staticlib" in self.crate_types)
@@ -115,16 +129,14 @@ def _check_codegen(value: str) -> None:
         raise NotUnderstood(f"-C {name} may read files that the wrapper cannot see")
     if value == "split-debuginfo=unpacked":
         raise NotUnderstood("-C split-debuginfo=unpacked leaves files of other names")
-    if value == "target-cpu=native":
-        raise NotUnderstood("-C target-cpu=native depends on this machine's processor")
-    if name == "instrument-coverage":
-        raise NotUnderstood("coverage needs this checkout's own paths")
 
 
 def _check(option: Option) -> None:
     name, value = option
     if name == "--codegen" and value is not None:
         _check_codegen(value)
+    elif name == "-Z" and value is not None and value.partition("=")[0] in UNSTABLE:
+        return
     elif name in ("--print", "--sysroot", "--remap-path-prefix", "-o", "-Z"):
         raise Probe if name == "--print" else NotUnderstood(f"option {name} is used")
     elif name == "" and value is not None and value.startswith("@"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 FLAGS = frozenset({"-g", "-O", "--test", "-v", "--verbose"})
 """Options without a value."""
 
@@ -14,6 +16,9 @@ VALUED = frozenset(
     }
 )  # fmt: skip
 """Long options with a value, given as `--name value` or `--name=value`."""
+
+OWN_LINKER = re.compile(r"wasm\d\d-.*|(thumb|riscv).*-none-.*|.*-unknown-none.*")
+"""Targets for which rustc links with the linker that comes with it."""
 
 SHORT_VALUED = {"-A": "--allow", "-W": "--warn", "-D": "--deny", "-F": "--forbid",
                 "-C": "--codegen", "-L": "-L", "-l": "-l", "-Z": "-Z", "-o": "-o"}  # fmt: skip
@@ -29,10 +34,19 @@ CODEGEN = frozenset(
         "no-vectorize-slp", "opt-level", "overflow-checks", "panic", "prefer-dynamic",
         "relocation-model", "relro-level", "rpath", "split-debuginfo", "strip",
         "symbol-mangling-version", "target-cpu", "target-feature", "linker-plugin-lto",
-        "no-prepopulate-passes",
+        "no-prepopulate-passes", "linker", "link-arg", "link-args", "linker-flavor",
+        "linker-features", "link-self-contained",
     }
 )  # fmt: skip
-"""`-C` options whose effect is wholly in the command line."""
+"""`-C` options whose effect is wholly in the command line, or named by `wrapper.qualifiers`."""
+
+UNSTABLE = frozenset(
+    {
+        "allow-features", "embed-metadata", "macro-backtrace", "no-embed-metadata",
+        "share-generics", "threads", "unstable-options",
+    }
+)  # fmt: skip
+"""`-Z` options of which the same holds."""
 
 EMITS = frozenset({"dep-info", "metadata", "link"})
 

@@ -1,0 +1,150 @@
+"""What a compile reads of this machine beside its inputs, where that can be named.
+
+Such a compile has a key of its own kind: no worker gets it, but whoever has the same linker,
+system libraries or processor finds its result.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+
+from remote_apis import link_set
+from remote_apis.digest_functions import DigestFunction
+from wrapper.inputs.collect import Inputs
+from wrapper.inputs.file_digests import hash_file
+from wrapper.roots import Roots
+from wrapper.rustc.arguments import Invocation, NotUnderstood
+from wrapper.sandbox import PATH
+
+_TIMEOUT = 20.0
+_LINKER_OPTION = (
+    r"(--(no-)?(as-needed|gc-sections)|--build-id(=\w+)?|-z,[\w=-]+|-O\d|--icf=\w+|--strip-\w+|-s"
+    r"|-rpath,[^,]+|--export-dynamic|-E|--compress-debug-sections=\w+|--threads(=\d+)?"
+    r"|-B(static|dynamic|symbolic)|--hash-style=\w+|--eh-frame-hdr|-soname,[\w.-]+)"
+)
+_ARGUMENT = re.compile(
+    rf"-fuse-ld=[\w-]+|-Wl(,{_LINKER_OPTION})+|-[sg]|-pthread|-rdynamic|-static|-static-pie|-no-pie"
+    r"|-pie|-nostartfiles|-nodefaultlibs|-nostdlib|-m(32|64)|-O[0-3s]|-l[\w+.-]+|-T[\w.-]+"
+    r"|--(gc-sections|nmagic)"
+)
+"""Arguments of the linker that read nothing that the sandbox shows and no key names."""
+
+_ASKS_FOR_LINKER = re.compile(r"-fuse-ld=([\w-]+)")
+
+
+def qualifiers(invocation: Invocation, roots: Roots, inputs: Inputs) -> dict[str, str]:
+    """Names and values for the key; empty when a worker may compile it.
+
+    Raises NotUnderstood for what cannot be named.
+    """
+    found: dict[str, str] = {}
+    if invocation.codegen("target-cpu") == "native":
+        found["cpu"] = _processor()
+    if not invocation.links:
+        return found
+    linker = invocation.codegen("linker")
+    arguments = _link_arguments(invocation, roots)
+    names = [*inputs.system, *(a[2:] for a in arguments if a.startswith("-l"))]
+    if not invocation.links_with_system:
+        for name in names:
+            raise NotUnderstood(f"links the library {name} with rustc's own linker")
+        return found
+    if linker is not None or arguments or names or not inputs.is_for_host:
+        found["linker"] = _link_set(linker or "cc")
+    for argument in arguments:
+        match = _ASKS_FOR_LINKER.fullmatch(argument)
+        if match:
+            found[argument] = _program(f"ld.{match.group(1)}", linker or "cc")
+    for name in dict.fromkeys(name.rpartition("=")[2].partition(":")[0] for name in names):
+        found[f"lib {name}"] = _library(name, linker or "cc")
+    return found
+
+
+def _link_arguments(invocation: Invocation, roots: Roots) -> list[str]:
+    """All of `-C link-arg` and `link-args`. Raises NotUnderstood for one that reads elsewhere."""
+    arguments: list[str] = []
+    for option, value in invocation.options:
+        name, _, rest = (value or "").partition("=")
+        if option == "--codegen" and name == "link-arg":
+            arguments.append(rest)
+        elif option == "--codegen" and name == "link-args":
+            arguments += rest.split()
+    for argument in arguments:
+        is_input = roots.stage_text(argument) != argument
+        if not is_input and not _ARGUMENT.fullmatch(argument):
+            raise NotUnderstood(f"links with {argument}, which may read what no key names")
+    return arguments
+
+
+def _link_set(linker: str) -> str:
+    """Raises NotUnderstood when the linker is not one of the system's own."""
+    path = shutil.which(linker, path=PATH)
+    found = link_set.link_set(path) if path and _is_of_system(path) else None
+    if found is None:
+        raise NotUnderstood(f"links with {linker}, which is not one of this machine's own programs")
+    return found
+
+
+def _program(name: str, linker: str) -> str:
+    """The digest of a program that the linker starts. Raises NotUnderstood."""
+    path = shutil.which(name, path=PATH) or shutil.which(
+        _ask(linker, f"-print-prog-name={name}"), path=PATH
+    )
+    if path is None or not _is_of_system(path):
+        raise NotUnderstood(f"links with {name}, which is not one of this machine's own programs")
+    return _digest(os.path.realpath(path))
+
+
+def _is_of_system(path: str) -> bool:
+    return os.path.realpath(path).startswith("/usr/")
+
+
+def _library(name: str, linker: str) -> str:
+    for file in (f"lib{name}.so", f"lib{name}.a"):
+        path = _ask(linker, f"-print-file-name={file}")
+        if os.path.isabs(path) and os.path.isfile(path):
+            return _digest(os.path.realpath(path))
+    raise NotUnderstood(f"links the system library {name}, which is not found")
+
+
+def _ask(program: str, question: str) -> str:
+    st = os.stat(shutil.which(program, path=PATH) or program)
+    return _answer(program, question, st.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=1024)
+def _answer(program: str, question: str, mtime_ns: int) -> str:
+    try:
+        done = subprocess.run(
+            [program, question], capture_output=True, text=True, timeout=_TIMEOUT, check=True,
+            stdin=subprocess.DEVNULL, env={"PATH": PATH, "LC_ALL": "C"},
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError) as error:
+        raise NotUnderstood(f"the linker {program} does not answer: {error}") from error
+    return done.stdout.strip()
+
+
+def _digest(path: str) -> str:
+    st = os.stat(path)
+    return _digest_of(path, st.st_ino, st.st_size, st.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=1024)
+def _digest_of(path: str, inode: int, size: int, mtime_ns: int) -> str:
+    digest, _ = hash_file(path, DigestFunction.SHA256)
+    return digest.hash
+
+
+@functools.cache
+def _processor() -> str:
+    """What of this processor `-C target-cpu=native` goes by."""
+    with open("/proc/cpuinfo") as file:
+        block = file.read().partition("\n\n")[0]
+    kept = ("vendor_id", "cpu family", "model", "stepping", "flags", "Features", "CPU part")
+    lines = [line for line in block.splitlines() if line.partition(":")[0].strip() in kept]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
