@@ -1,0 +1,81 @@
+"""What a link reads of this machine is named, or refused with its name."""
+
+from __future__ import annotations
+
+import pytest
+
+from wrapper.inputs.collect import Inputs
+from wrapper.qualifiers import qualifiers
+from wrapper.roots import Place, Roots
+from wrapper.rustc.arguments import NotUnderstood, parse
+
+ROOTS = Roots(
+    places=(
+        Place(real="/w/target", staged="target", recorded="/t"),
+        Place(real="/w", staged="workspace", recorded="/ws"),
+    ),
+    workspace="/w",
+    package="/w",
+    out_dir="/w/target/debug/deps",
+    target="/w/target",
+)
+
+
+def found(extra: str, **inputs: object) -> dict[str, str]:
+    argv = (
+        "/usr/bin/rustc --crate-name x src/main.rs --crate-type bin --emit=dep-info,link "
+        f"--out-dir /w/target/debug/deps {extra}"
+    ).split()
+    return qualifiers(parse(argv), ROOTS, Inputs(**inputs))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        "",
+        "-C opt-level=3",
+        "--target wasm32-unknown-unknown -C link-arg=--gc-sections",
+        "--target thumbv7em-none-eabihf -C link-arg=-Tlink.x",
+        "-C linker=rust-lld",
+    ],
+)
+def test_what_any_worker_can_link(extra: str) -> None:
+    assert found(extra, is_for_host="--target" not in extra) == {}
+
+
+@pytest.mark.parametrize(
+    ("extra", "names"),
+    [
+        ("-C linker=gcc", {"linker"}),
+        ("-C link-arg=-Wl,--as-needed", {"linker"}),
+        ("-C link-arg=-fuse-ld=bfd", {"linker", "-fuse-ld=bfd"}),
+        ("-C link-args=-lm", {"linker", "lib m"}),
+        ("-C target-cpu=native", {"cpu"}),
+        ("-C link-arg=/w/x.ld", {"linker"}),
+    ],
+)
+def test_what_is_named(extra: str, names: set[str]) -> None:
+    assert found(extra).keys() == names
+
+
+def test_libraries_of_dependencies_and_other_machines_are_named() -> None:
+    assert found("", system=["dylib=m", "m"]).keys() == {"linker", "lib m"}
+    assert found("", is_for_host=False).keys() == {"linker"}
+
+
+@pytest.mark.parametrize(
+    ("extra", "named"),
+    [
+        ("-C linker=/opt/own/cc", "/opt/own/cc"),
+        ("-C link-arg=/elsewhere/x.o", "/elsewhere/x.o"),
+        ("-C link-arg=x.o", "x.o"),
+        ("-C link-arg=-Wl,-T,x.ld", "x.ld"),
+        ("-C link-arg=@file", "@file"),
+        ("-C link-arg=-lno_such_library", "no_such_library"),
+        ("-C link-arg=-fuse-ld=nosuch", "nosuch"),
+        ("-C linker=rust-lld -C link-arg=-lm", "library m"),
+    ],
+)
+def test_what_is_refused(extra: str, named: str) -> None:
+    with pytest.raises(NotUnderstood, match=named):
+        found(extra)
