@@ -33,6 +33,11 @@ check: $(BIN)/.installed
 bench-execution: $(BIN)/.installed
 	$(BIN)/python -m bench.execution $(ARGS)
 
+# The wrapper beside plain cargo and, where PATH, or SCCACHE and KACHE, name them, its peers.
+.PHONY: bench-wrapper
+bench-wrapper: $(BIN)/.installed
+	$(BIN)/python -m bench.wrapper $(ARGS)
+
 # Every mutation of the workspace in tests/mutations; `make test` has a sample of them.
 .PHONY: mutations mutations-peers
 mutations: $(BIN)/.installed

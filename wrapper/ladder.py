@@ -207,7 +207,7 @@ class Ladder:
         if not isinstance(remote, Remote):
             return Miss(remote or NEW, draft)
         if remote.is_down:
-            return Miss(f"the server {remote.url} cannot be reached", draft)
+            return Miss(f"the server {remote.url} is left alone: it {remote.trouble}", draft)
         try:
             found_there = await _from_server(remote, draft, actions)
             if isinstance(found_there, Miss):

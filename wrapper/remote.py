@@ -28,7 +28,9 @@ from wrapper.action import BuiltAction, platform_key
 from wrapper.inputs.snapshot import Source
 from wrapper.meter import meter
 
-LOOKUP_TIMEOUT = 10.0
+LOOKUP_TIMEOUT = 5.0
+SLOW_LOOKUP = 1.0
+MAX_SLOW = 4
 PATIENCE = 3.0
 RETRY_AFTER = 20.0
 TRUST_PRESENCE = 120.0
@@ -40,8 +42,8 @@ _NOT_FOR_US = (w_pb.Worker.DRAINING, w_pb.Worker.DRAINED, w_pb.Worker.AWAY)
 class Remote:
     """Calls to one server and instance. Raises the errors of remote_apis.errors.
 
-    After an Unavailable the server is left alone for 20 s, so that a build without it costs one
-    failed call and not one a unit.
+    After an Unavailable, or a few slow answers in a row, the server is left alone for 20 s, so that
+    a build without it costs one failed call and not one a unit.
     """
 
     def __init__(
@@ -59,6 +61,8 @@ class Remote:
         self._slots: int | None = None
         self._counted_until = 0.0
         self._refused_until: dict[bytes, float] = {}
+        self.trouble = ""
+        self._slow = 0
         self._down_until = 0.0
         self._present: dict[Digest, float] = {}
         self._uploading = asyncio.Lock()
@@ -71,14 +75,25 @@ class Remote:
     def note(self, error: DistbuildError) -> None:
         """Leave the server alone for a while after it could not be reached."""
         if isinstance(error, Unavailable):
-            self._down_until = self._clock() + RETRY_AFTER
+            self._leave_alone("cannot be reached")
+
+    def _leave_alone(self, trouble: str) -> None:
+        self.trouble = trouble
+        self._down_until = self._clock() + RETRY_AFTER
 
     async def lookup(self, action: Digest) -> re_pb.ActionResult | None:
         """The cached result of an action, or None."""
+        started = self._clock()
         try:
-            return await asyncio.wait_for(self._results.get(action), LOOKUP_TIMEOUT)
+            found = await asyncio.wait_for(self._results.get(action), LOOKUP_TIMEOUT)
         except TimeoutError:
             raise Unavailable(f"{self.url} did not answer in {LOOKUP_TIMEOUT:.0f} s") from None
+        # each unit asks, and most wait for another: a server this slow costs more than it saves
+        self._slow = self._slow + 1 if self._clock() - started > SLOW_LOOKUP else 0
+        if self._slow >= MAX_SLOW:
+            self._slow = 0
+            self._leave_alone("answers too slowly")
+        return found
 
     async def execute(self, action: BuiltAction) -> re_pb.ExecuteResponse:
         """Upload what the server lacks and run the action; how it went is in the status."""

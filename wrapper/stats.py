@@ -51,9 +51,13 @@ def build_file(home: Home, build: str) -> Path:
 
 
 def start_build(home: Home, build: str) -> None:
-    """Make a build the last one, even if no unit is compiled in it; forget the oldest."""
+    """Make a build the last one, even if no unit is compiled in it."""
     home.builds.mkdir(parents=True, exist_ok=True)
     build_file(home, build).touch()
+
+
+def forget_old_builds(home: Home) -> None:
+    """Keep the newest builds only."""
     for _, old in _by_age(home)[:-KEPT_BUILDS]:
         old.unlink(missing_ok=True)
 

@@ -282,7 +282,7 @@ async def test_another_cc(rungs: Rung) -> None:
 async def test_no_server(rungs: Rung) -> None:
     async with connected("grpc://127.0.0.1:1") as remote:
         provokes("the server …: …", await rungs.reason(remote))
-        provokes("the server … cannot be reached", await rungs.reason(remote))
+        provokes("the server … is left alone: it …", await rungs.reason(remote))
 
 
 async def test_being_edited(rungs: Rung, server: RunningServer) -> None:

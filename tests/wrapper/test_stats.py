@@ -21,6 +21,7 @@ from wrapper.stats import (
     add_unit,
     add_upload,
     build_file,
+    forget_old_builds,
     last_build,
     made_in_seconds,
     new_build_id,
@@ -142,6 +143,7 @@ def test_only_the_newest_builds_are_kept(home: Home) -> None:
     for number in range(KEPT_BUILDS + 5):
         start_build(home, f"b-{number}")
         os.utime(build_file(home, f"b-{number}"), (number, number))
+    forget_old_builds(home)
     names = {path.stem for path in home.builds.iterdir()}
     assert names == {f"b-{number}" for number in range(5, KEPT_BUILDS + 5)}
 

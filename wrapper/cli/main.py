@@ -40,6 +40,8 @@ def main() -> int:
         from wrapper.cli.shim_entry import become_shim
 
         return become_shim(arguments[1:])
+    if arguments[:1] == ["--summary"]:
+        return _end_build(Home.of(os.environ), arguments[1], int(arguments[2]))
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(USAGE, end="")
         return 0 if arguments else 2
@@ -116,11 +118,18 @@ def run_cargo(home: Home, arguments: Sequence[str]) -> int:
             code = process.wait()
     finally:
         signal.signal(signal.SIGINT, previous)
-    if build:
-        from wrapper.cli.stats_command import print_summary
+    code = code if code >= 0 else 128 - code
+    return _end_build(home, build, code) if build else code
 
-        print_summary(home, build)
-    return code if code >= 0 else 128 - code
+
+def _end_build(home: Home, build: str, code: int) -> int:
+    """Say how the build went, and forget old ones; returns `code`."""
+    from wrapper.cli.stats_command import print_summary
+    from wrapper.stats import forget_old_builds
+
+    print_summary(home, build)
+    forget_old_builds(home)
+    return code
 
 
 def _live_title(

@@ -47,7 +47,7 @@ class Remotes:
         url = self._embedded.last_address if settings.url == EMBEDDED else settings.url
         remote = self._open.get((url or "", settings.instance))
         if remote is not None and remote.is_down:
-            self._warn(settings, call, tell, f"the server {remote.url} cannot be reached")
+            self._warn(settings, call, tell, f"the server {remote.url} {remote.trouble}")
 
     def _warn(self, settings: RemoteSettings, call: Call, tell: Tell, why: str) -> None:
         key = (call.parent, settings.url)
