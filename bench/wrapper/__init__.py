@@ -1,0 +1,1 @@
+"""cargo distbuild beside its peers: the same workspaces built by each; `make bench-wrapper`."""
