@@ -60,13 +60,16 @@ def forget_old_builds(home: Home) -> None:
     """Keep the newest builds only."""
     for _, old in _by_age(home)[:-KEPT_BUILDS]:
         old.unlink(missing_ok=True)
+        old.with_suffix(".line").unlink(missing_ok=True)
 
 
-def add_unit(home: Home, build: str, unit: UnitStat) -> None:
-    """Append a unit to its build."""
+def add_unit(home: Home, build: str, unit: UnitStat) -> dict[str, Any]:
+    """Append a unit to its build; returns its line."""
     made_in = None if unit.made_in is None else round(unit.made_in, 4)
     rounded = {"seconds": round(unit.seconds, 4), "started": round(unit.started, 4)}
-    _append(home, build, {**asdict(unit), **rounded, "made_in": made_in})
+    line = {**asdict(unit), **rounded, "made_in": made_in}
+    _append(home, build, line)
+    return line
 
 
 def add_execution(home: Home, build: str, crate: str) -> None:
@@ -115,15 +118,33 @@ def summary(home: Home, build: str) -> dict[str, Any]:
     """
     lines = [json.loads(line) for line in build_file(home, build).read_text().splitlines()]
     units = [line for line in lines if "outcome" in line]
-    counts = Counter(unit["outcome"] for unit in units)
-    totals: dict[str, Any] = {outcome: counts.get(outcome, 0) for outcome in OUTCOMES}
-    totals["units"] = len(units)
-    totals["seconds"] = round(sum(unit["seconds"] for unit in units), 4)
-    totals["saved"] = round(sum(_saved(unit) for unit in units), 4)
-    for name in ("downloaded", "uploaded"):
-        totals[name] = sum(line.get(name, 0) for line in lines)
+    totals = Totals()
+    for line in lines:
+        totals.add(line)
     reasons = Counter(unit["reason"] for unit in units if unit["reason"])
-    return {"units": units, "totals": totals, "reasons": dict(reasons.most_common())}
+    return {"units": units, "totals": totals.rounded(), "reasons": dict(reasons.most_common())}
+
+
+class Totals:
+    """The `totals` of a summary, line by line."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Any] = dict.fromkeys((*OUTCOMES, "units"), 0)
+        self._sums |= {"seconds": 0.0, "saved": 0.0, "downloaded": 0, "uploaded": 0}
+
+    def add(self, line: Mapping[str, Any]) -> None:
+        """One line of a build's file."""
+        for name in ("downloaded", "uploaded"):
+            self._sums[name] += line.get(name, 0)
+        if "outcome" in line:
+            self._sums[line["outcome"]] += 1
+            self._sums["units"] += 1
+            self._sums["seconds"] += line["seconds"]
+            self._sums["saved"] += _saved(line)
+
+    def rounded(self) -> dict[str, Any]:
+        """As they are shown."""
+        return {name: round(value, 4) for name, value in self._sums.items()}
 
 
 def _saved(unit: Mapping[str, Any]) -> float:

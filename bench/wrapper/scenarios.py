@@ -124,6 +124,8 @@ class Bench:
     def elsewhere(self) -> list[Cost]:
         """Nothing built, nothing kept, in another place by another user, after the first shared."""
         second = self._second or self._share()
+        if second is None:
+            return []
         self._empty(second)
         cost = second.build()
         second.check()
@@ -136,9 +138,11 @@ class Bench:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     user.stop()
 
-    def _share(self) -> User:
+    def _share(self) -> User | None:
         """Have what the first user compiles shared. Returns the second user, who can get it."""
         shared = self.sharing.enter_context(self.tool.sharing(self.first.home / "shared"))
+        if shared is None:
+            return None
         self.first.forget(cache=True)
         filling = _sharing(self.first, shared)
         filling.build()
@@ -174,7 +178,7 @@ class Bench:
         return [cost]
 
 
-def _sharing(user: User, shared: str | None) -> User:
+def _sharing(user: User, shared: str) -> User:
     return User(
         tool=user.tool, workspace=user.workspace, home=user.home, cargo_home=user.cargo_home,
         shared=shared,

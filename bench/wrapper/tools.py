@@ -41,7 +41,7 @@ class Tool(Protocol):
         ...
 
     def sharing(self, directory: Path) -> contextlib.AbstractContextManager[str | None]:
-        """Provide the place through which users share; None when the tool has nothing to share."""
+        """Provide the place through which users share; None when there is no such thing."""
         ...
 
     def stop(self, environment: Mapping[str, str]) -> None:
@@ -62,7 +62,7 @@ class Plain:
 
     @contextlib.contextmanager
     def sharing(self, directory: Path) -> Iterator[str | None]:
-        """Nothing."""
+        """There is no such thing."""
         yield None
 
     def stop(self, environment: Mapping[str, str]) -> None:

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from wrapper.cli.stats_command import table, totals_line
+from wrapper.cli.stats_command import table
 from wrapper.cli.why_miss import answer
-from wrapper.cli.wording import columns, duration, size
 from wrapper.keys.compare import Change
 from wrapper.keys.explain import Cause, Comparison, Entry
 from wrapper.timings import page
+from wrapper.wording import columns, duration, size, totals_line
 
 
 @pytest.mark.parametrize(

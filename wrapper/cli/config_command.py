@@ -8,9 +8,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from wrapper.cli.wording import columns
 from wrapper.config import SETTINGS, Value, effective, wrong_variables
 from wrapper.home import Home
+from wrapper.wording import columns
 
 
 def show_config(home: Home, arguments: Sequence[str], given: dict[str, str]) -> int:

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from wrapper.cli.wording import columns, duration, size
 from wrapper.home import Home
 from wrapper.stats import last_build, summary
+from wrapper.wording import columns, totals_line
 
 _USAGE = "usage: cargo distbuild stats [--json | --html FILE], cargo distbuild timings [FILE]"
 TIMINGS_FILE = "distbuild-timings.html"
@@ -59,20 +59,6 @@ def print_summary(home: Home, build: str) -> None:
     data = summary(home, build)
     if data["units"]:
         print(f"   Distbuild {totals_line(data['totals'])}", file=sys.stderr)
-
-
-def totals_line(totals: dict[str, Any]) -> str:
-    """`12 units: 10 hits (8 local, 2 from the server), 1 on workers, 1 compiled here; …`."""
-    local, remote = totals["hit-local"], totals["hit-remote"]
-    line = (
-        f"{totals['units']} units: {local + remote} hits ({local} local, {remote} from the "
-        f"server), {totals['remote']} on workers, {totals['local']} compiled here"
-    )
-    if totals["saved"] >= 0.05:
-        line += f"; {duration(totals['saved'])} of compiling saved"
-    if totals["downloaded"] or totals["uploaded"]:
-        line += f"; {size(totals['downloaded'])} down, {size(totals['uploaded'])} up"
-    return line
 
 
 def table(data: dict[str, Any]) -> str:

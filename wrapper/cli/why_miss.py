@@ -7,11 +7,11 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from wrapper.cli.wording import duration
 from wrapper.home import Home
 from wrapper.keys.compare import Change
 from wrapper.keys.explain import Cause, Comparison, Entry, Explainer
 from wrapper.stats import HITS
+from wrapper.wording import duration
 
 MAX_NAMED = 8
 """Changed files that are named before the rest is counted."""

@@ -18,6 +18,7 @@ from server.blobstore.disk import DiskBlobStore
 from server.blobstore.evicting import EvictingBlobStore
 from wrapper.daemon.calls import Parts
 from wrapper.daemon.embedded import EmbeddedServer
+from wrapper.daemon.lines import BuildLines
 from wrapper.daemon.remotes import Remotes
 from wrapper.daemon.server import DaemonServer
 from wrapper.here import LocalCompiles
@@ -55,7 +56,7 @@ async def run(home: Home) -> None:
         home=home, files=files, units=units, collector=collector, local=local,
         ladder=ladder, here=LocalCompiles(),
         keeper=Keeper(collector, files, local, journal, on_kept=ladder.made_anew),
-        remotes=remotes, journal=journal,
+        remotes=remotes, journal=journal, lines=BuildLines(home),
     )  # fmt: skip
     (home.path / "daemon.failed").unlink(missing_ok=True)
     home.daemon_state.write_text(json.dumps({"pid": os.getpid(), "stamp": code_stamp()}))

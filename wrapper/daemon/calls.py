@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from remote_apis.digest import Digest
 from remote_apis.errors import DistbuildError
+from wrapper.daemon.lines import BuildLines
 from wrapper.daemon.protocol import Call, Reply
 from wrapper.daemon.questions import SLOTS
 from wrapper.daemon.remotes import Remotes
@@ -50,6 +51,7 @@ class Parts:
     keeper: Keeper
     remotes: Remotes
     journal: KeyJournal
+    lines: BuildLines
 
 
 @dataclass(slots=True)
@@ -214,7 +216,8 @@ class CallHandler:
             uploaded=self.meter.uploaded,
             executions=self.meter.executions,
         )
-        add_unit(*self._build, unit)
+        line = add_unit(*self._build, unit)
+        self.parts.lines.add(build_of(self.call), line)
         self.meter.close(lambda count: add_upload(*self._build, count))
         crate = self.call.environment["CARGO_CRATE_NAME"]
         self.parts.journal.ended(invocation, Ended.of(unit, crate, build_of(self.call)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 
 def size(count: int) -> str:
@@ -36,3 +37,17 @@ def columns(rows: Sequence[Sequence[str]]) -> str:
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     )
+
+
+def totals_line(totals: dict[str, Any]) -> str:
+    """`12 units: 10 hits (8 local, 2 from the server), 1 on workers, 1 compiled here; …`."""
+    local, remote = totals["hit-local"], totals["hit-remote"]
+    line = (
+        f"{totals['units']} units: {local + remote} hits ({local} local, {remote} from the "
+        f"server), {totals['remote']} on workers, {totals['local']} compiled here"
+    )
+    if totals["saved"] >= 0.05:
+        line += f"; {duration(totals['saved'])} of compiling saved"
+    if totals["downloaded"] or totals["uploaded"]:
+        line += f"; {size(totals['downloaded'])} down, {size(totals['uploaded'])} up"
+    return line

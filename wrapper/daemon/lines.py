@@ -1,0 +1,40 @@
+"""The line that tells how a build has gone so far, ready for whoever ends it.
+
+`cargo distbuild` starts no Python for it: a rebuild of one small crate would take as long.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any
+
+from wrapper.home import Home
+from wrapper.stats import Totals, build_file, forget_old_builds
+from wrapper.wording import totals_line
+
+_BUILDS = 100
+
+
+class BuildLines:
+    """The lines of the latest builds, each in a file beside the build's statistics."""
+
+    def __init__(self, home: Home) -> None:
+        self._home = home
+        self._totals: OrderedDict[str, Totals] = OrderedDict()
+
+    def add(self, build: str, line: Mapping[str, Any]) -> None:
+        """Count one more line of a build's statistics. Raises OSError."""
+        totals = self._totals.get(build)
+        if totals is None:
+            totals = self._totals[build] = Totals()
+            if len(self._totals) > _BUILDS:
+                self._totals.popitem(last=False)
+            forget_old_builds(self._home)
+        totals.add(line)
+        path = build_file(self._home, build).with_suffix(".line")
+        temporary = f"{path}-{os.getpid()}"
+        with open(temporary, "w") as file:
+            file.write(f"   Distbuild {totals_line(totals.rounded())}\n")
+        os.replace(temporary, path)
