@@ -10,7 +10,6 @@ import os
 from contextlib import nullcontext
 
 from wrapper.daemon.protocol import Call, LocalRun, Reply
-from wrapper.inputs.environment import environment_of_action
 from wrapper.inputs.unit_records import record_of
 from wrapper.ladder import Draft
 from wrapper.result_checks import Unit
@@ -65,8 +64,7 @@ class LocalCompiles:
             invocation=invocation,
             roots=unit.roots,
             inputs=draft.inputs,
-            environment=environment_of_action(unit.environment, draft.learned),
-            session=call.environment,
+            environment=call.environment,
         )
         done = await reply.run(command, replacements, on_trial=True)
         if done.status == 0 or _METADATA in done.stderr:

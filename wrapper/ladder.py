@@ -323,6 +323,8 @@ def _is_edited(unit: Unit, last_key: str, action: BuiltAction) -> bool:
 
 def build(unit: Unit, inputs: Inputs, learned: frozenset[str]) -> BuiltAction:
     """The unit's action under its shared key. Raises NotUnderstood."""
+    if inputs.macros.suspect is not None:
+        raise NotUnderstood(f"a macro may read what no key names: {inputs.macros.suspect}")
     set_digest = None
     if unit.invocation.links_with_system:
         _check_linker(unit.environment.get("PATH", ""))
@@ -330,11 +332,11 @@ def build(unit: Unit, inputs: Inputs, learned: frozenset[str]) -> BuiltAction:
     return build_action(
         invocation=unit.invocation,
         roots=unit.roots,
-        environment=environment_of_action(unit.environment, learned),
+        environment=environment_of_action(unit.environment, learned | inputs.macros.variables),
         inputs=inputs,
         platform=platform_of(unit.invocation, machine(), set_digest),
         function=FUNCTION,
-        qualifiers=qualifiers(unit.invocation, unit.roots, inputs),
+        qualifiers=qualifiers(unit.invocation, unit.roots, inputs, unit.environment),
     )
 
 

@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Mapping
 
 from remote_apis import link_set
 from remote_apis.digest_functions import DigestFunction
@@ -22,6 +23,15 @@ from wrapper.rustc.arguments import Invocation, NotUnderstood
 from wrapper.sandbox import PATH
 
 _TIMEOUT = 20.0
+OF_LINKERS = (
+    "COMPILER_PATH",
+    "GCC_EXEC_PREFIX",
+    "LIBRARY_PATH",
+    "LD_RUN_PATH",
+    "LDFLAGS",
+    "LDEMULATION",
+)
+"""Variables by which C compilers and linkers are told more."""
 _LINKER_OPTION = (
     r"(--(no-)?(as-needed|gc-sections)|--build-id(=\w+)?|-z,[\w=-]+|-O\d|--icf=\w+|--strip-\w+|-s"
     r"|-rpath,[^,]+|--export-dynamic|-E|--compress-debug-sections=\w+|--threads(=\d+)?"
@@ -37,7 +47,9 @@ _ARGUMENT = re.compile(
 _ASKS_FOR_LINKER = re.compile(r"-fuse-ld=([\w-]+)")
 
 
-def qualifiers(invocation: Invocation, roots: Roots, inputs: Inputs) -> dict[str, str]:
+def qualifiers(
+    invocation: Invocation, roots: Roots, inputs: Inputs, environment: Mapping[str, str]
+) -> dict[str, str]:
     """Names and values for the key; empty when a worker may compile it.
 
     Raises NotUnderstood for what cannot be named.
@@ -54,6 +66,8 @@ def qualifiers(invocation: Invocation, roots: Roots, inputs: Inputs) -> dict[str
         for name in names:
             raise NotUnderstood(f"links the library {name} with rustc's own linker")
         return found
+    set_here = {name: environment[name] for name in OF_LINKERS if environment.get(name)}
+    found.update({f"variable {name}": value for name, value in set_here.items()})
     if linker is not None or arguments or names or not inputs.is_for_host:
         found["linker"] = _link_set(linker or "cc")
     for argument in arguments:

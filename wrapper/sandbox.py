@@ -23,7 +23,6 @@ PATH = "/usr/local/bin:/usr/bin:/bin"
 """Where compiles find programs, here as on workers."""
 
 _TIMEOUT = 10.0
-_OF_SESSION = ("CARGO_MAKEFLAGS", "MAKEFLAGS", "MFLAGS")
 _ETC = ("alternatives", "ld.so.cache", "ld.so.conf", "ld.so.conf.d")
 
 
@@ -50,9 +49,8 @@ def sandboxed(
     roots: Roots,
     inputs: Inputs,
     environment: Mapping[str, str],
-    session: Mapping[str, str],
 ) -> list[str]:
-    """The command that runs `argv` so. `environment` is the action's, `session` the caller's.
+    """The command that runs `argv` so. `environment` is the caller's.
 
     Raises OSError.
     """
@@ -60,14 +58,14 @@ def sandboxed(
     # what lies deeper is mounted later, over what lies above it
     for path, option in sorted(_mounts(invocation, roots, inputs).items()):
         command += [option, path] if option == "--tmpfs" else [option, path, path]
-    command += ["--dir", roots.workspace, "--chdir", roots.workspace, "--clearenv"]
-    kept = {name: session[name] for name in _OF_SESSION if name in session}
-    jobserver = kept.get("CARGO_MAKEFLAGS", "").rpartition("--jobserver-auth=fifo:")
+    # the user's own environment: what rustc reads of it, dep-info tells, and the key has the rest
+    command += ["--dir", roots.workspace, "--chdir", roots.workspace]
+    jobserver = environment.get("CARGO_MAKEFLAGS", "").rpartition("--jobserver-auth=fifo:")
     if jobserver[1]:
         fifo = jobserver[2].split()[0]
         command += ["--bind", fifo, fifo]
-    for name, value in {"PATH": PATH, **environment, **kept}.items():
-        command += ["--setenv", name, value]
+    if environment.get("TMPDIR"):
+        command += ["--setenv", "TMPDIR", "/tmp"]
     return [*command, "--", *argv]
 
 

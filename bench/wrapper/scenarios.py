@@ -209,7 +209,7 @@ def make_bench(
     """Two users of a tool with a checkout each, at paths of different lengths."""
     users = []
     for name, cargo_home in zip(("first", "second/of another"), cargo_homes, strict=True):
-        home = directory / tool.name / workspace.name / name
+        home = directory / "users" / tool.name / workspace.name / name
         home.mkdir(parents=True)
         user = User(tool=tool, workspace=workspace, home=home, cargo_home=cargo_home)
         copy_tree(sources, user.checkout)

@@ -12,13 +12,21 @@ from running import running_server
 pytestmark = [pytest.mark.cargo, pytest.mark.timeout(600)]
 
 MACRO = """
+#[proc_macro]
+pub fn text_of(input: proc_macro::TokenStream) -> proc_macro::TokenStream {
+    if input.to_string().contains("gone") { panic!("gone"); }
+    input
+}
+"""
+READING_MACRO = """
 use proc_macro::TokenStream;
 #[proc_macro]
 pub fn text_of(input: TokenStream) -> TokenStream {
     let name = input.to_string();
     let path = std::path::Path::new(&std::env::var("CARGO_MANIFEST_DIR").unwrap())
         .join(name.trim_matches('"'));
-    format!("{:?}", std::fs::read_to_string(&path).unwrap().trim()).parse().unwrap()
+    let text = std::fs::read_to_string(&path).unwrap_or("nothing".into());
+    format!("{:?}", text.trim()).parse().unwrap()
 }
 """
 
@@ -31,9 +39,9 @@ def package(directory: Path, name: str, source: str, more: str = "") -> None:
     (directory / "src" / "lib.rs").write_text(source)
 
 
-def workspace(directory: Path, main: str) -> Path:
+def workspace(directory: Path, main: str, macro: str = MACRO) -> Path:
     """A program `app` that may use the macro `text_of`."""
-    package(directory / "macros", "macros", MACRO, "[lib]\nproc-macro = true\n")
+    package(directory / "macros", "macros", macro, "[lib]\nproc-macro = true\n")
     package(directory / "app", "app", "", '[dependencies]\nmacros = { path = "../macros" }\n')
     (directory / "app" / "src" / "lib.rs").unlink()
     (directory / "app" / "src" / "main.rs").write_text(main)
@@ -58,29 +66,42 @@ def dev(tmp_path: Path) -> Iterator[Developer]:
 
 
 def test_another_checkout_of_the_same_user(dev: Developer, tmp_path: Path) -> None:
-    main = 'fn main() { println!("{} {}", file!(), macros::text_of!("note")); }'
+    main = 'fn main() { println!("{} {}", file!(), macros::text_of!("a note")); }'
     for name, outcome in (("one", "local"), ("one", "hit-local"), ("two", "hit-local")):
         if not (tmp_path / name).exists():
             workspace(tmp_path / name, main)
-        (tmp_path / name / "app" / "note").write_text("a note")
         assert built(dev, tmp_path / name) == (outcome, "app/src/main.rs a note")
 
 
-def test_a_file_that_a_macro_reads_in_the_package(dev: Developer, tmp_path: Path) -> None:
-    checkout = workspace(tmp_path / "w", 'fn main() { println!("{}", macros::text_of!("note")); }')
-    for note, outcome in (("one", "local"), ("two", "local"), ("one", "hit-local")):
-        (checkout / "app" / "note").write_text(note)
-        assert built(dev, checkout) == (outcome, note)
+def test_what_a_macro_reads(dev: Developer, tmp_path: Path) -> None:
+    """No key can name it, so the unit is compiled again each time; also if nothing is there."""
+    main = 'fn main() { println!("{}", macros::text_of!("../../note")); }'
+    checkout = workspace(tmp_path / "w", main, READING_MACRO)
+    for note in ("one", "two", None, "one"):
+        (tmp_path / "note").unlink(missing_ok=True)
+        if note is not None:
+            (tmp_path / "note").write_text(note)
+        assert built(dev, checkout) == ("local", note or "nothing")
 
 
-def test_a_file_that_a_macro_reads_elsewhere(dev: Developer, tmp_path: Path) -> None:
-    """No key can name it, so the unit is compiled again each time."""
-    (tmp_path / "note").write_text("one")
-    main = f'fn main() {{ println!("{{}}", macros::text_of!("{tmp_path}/note")); }}'
-    checkout = workspace(tmp_path / "w", main)
-    assert built(dev, checkout) == ("local", "one")
-    (tmp_path / "note").write_text("two")
-    assert built(dev, checkout) == ("local", "two")
+def test_a_variable_that_a_macro_names(dev: Developer, tmp_path: Path) -> None:
+    macro = """
+        #[proc_macro]
+        pub fn text_of(_: proc_macro::TokenStream) -> proc_macro::TokenStream {
+            let value = std::env::var("MY_OWN_NAME").unwrap_or("unset".into());
+            format!("{value:?}").parse().unwrap()
+        }
+    """
+    main = 'fn main() { println!("{} {:?}", macros::text_of!(""), option_env!("OTHER")); }'
+    checkout = workspace(tmp_path / "w", main, macro)
+    seen = []
+    for name, other in (("a", ""), ("a", ""), ("", ""), ("b", "x"), ("a", ""), ("b", "x")):
+        dev.extra = {k: v for k, v in (("MY_OWN_NAME", name), ("OTHER", other)) if v}
+        outcome, said = built(dev, checkout)
+        wanted = f'Some("{other}")' if other else "None"
+        assert said == f"{name or 'unset'} {wanted}"
+        seen.append(outcome)
+    assert seen == ["local", "hit-local", "local", "local", "hit-local", "hit-local"]
 
 
 def test_what_holds_this_checkouts_path(dev: Developer, tmp_path: Path) -> None:
@@ -108,12 +129,11 @@ def test_switching_between_two_states(dev: Developer, tmp_path: Path) -> None:
 
 
 def test_a_server_without_workers_shares_what_was_compiled_elsewhere(tmp_path: Path) -> None:
-    main = 'fn main() { println!("{}", macros::text_of!("note")); }'
+    main = 'fn main() { println!("{}", macros::text_of!("a note")); }'
     with running_server(tmp_path / "data", "--workers", "0") as server:
         for name, outcome in (("alice", "local"), ("bob", "hit-remote")):
             with developer(tmp_path / name, server.url) as person:
                 checkout = workspace(tmp_path / f"{name}s place", main)
-                (checkout / "app" / "note").write_text("a note")
                 assert built(person, checkout) == (outcome, "a note")
 
 

@@ -26,7 +26,7 @@ def found(extra: str, **inputs: object) -> dict[str, str]:
         "/usr/bin/rustc --crate-name x src/main.rs --crate-type bin --emit=dep-info,link "
         f"--out-dir /w/target/debug/deps {extra}"
     ).split()
-    return qualifiers(parse(argv), ROOTS, Inputs(**inputs))  # type: ignore[arg-type]
+    return qualifiers(parse(argv), ROOTS, Inputs(**inputs), {})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

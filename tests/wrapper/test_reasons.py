@@ -190,7 +190,8 @@ async def rung(directory: Path) -> AsyncIterator[Rung]:
     collector = Collector(FileDigests(FUNCTION), units)
     deps = alice.target / "debug" / "deps"
     units.add(f"{deps}/direct-1", UnitRecord(externs=()))
-    units.add(f"{deps}/mac-2", UnitRecord(externs=()))
+    (directory / "mac").mkdir()
+    units.add(f"{deps}/mac-2", UnitRecord(externs=(), package=str(directory / "mac")))
     try:
         ladder = Ladder(collector, local, journal)
         yield Rung(ladder=ladder, local=local, units=units, collector=collector, alice=alice)
@@ -283,6 +284,13 @@ async def test_no_server(rungs: Rung) -> None:
     async with connected("grpc://127.0.0.1:1") as remote:
         provokes("the server …: …", await rungs.reason(remote))
         provokes("the server … is left alone: it …", await rungs.reason(remote))
+
+
+async def test_a_macro_that_reads(rungs: Rung, tmp_path: Path) -> None:
+    write(tmp_path / "mac" / "src" / "lib.rs", "std::fs::read(x)")
+    os.utime(tmp_path / "mac" / "src" / "lib.rs", (2e9, 2e9))
+    reason = "a macro may read what no key names: …"
+    provokes(reason, await rungs.reason())
 
 
 async def test_being_edited(rungs: Rung, server: RunningServer) -> None:

@@ -144,7 +144,9 @@ class CallHandler:
         for name, digest in digests.items():
             self.parts.files.learn(placed[name], digest, is_ours=True)
         known = self.parts.units.last(unit.invocation)
-        self.parts.units.add(*record_of(unit.invocation, result.learned, known.files, result.key))
+        self.parts.units.add(
+            *record_of(unit.invocation, result.learned, known.files, result.key, unit.roots.package)
+        )
         made_in = made_in_seconds(result.action_result)
         self._count(unit.invocation, result.outcome, worker=result.worker, made_in=made_in)
         roots = unit.roots
@@ -162,14 +164,16 @@ class CallHandler:
         invocation = unit.invocation
         key = draft.action.digest.hash if draft else ""
         known = self.parts.units.last(invocation)
-        self.parts.units.add(*record_of(invocation, known.environment, known.files, key))
+        self.parts.units.add(
+            *record_of(invocation, known.environment, known.files, key, unit.roots.package)
+        )
         started_ns, started = time.time_ns(), time.monotonic()
         was_fresh = is_fresh(invocation)
         done, is_sound = await self.parts.here.compile(self.call, self.reply, unit, draft)
         compiled = None
         if done.status == 0:
             learned = await asyncio.to_thread(self._learn, unit)
-            self.parts.units.add(*record_of(invocation, *learned, key))
+            self.parts.units.add(*record_of(invocation, *learned, key, unit.roots.package))
             if draft is not None and is_sound:
                 compiled = Compiled(
                     unit=unit,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from remote_apis.digest import Digest
 from wrapper.inputs.file_digests import FileDigests
+from wrapper.inputs.macro_trust import MacroTrust, Reads
 from wrapper.inputs.snapshot import (
     NotSendable,
     Skip,
@@ -29,7 +30,7 @@ class Inputs:
 
     `shown` are the real paths of the same, in coarser pieces, and `left_out` what lies below these
     and is no input. `system` names the libraries that the linker has to find by itself;
-    `is_for_host`: the compile is for this kind of machine.
+    `is_for_host`: the compile is for this kind of machine; `macros`: what macros may read in it.
     """
 
     files: dict[str, Digest] = field(default_factory=dict)
@@ -39,6 +40,7 @@ class Inputs:
     left_out: list[str] = field(default_factory=list)
     system: list[str] = field(default_factory=list)
     is_for_host: bool = True
+    macros: Reads = field(default_factory=Reads)
 
     def add(self, path: str, snapshot: Snapshot, real: str) -> None:
         """A directory and its blobs."""
@@ -66,6 +68,7 @@ class Collector:
         self._files = files
         self._units = units
         self._toolchains = Toolchains(files)
+        self._trust = MacroTrust()
         self._immutable: dict[tuple[str, int], Snapshot] = {}
 
     def roots(self, invocation: Invocation, cwd: str, environment: Mapping[str, str]) -> Roots:
@@ -147,6 +150,7 @@ class Collector:
                 inputs.files[staged_or_refuse(roots, path)] = digest
                 inputs.blobs[digest] = path
                 inputs.shown[os.path.dirname(path)] = None
+        inputs.macros = self._trust.reads(self._macro_packages(closure))
         native = dict.fromkeys(native_paths(invocation))
         if invocation.links:
             inputs.system.extend(record.system)
@@ -156,6 +160,17 @@ class Collector:
             staged = staged_or_refuse(roots, directory)
             if staged not in inputs.directories and os.path.isdir(directory):
                 inputs.add(staged, self._snapshot(directory, skip_in_out_dir), directory)
+
+    def _macro_packages(self, closure: Mapping[str, UnitRecord]) -> list[str]:
+        """The packages whose code may run within a compile that has these dependencies."""
+        libraries = [stem for stem in closure if os.path.exists(_shared_library(stem))]
+        made_of = self._units.closure(libraries)
+        return list(dict.fromkeys(record.package for record in made_of.values()))
+
+
+def _shared_library(stem: str) -> str:
+    directory, name = os.path.split(stem)
+    return f"{directory}/lib{name}.so"
 
 
 def _artifacts(stem: str, *, with_code: bool) -> Iterator[str]:

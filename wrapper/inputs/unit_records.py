@@ -25,7 +25,8 @@ class UnitRecord:
     """One compiled unit. `externs` are the stems of its direct dependencies, `native` the search
     paths it was given, `system` the libraries that the final link must find by itself; what it
     turned out to read: `environment`, variables beside cargo's own, and `files`, real paths
-    outside of its package. `key` is the hash of its last action, empty when it had none."""
+    outside of its package. `key` is the hash of its last action, empty when it had none; `package`
+    is the directory of its sources."""
 
     externs: tuple[str, ...]
     native: tuple[str, ...] = ()
@@ -33,6 +34,7 @@ class UnitRecord:
     environment: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
     key: str = ""
+    package: str = ""
 
 
 UNKNOWN = UnitRecord(externs=())
@@ -50,6 +52,7 @@ def record_of(
     environment: Iterable[str] = (),
     files: Iterable[str] = (),
     key: str = "",
+    package: str = "",
 ) -> tuple[str, UnitRecord]:
     """The stem and the record of a compile that read `environment` and `files` beside its own."""
     stem = f"{invocation.out_dir}/{invocation.crate_name}{invocation.extra_filename}"
@@ -60,6 +63,7 @@ def record_of(
         environment=tuple(sorted(environment)),
         files=tuple(sorted(files)),
         key=key,
+        package=package,
     )
     return stem, record
 
@@ -106,7 +110,7 @@ class UnitRecords:
             name = os.path.basename(stem)
             raise NotUnderstood(f"its dependency {name} was built without cargo-distbuild")
         values: dict[str, Any] = {
-            key: value if key == "key" else tuple(value)
+            key: value if isinstance(value, str) else tuple(value)
             for key, value in json.loads(row[0]).items()
         }
         return self._known.setdefault(stem, UnitRecord(**values))
