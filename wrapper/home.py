@@ -55,6 +55,11 @@ class Home:
         return self.path / "keys.sqlite"
 
     @property
+    def jobs(self) -> Path:
+        """A server's address and how many units a build with it has under way, as one line."""
+        return self.path / "jobs"
+
+    @property
     def server_state(self) -> Path:
         """Process id and address of the embedded server, as JSON."""
         return self.path / "server.json"

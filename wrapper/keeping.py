@@ -168,7 +168,9 @@ class Keeper:
     def _key(self, compiled: Compiled, dep_info: bytes) -> BuiltAction:
         """The action of what was compiled, with what it turned out to read."""
         unit, draft = compiled.unit, compiled.draft
-        inputs = self._collector.collect(unit.invocation, unit.roots, unit.environment)
+        inputs = self._collector.collect(
+            unit.invocation, unit.roots, unit.environment, looks_again=True
+        )
         learned = draft.learned | environment_beside(unit, dep_info)
         new_files = set(inputs.files) - set(draft.inputs.files)
         for path in files_outside(unit, dep_info):

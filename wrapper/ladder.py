@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Sequence, Set
+from collections.abc import Iterator, Set
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
@@ -35,7 +35,7 @@ from wrapper.result_checks import (
     environment_not_carried,
     undefined_variables,
 )
-from wrapper.roots import OUTPUTS, ROOT_DIRECTORY
+from wrapper.roots import OUTPUTS, ROOT_DIRECTORY, Roots
 from wrapper.rustc.arguments import NotUnderstood
 from wrapper.rustc.incremental import is_fresh
 from wrapper.rustc.outputs import dep_info_name
@@ -86,6 +86,24 @@ class _Found:
     is_of_path: bool
 
 
+class _Keys:
+    """The keys of a unit in the order in which they are tried; a hit under the first needs no
+    second."""
+
+    def __init__(self, shared: BuiltAction, roots: Roots, *, only_own: bool = False) -> None:
+        self._shared = shared
+        self._roots = roots
+        self._own: BuiltAction | None = None
+        self.only_own = only_own
+
+    def __iter__(self) -> Iterator[BuiltAction]:
+        if not self.only_own:
+            yield self._shared
+        if self._own is None:
+            self._own = of_paths(self._shared, self._roots)
+        yield self._own
+
+
 class FailedThere(Exception):
     """rustc failed on a worker, with these words on stderr."""
 
@@ -131,12 +149,13 @@ class Ladder:
 
         Raises CompileHere or NotUnderstood with the reason when the unit has no key.
         """
-        inputs = await asyncio.to_thread(self._inputs, unit)
+        # on the loop: a hop to a thread and back takes as long as what is done here for a hit
+        inputs = self._inputs(unit)
         last = self._collector.last_record(unit.invocation)
         learned = set(last.environment)
         for _ in range(_MAX_ROUNDS):
-            action = await asyncio.to_thread(build, unit, inputs, frozenset(learned))
-            await asyncio.to_thread(self._journal.note, unit.invocation, action)
+            action = build(unit, inputs, frozenset(learned))
+            self._journal.note(unit.invocation, action)
             draft = Draft(
                 action=action,
                 inputs=inputs,
@@ -171,29 +190,31 @@ class Ladder:
         self, unit: Unit, draft: Draft, remote: Remote | str | None, instance: str
     ) -> Result | Miss:
         """A result under either key; the shared one may hold what is right elsewhere only."""
-        shared, own = draft.action, of_paths(draft.action, unit.roots)
+        shared = draft.action
         reason = KEEPS_PATHS if unit.invocation.keeps_paths else self._unusable.get(shared.digest)
         if reason is None:
             try:
-                found = await self._step_down(unit, draft, (shared, own), remote, instance)
+                keys = _Keys(shared, unit.roots)
+                found = await self._step_down(unit, draft, keys, remote, instance)
                 if isinstance(found, Result):
                     _not_carried(unit, found, draft.learned)
                 return found
             except CompileHere as error:
                 reason = self._unusable[shared.digest] = str(error)
-        found = await self._step_down(unit, draft, (own,), remote, instance)
+        keys = _Keys(shared, unit.roots, only_own=True)
+        found = await self._step_down(unit, draft, keys, remote, instance)
         return Miss(reason, draft) if isinstance(found, Miss) else found
 
     async def _step_down(
         self,
         unit: Unit,
         draft: Draft,
-        actions: Sequence[BuiltAction],
+        keys: _Keys,
         remote: Remote | str | None,
         instance: str,
     ) -> Result | Miss:
         """Raises CompileHere when what there is cannot be used, FailedThere."""
-        for action in actions:
+        for action in keys:
             known = await self._local.lookup(instance, action.digest)
             if known is not None:
                 found = _Found(
@@ -209,7 +230,7 @@ class Ladder:
         if remote.is_down:
             return Miss(f"the server {remote.url} is left alone: it {remote.trouble}", draft)
         try:
-            found_there = await _from_server(remote, draft, actions)
+            found_there = await _from_server(remote, draft, keys)
             if isinstance(found_there, Miss):
                 return found_there
             await self._fetch(remote, found_there.action_result)
@@ -268,11 +289,9 @@ class Ladder:
         return await self._local.read(Digest.from_message(digest, FUNCTION))
 
 
-async def _from_server(
-    remote: Remote, draft: Draft, actions: Sequence[BuiltAction]
-) -> _Found | Miss:
+async def _from_server(remote: Remote, draft: Draft, keys: _Keys) -> _Found | Miss:
     """What the server has or makes. Raises DistbuildError, FailedThere, CompileHere."""
-    for action in actions:
+    for action in keys:
         known = await remote.lookup(action.digest)
         if known is not None and known.exit_code == 0:
             return _Found(
@@ -284,7 +303,7 @@ async def _from_server(
             )
     if draft.is_edited:
         return Miss(EDITED, draft)
-    is_there = draft.action in actions and draft.action.is_for_workers
+    is_there = not keys.only_own and draft.action.is_for_workers
     if not is_there or not await remote.executes(draft.action):
         return Miss(NEW, draft)
     return await _execute(remote, draft.action)

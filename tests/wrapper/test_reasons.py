@@ -289,8 +289,7 @@ async def test_no_server(rungs: Rung) -> None:
 async def test_a_macro_that_reads(rungs: Rung, tmp_path: Path) -> None:
     write(tmp_path / "mac" / "src" / "lib.rs", "std::fs::read(x)")
     os.utime(tmp_path / "mac" / "src" / "lib.rs", (2e9, 2e9))
-    reason = "a macro may read what no key names: …"
-    provokes(reason, await rungs.reason())
+    provokes("a macro may read what no key names: …", await rungs.reason())
 
 
 async def test_being_edited(rungs: Rung, server: RunningServer) -> None:

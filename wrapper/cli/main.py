@@ -147,21 +147,18 @@ def _live_title(
 
 
 def _set_jobs(home: Home, arguments: Sequence[str], environment: dict[str, str]) -> None:
-    """Have cargo start as many units as there are cores here and slots on workers.
+    """Have cargo start as many units as there are cores here and slots on workers, once known.
 
-    The daemon then keeps local compiles within the local cores.
+    The daemon writes the number down, and keeps local compiles within the local cores.
     """
     if "CARGO_BUILD_JOBS" in environment or any(_is_jobs(each) for each in arguments):
         return
     if environment.get("DISTBUILD_JOBS"):
         environment["CARGO_BUILD_JOBS"] = environment["DISTBUILD_JOBS"]
     elif environment.get("DISTBUILD_REMOTE", "none") != "none":
-        from wrapper.cli.ask_daemon import slots
-
-        there = slots(home, environment)
-        if there:
-            environment["CARGO_BUILD_JOBS"] = str(there + (os.cpu_count() or 1))
-            environment["DISTBUILD_RAISED"] = "1"
+        words = home.jobs.read_text().split() if home.jobs.exists() else []
+        if len(words) == 2 and words[0] == environment["DISTBUILD_REMOTE"]:
+            environment |= {"CARGO_BUILD_JOBS": words[1], "DISTBUILD_RAISED": "1"}
 
 
 def _is_jobs(argument: str) -> bool:

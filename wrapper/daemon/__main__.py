@@ -51,7 +51,7 @@ async def run(home: Home) -> None:
     journal = KeyJournal(home.keys)
     collector = Collector(files, units)
     ladder = Ladder(collector, local, journal)
-    remotes = Remotes(EmbeddedServer(home))
+    remotes = Remotes(EmbeddedServer(home), home.jobs)
     parts = Parts(
         home=home, files=files, units=units, collector=collector, local=local,
         ladder=ladder, here=LocalCompiles(),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import time
 from dataclasses import dataclass, field
@@ -12,7 +11,6 @@ from remote_apis.digest import Digest
 from remote_apis.errors import DistbuildError
 from wrapper.daemon.lines import BuildLines
 from wrapper.daemon.protocol import Call, Reply
-from wrapper.daemon.questions import SLOTS
 from wrapper.daemon.remotes import Remotes
 from wrapper.dep_info import rewrite_messages
 from wrapper.here import LocalCompiles
@@ -33,8 +31,6 @@ from wrapper.rustc.arguments import Invocation, NotUnderstood, Probe, parse
 from wrapper.rustc.incremental import is_fresh
 from wrapper.rustc.outputs import dep_info_name, unit_kind
 from wrapper.stats import HITS, UnitStat, add_execution, add_unit, add_upload, made_in_seconds
-
-_LOG = logging.getLogger("distbuild.calls")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,9 +62,6 @@ class CallHandler:
 
     async def answer(self) -> None:
         """Answer the shim. Raises IncompleteReadError or ConnectionError when it is gone."""
-        if self.call.argv[0] == SLOTS:
-            await self._tell_slots()
-            return
         self.meter = start_meter(lambda: add_execution(*self._build, self._package))
         try:
             if "CARGO_CRATE_NAME" not in self.call.environment:
@@ -87,23 +80,10 @@ class CallHandler:
             self._count(invocation, "local", reason=str(reason))
             self.reply.exec_rustc()
 
-    async def _tell_slots(self) -> None:
-        settings = RemoteSettings.of(self.call.settings)
-        slots = 0
-        try:
-            remote = await self.parts.remotes.get(settings, self.call, self.reply.tell_user)
-            if isinstance(remote, Remote) and not remote.is_down:
-                slots = await remote.slots() or 0
-        except DistbuildError as error:
-            _LOG.info("the number of workers is not known: %s", error)
-        self.reply.finish(stdout=str(slots).encode(), stderr=b"", exit_code=0)
-
     async def _compile(self, invocation: Invocation) -> None:
         environment = self.call.environment
         try:
-            roots = await asyncio.to_thread(
-                self.parts.collector.roots, invocation, self.call.cwd, environment
-            )
+            roots = self.parts.collector.roots(invocation, self.call.cwd, environment)
         except NotUnderstood as error:
             raise OutsideRoots(str(error)) from error
         unit = Unit(invocation=invocation, roots=roots, environment=environment)

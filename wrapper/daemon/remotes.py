@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import os
+import time
 from collections.abc import Callable
+from pathlib import Path
 
 from remote_apis.errors import DistbuildError
 from wrapper.daemon.embedded import EmbeddedServer
@@ -12,13 +17,19 @@ from wrapper.remote import Remote
 
 Tell = Callable[[str], None]
 _REMEMBERED = 200
+_LEARN_SECONDS = 15.0
+_LOG = logging.getLogger("distbuild.remotes")
 
 
 class Remotes:
     """Open connections by address and instance name."""
 
-    def __init__(self, embedded: EmbeddedServer) -> None:
+    def __init__(self, embedded: EmbeddedServer, jobs: Path) -> None:
+        """`jobs`: the file that tells `cargo distbuild` how many units to have under way."""
         self._embedded = embedded
+        self._jobs = jobs
+        self._learn_at: dict[str, float] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
         self._open: dict[tuple[str, str], Remote] = {}
         self._wrong: dict[str, str] = {}
         self._warned: dict[tuple[int, str | None], None] = {}
@@ -37,10 +48,29 @@ class Remotes:
             key = (url, settings.instance)
             if key not in self._open:
                 self._open[key] = Remote(url, settings.instance)
+            self._learn_jobs(self._open[key])
             return self._open[key]
         except DistbuildError as error:
             self._warn(settings, call, tell, str(error))
             return str(error)
+
+    def _learn_jobs(self, remote: Remote) -> None:
+        """Write down, now and then, how many units builds with this server may have under way."""
+        now = time.monotonic()
+        if now >= self._learn_at.get(remote.url, 0.0):
+            self._learn_at[remote.url] = now + _LEARN_SECONDS
+            task = asyncio.create_task(self._write_jobs(remote))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _write_jobs(self, remote: Remote) -> None:
+        cores = os.cpu_count() or 1
+        try:
+            slots = await remote.slots() or 0
+            # hits wait for the server most of their time: twice the cores at least
+            self._jobs.write_text(f"{remote.url} {cores + max(slots, cores)}\n")
+        except (DistbuildError, OSError) as error:
+            _LOG.info("the number of jobs stays as it was: %s", error)
 
     def warn_if_down(self, settings: RemoteSettings, call: Call, tell: Tell) -> None:
         """Tell the user, once a build, that the build goes on without its server."""
@@ -60,5 +90,8 @@ class Remotes:
 
     async def close(self) -> None:
         """Close all connections."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         for remote in self._open.values():
             await remote.close()

@@ -23,6 +23,8 @@ from wrapper.inputs.unit_records import UnitRecord, UnitRecords, native_paths, r
 from wrapper.roots import Roots, find_roots
 from wrapper.rustc.arguments import Invocation, NotUnderstood
 
+_TOOLCHAIN_SECONDS = 1.0
+
 
 @dataclass(slots=True, kw_only=True)
 class Inputs:
@@ -67,7 +69,7 @@ class Collector:
     def __init__(self, files: FileDigests, units: UnitRecords) -> None:
         self._files = files
         self._units = units
-        self._toolchains = Toolchains(files)
+        self._toolchains = Toolchains(files, trusted_for=_TOOLCHAIN_SECONDS)
         self._trust = MacroTrust()
         self._immutable: dict[tuple[str, int], Snapshot] = {}
 
@@ -81,14 +83,25 @@ class Collector:
         )  # fmt: skip
 
     def collect(
-        self, invocation: Invocation, roots: Roots, environment: Mapping[str, str]
+        self,
+        invocation: Invocation,
+        roots: Roots,
+        environment: Mapping[str, str],
+        *,
+        looks_again: bool = False,
     ) -> Inputs:
-        """Hash what the compile reads. Blocks. Raises NotUnderstood with a reason, or OSError."""
+        """Hash what the compile reads. Blocks. Raises NotUnderstood with a reason, or OSError.
+
+        `looks_again`: also at the toolchain's files, of which others may have been looked at just
+        before.
+        """
         inputs = Inputs()
         toolchain = self._toolchains.find(invocation.driver, environment)
         inputs.is_for_host = invocation.target in (None, toolchain.host)
         driver = os.path.basename(invocation.driver)
-        snapshot = self._toolchains.snapshot(toolchain, driver, invocation.target)
+        snapshot = self._toolchains.snapshot(
+            toolchain, driver, invocation.target, looks_again=looks_again
+        )
         inputs.add("toolchain", snapshot, toolchain.sysroot)
         inputs.add(staged_or_refuse(roots, roots.package), self._package(roots), roots.package)
         out_dir = environment.get("OUT_DIR")

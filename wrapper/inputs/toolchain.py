@@ -6,7 +6,9 @@ import os
 import platform
 import subprocess
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from remote_apis.digest import Digest
@@ -39,8 +41,11 @@ class Toolchain:
 class Toolchains:
     """Memory of the toolchains seen; each is examined once and hashed once a version."""
 
-    def __init__(self, files: FileDigests) -> None:
+    def __init__(self, files: FileDigests, *, trusted_for: float = 0.0) -> None:
+        """`trusted_for`: how many seconds a toolchain's files are not looked at again."""
         self._files = files
+        self._trusted_for = trusted_for
+        self._looked_at: dict[tuple[str, str, str], float] = {}
         self._found: dict[tuple[str, int, int, int], Toolchain] = {}
         self._snapshots: dict[tuple[str, str, str], tuple[object, Snapshot]] = {}
         self._lock = threading.Lock()
@@ -59,21 +64,35 @@ class Toolchains:
                 self._found[key] = _examine(driver, environment)
             return self._found[key]
 
-    def snapshot(self, toolchain: Toolchain, driver_name: str, target: str | None) -> Snapshot:
+    def snapshot(
+        self,
+        toolchain: Toolchain,
+        driver_name: str,
+        target: str | None,
+        *,
+        looks_again: bool = False,
+    ) -> Snapshot:
         """The files that a compile for `target` needs. Raises OSError or NotSendable."""
-        parts = _parts(toolchain, driver_name, target)
-        # rustup replaces the files of a channel in place: each is looked at, each time
-        seen = tuple(_seen(f"{toolchain.sysroot}/{path}") for path in parts)
         key = (toolchain.sysroot, driver_name, target or toolchain.host)
+        now = time.monotonic()
+        trusted_until = self._looked_at.get(key, float("-inf")) + self._trusted_for
+        if now < trusted_until and not looks_again:
+            return self._snapshots[key][1]
+        parts = _parts(toolchain, driver_name, target)
+        # rustup replaces the files of a channel in place: each is looked at
+        seen = tuple(_seen(f"{toolchain.sysroot}/{path}") for path in parts)
         with self._lock:
             known = self._snapshots.get(key)
             if known is None or known[0] != seen:
                 known = self._snapshots[key] = (seen, self._take(toolchain.sysroot, parts))
+            self._looked_at[key] = now
             return known[1]
 
     def _take(self, root: str, parts: list[str]) -> Snapshot:
         builder = TreeBuilder(self._files.function)
         blobs: dict[Digest, Source] = {}
+        with ThreadPoolExecutor() as threads:  # half a gigabyte, known afterwards by its stat
+            list(threads.map(self._files.digest, _files_of(root, parts)))
         for path in parts:
             real = f"{root}/{path}"
             if os.path.isdir(real):
@@ -102,6 +121,16 @@ def _parts(toolchain: Toolchain, driver_name: str, target: str | None) -> list[s
     if target and target != toolchain.host:
         directories.append(f"lib/rustlib/{target}/lib")
     return parts + [path for path in directories if os.path.isdir(f"{root}/{path}")]
+
+
+def _files_of(root: str, parts: list[str]) -> Iterator[str]:
+    for path in parts:
+        real = f"{root}/{path}"
+        if not os.path.isdir(real):
+            yield real
+            continue
+        for directory, _, names in os.walk(real):
+            yield from (found for name in names if os.path.isfile(found := f"{directory}/{name}"))
 
 
 def _seen(path: str) -> tuple[object, ...]:
