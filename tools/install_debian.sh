@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs the Debian packages named (default: those that the tests use), where this user may.
 set -eu
-packages="${*:-bubblewrap iproute2}"
+packages="${*:-bubblewrap iproute2 systemd}"
 missing=""
 for package in $packages; do
     dpkg -s "$package" >/dev/null 2>&1 || missing="$missing $package"

@@ -99,8 +99,11 @@ class CallHandler:
             reason, draft = found.reason, found.draft
         except (CompileHere, NotUnderstood) as error:
             reason, draft = str(error), None
-        except (DistbuildError, OSError) as error:
+        except DistbuildError as error:
             reason, draft = f"the result could not be used: {error}", None
+        except OSError as error:
+            why = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+            reason, draft = f"the result could not be used: {why}", None
         self.parts.remotes.warn_if_down(settings, self.call, self.reply.tell_user)
         compiled = await self._run_here(unit, reason, draft)
         if compiled is not None:
