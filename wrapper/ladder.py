@@ -244,11 +244,21 @@ class Ladder:
     async def _fetch(self, remote: Remote, result: re_pb.ActionResult) -> None:
         missing = await self._local.missing(set(named_blobs(result, FUNCTION)))
         small = [digest for digest in missing if digest.size <= _SMALL]
-        for digest, data in (await remote.read_many(small)).items():
+        fetches = [self._fetch_large(remote, digest) for digest in missing.difference(small)]
+        outcomes = await asyncio.gather(
+            self._fetch_small(remote, small), *fetches, return_exceptions=True
+        )
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise outcome
+
+    async def _fetch_small(self, remote: Remote, digests: list[Digest]) -> None:
+        for digest, data in (await remote.read_many(digests)).items():
             await self._local.store(digest, data)
-        for digest in missing.difference(small):
-            async with aclosing(remote.stream(digest)) as chunks:
-                await self._local.store_stream(digest, chunks)
+
+    async def _fetch_large(self, remote: Remote, digest: Digest) -> None:
+        async with aclosing(remote.stream(digest)) as chunks:
+            await self._local.store_stream(digest, chunks)
 
     async def _usable(self, unit: Unit, found: _Found) -> Result:
         """Check a result before anyone sees it. Raises CompileHere."""
