@@ -95,6 +95,8 @@ class RootFileSystem:
             return
         self._remove(path)
         if entry.issym():
+            if not entry.linkname:
+                raise ValueError("is a link to nothing")
             os.symlink(entry.linkname, path)
             seconds = _attributes(entry).seconds
             os.utime(path, (seconds, seconds), follow_symlinks=False)
