@@ -125,6 +125,8 @@ def _value(queue: Iterator[str], name: str) -> str:
 
 def _check_codegen(value: str) -> None:
     name = value.partition("=")[0]
+    if name == "rpath":
+        raise NotUnderstood("-C rpath puts into programs where this machine has the toolchain")
     if name not in CODEGEN:
         raise NotUnderstood(f"-C {name} may read files that the wrapper cannot see")
     if value == "split-debuginfo=unpacked":

@@ -32,7 +32,7 @@ CODEGEN = frozenset(
         "incremental", "inline-threshold", "instrument-coverage", "jump-tables",
         "link-dead-code", "lto", "metadata", "no-redzone", "no-vectorize-loops",
         "no-vectorize-slp", "opt-level", "overflow-checks", "panic", "prefer-dynamic",
-        "relocation-model", "relro-level", "rpath", "split-debuginfo", "strip",
+        "relocation-model", "relro-level", "split-debuginfo", "strip",
         "symbol-mangling-version", "target-cpu", "target-feature", "linker-plugin-lto",
         "no-prepopulate-passes", "linker", "link-arg", "link-args", "linker-flavor",
         "linker-features", "link-self-contained",
