@@ -6,6 +6,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from remote_apis.bubblewrap import find_bubblewrap
 from remote_apis.errors import InvalidRequest
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
 from worker.command import parse_command
@@ -15,7 +16,6 @@ from worker.paths import ActionRoot
 from worker.sandbox.bubblewrap import BubblewrapProgram, BubblewrapSandbox
 from worker.sandbox.interface import Sandbox, SandboxRequest
 from worker.sandbox.none import NoSandbox
-from worker.sandbox.select import find_bubblewrap
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -53,26 +53,22 @@ class LocalCompiles:
             return await reply.run(argv, replacements), draft is not None
         stem, _ = record_of(invocation)
         program = await asyncio.to_thread(find_sandbox)
-        if program is None or stem in self._failing:
-            done = await reply.run(argv, replacements)
-            if done.status == 0:
-                self._failing.discard(stem)
-            return done, False
-        command = sandboxed(
-            program,
-            argv,
-            invocation=invocation,
-            roots=unit.roots,
-            inputs=draft.inputs,
-            environment=call.environment,
-        )
-        done = await reply.run(command, replacements, on_trial=True)
-        if done.status == 0 or _METADATA in done.stderr:
-            reply.let_stand()
-            return done, done.status == 0
-        self._failing.add(stem)
-        said = done.stderr[-_WORDS:].decode(errors="replace")
-        _LOG.info("%s fails in the sandbox: %s", invocation.crate_name, said)
+        if program is not None and stem not in self._failing:
+            command = sandboxed(
+                program,
+                argv,
+                invocation=invocation,
+                roots=unit.roots,
+                inputs=draft.inputs,
+                environment=call.environment,
+            )
+            tried = await reply.run(command, replacements, on_trial=True)
+            if tried.status == 0 or _METADATA in tried.stderr:
+                reply.let_stand()
+                return tried, tried.status == 0
+            self._failing.add(stem)
+            said = tried.stderr[-_WORDS:].decode(errors="replace")
+            _LOG.info("%s fails in the sandbox: %s", invocation.crate_name, said)
         done = await reply.run(argv, replacements)
         if done.status == 0:
             self._failing.discard(stem)

@@ -136,7 +136,8 @@ class Keeper:
         dep_info_path = os.path.join(roots.out_dir, dep_info_name(unit.invocation))
         with open(dep_info_path, "rb") as file:
             dep_info = file.read()
-        action = self._key(compiled, dep_info)
+        learned = compiled.draft.learned | environment_beside(unit, dep_info)
+        action = self._key(compiled, dep_info, learned)
         result = re_pb.ActionResult(stdout_raw=f"{_ROOT}\n".encode())
         blobs: dict[Digest, Source] = {}
 
@@ -161,17 +162,16 @@ class Keeper:
             blobs[digest] = stderr
             result.stderr_digest.CopyFrom(digest.to_message())
         _note_times(result, compiled)
-        if self._holds_paths(compiled, dep_info):
+        if _holds_paths(compiled, dep_info, learned):
             action = of_paths(action, roots)
         return action, result, blobs
 
-    def _key(self, compiled: Compiled, dep_info: bytes) -> BuiltAction:
+    def _key(self, compiled: Compiled, dep_info: bytes, learned: frozenset[str]) -> BuiltAction:
         """The action of what was compiled, with what it turned out to read."""
         unit, draft = compiled.unit, compiled.draft
         inputs = self._collector.collect(
             unit.invocation, unit.roots, unit.environment, looks_again=True
         )
-        learned = draft.learned | environment_beside(unit, dep_info)
         new_files = set(inputs.files) - set(draft.inputs.files)
         for path in files_outside(unit, dep_info):
             staged = unit.roots.staged(path)
@@ -183,24 +183,7 @@ class Keeper:
         hidden = read_and_not_staged(unit, dep_info, inputs)
         if hidden is not None:
             raise _NotKept(f"it reads {hidden}, which is no input")
-        return build(unit, inputs, frozenset(learned))
-
-    def _holds_paths(self, compiled: Compiled, dep_info: bytes) -> bool:
-        """Whether the result is right for this checkout's paths alone."""
-        unit = compiled.unit
-        if unit.invocation.keeps_paths:
-            return True
-        learned = compiled.draft.learned | environment_beside(unit, dep_info)
-        try:
-            environment_not_carried(unit, dep_info, learned)
-        except CompileHere:
-            return True
-        paths = [
-            os.path.join(unit.roots.out_dir, name)
-            for name, st in compiled.outputs.items()
-            if st.st_size and not name.endswith(".d")
-        ]
-        return any_contains(paths, _real_paths(unit.roots))
+        return build(unit, inputs, learned)
 
     async def _store(self, compiled: Compiled, blobs: Mapping[Digest, Source]) -> None:
         for digest, source in blobs.items():
@@ -215,6 +198,23 @@ class Keeper:
                 before.st_ino, before.st_size, before.st_mtime_ns
             ):  # fmt: skip
                 raise _NotKept(f"{name} was made anew meanwhile")
+
+
+def _holds_paths(compiled: Compiled, dep_info: bytes, learned: frozenset[str]) -> bool:
+    """Whether the result is right for this checkout's paths alone."""
+    unit = compiled.unit
+    if unit.invocation.keeps_paths:
+        return True
+    try:
+        environment_not_carried(unit, dep_info, learned)
+    except CompileHere:
+        return True
+    paths = [
+        os.path.join(unit.roots.out_dir, name)
+        for name, st in compiled.outputs.items()
+        if st.st_size and not name.endswith(".d")
+    ]
+    return any_contains(paths, _real_paths(unit.roots))
 
 
 def outputs_of(unit: Unit) -> dict[str, os.stat_result]:

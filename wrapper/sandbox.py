@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import functools
 import os
-import shutil
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 
+from remote_apis.bubblewrap import find_bubblewrap, show_programs
 from wrapper.inputs.collect import Inputs
 from wrapper.roots import Roots
 from wrapper.rustc.arguments import Invocation
@@ -29,8 +28,7 @@ _ETC = ("alternatives", "ld.so.cache", "ld.so.conf", "ld.so.conf.d")
 @functools.cache
 def find_sandbox() -> str | None:
     """The bubblewrap program, when it can make sandboxes on this machine."""
-    beside = os.path.join(os.path.dirname(sys.executable), "bwrap")
-    program = shutil.which("bwrap") or (beside if os.access(beside, os.X_OK) else None)
+    program = find_bubblewrap()
     if program is None:
         return None
     command = [program, *_system(), "--", "/usr/bin/true"]
@@ -83,12 +81,7 @@ def _mounts(invocation: Invocation, roots: Roots, inputs: Inputs) -> dict[str, s
 
 @functools.cache
 def _system() -> tuple[str, ...]:
-    arguments = ["--die-with-parent", "--unshare-net", "--ro-bind", "/usr", "/usr"]
-    for name in ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"):
-        if os.path.islink(name):
-            arguments += ["--symlink", os.readlink(name), name]
-        elif os.path.isdir(name):
-            arguments += ["--ro-bind", name, name]
+    arguments = ["--die-with-parent", "--unshare-net", *show_programs()]
     for name in _ETC:
         arguments += ["--ro-bind-try", f"/etc/{name}", f"/etc/{name}"]
     return (*arguments, "--dev", "/dev", "--ro-bind", "/proc", "/proc", "--tmpfs", "/tmp")

@@ -15,13 +15,14 @@ from pathlib import Path
 
 import pytest
 
+from remote_apis.bubblewrap import find_bubblewrap
 from remote_apis.errors import InvalidRequest
 from worker.config import ResourceLimits, WorkerConfig
 from worker.process import wait_for_exit
 from worker.sandbox.bubblewrap import BubblewrapProgram, BubblewrapSandbox
 from worker.sandbox.interface import Finished, Sandbox, SandboxError, SandboxRequest
 from worker.sandbox.none import NoSandbox
-from worker.sandbox.select import find_bubblewrap, open_sandbox
+from worker.sandbox.select import open_sandbox
 
 NEEDS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 WAYS = ["as-another-user", "as-this-user", "none"]

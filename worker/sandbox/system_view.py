@@ -5,12 +5,12 @@ Arguments for bubblewrap are made here once, when the worker starts.
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-_SYSTEM_DIRECTORIES = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
+from remote_apis.bubblewrap import show_programs
+
 # Parts of /etc that programs below /usr are incomplete without.
 _SHARED_ETC = ("alternatives", "ld.so.cache", "ld.so.conf", "ld.so.conf.d")
 _OPTIONAL_ETC = "java-*"
@@ -25,13 +25,7 @@ def system_view(
 
     `users` are the ids that actions may run as; `network`: they can look hosts up. Raises OSError.
     """
-    arguments = ["--ro-bind", "/usr", "/usr"]
-    for name in _SYSTEM_DIRECTORIES:
-        path = Path(name)
-        if path.is_symlink():
-            arguments += ["--symlink", os.readlink(path), name]
-        elif path.is_dir():
-            arguments += ["--ro-bind", name, name]
+    arguments = show_programs()
     shutil.rmtree(etc, ignore_errors=True)
     _make_etc(etc, users, "files dns" if network else "files")
     arguments += ["--ro-bind", str(etc), "/etc"]
