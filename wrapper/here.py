@@ -63,9 +63,11 @@ class LocalCompiles:
                 environment=call.environment,
             )
             tried = await reply.run(command, replacements, on_trial=True)
-            if tried.status == 0 or _METADATA in tried.stderr:
+            if tried.status == 0:
+                return tried, True  # it stands when the caller has noted its outputs
+            if _METADATA in tried.stderr:
                 reply.let_stand()
-                return tried, tried.status == 0
+                return tried, False
             self._failing.add(stem)
             said = tried.stderr[-_WORDS:].decode(errors="replace")
             _LOG.info("%s fails in the sandbox: %s", invocation.crate_name, said)

@@ -35,6 +35,11 @@ class Home:
         return self.path / "bin" / "rustc-shim"
 
     @property
+    def launcher(self) -> Path:
+        """What stands in a build script's place; not there where no C compiler is."""
+        return self.path / "bin" / "build-script-launcher"
+
+    @property
     def start_daemon(self) -> Path:
         """The shell script by which the shim starts the daemon."""
         return self.path / "bin" / "start-daemon"

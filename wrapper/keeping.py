@@ -12,7 +12,7 @@ import logging
 import os
 import stat
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -49,13 +49,13 @@ _ROOT = f"/{ROOT_DIRECTORY}"
 class Compiled:
     """A compile that has ended here with success.
 
-    `outputs` are the files that it left, by name, as they were before cargo went on; `stderr` is
-    rustc's own; `shares`: servers may have the result.
+    `outputs` are the files that it left, by name, where they are and as they were before cargo went
+    on; `stderr` is rustc's own; `shares`: servers may have the result.
     """
 
     unit: Unit
     draft: Draft
-    outputs: Mapping[str, os.stat_result]
+    outputs: Mapping[str, tuple[str, os.stat_result]]
     stderr: bytes
     started_ns: int
     seconds: float
@@ -88,9 +88,20 @@ class Keeper:
 
     def submit(self, compiled: Compiled, remote: Remote | None, instance: str) -> None:
         """Keep a result when there is time."""
-        task = asyncio.create_task(self._keep(compiled, remote, instance))
+        self._start(self._keep(compiled, remote, instance))
+
+    def submit_other(self, work: Coroutine[None, None, None]) -> None:
+        """Have other work of the kind done, in turn; it raises nothing."""
+        self._start(self._in_turn(work))
+
+    def _start(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    async def _in_turn(self, work: Coroutine[None, None, None]) -> None:
+        async with self._turn:
+            await work
 
     async def drain(self, seconds: float) -> None:
         """Wait until everything submitted is kept, at most so long; what is not by then is lost."""
@@ -148,8 +159,7 @@ class Keeper:
             )
 
         pairs = [(real, staged) for staged, real in roots.staged_to_real(_ROOT)]
-        for name, before in sorted(compiled.outputs.items()):
-            path = os.path.join(roots.out_dir, name)
+        for name, (path, before) in sorted(compiled.outputs.items()):
             if path == dep_info_path:
                 data = rewrite_dep_info(dep_info, pairs)
                 add(name, Digest.of(data, FUNCTION), data)
@@ -191,8 +201,8 @@ class Keeper:
                 await self._local.store(digest, source)
             else:
                 await self._local.store_file(digest, source)
-        for name, before in compiled.outputs.items():
-            now = os.stat(os.path.join(compiled.unit.roots.out_dir, name))
+        for name, (path, before) in compiled.outputs.items():
+            now = os.stat(path)
             # cargo links a finished program to where the user finds it, which is no change
             if (now.st_ino, now.st_size, now.st_mtime_ns) != (
                 before.st_ino, before.st_size, before.st_mtime_ns
@@ -210,19 +220,20 @@ def _holds_paths(compiled: Compiled, dep_info: bytes, learned: frozenset[str]) -
     except CompileHere:
         return True
     paths = [
-        os.path.join(unit.roots.out_dir, name)
-        for name, st in compiled.outputs.items()
+        path
+        for name, (path, st) in compiled.outputs.items()
         if st.st_size and not name.endswith(".d")
     ]
     return any_contains(paths, _real_paths(unit.roots))
 
 
-def outputs_of(unit: Unit) -> dict[str, os.stat_result]:
-    """The files that a compile has left."""
+def outputs_of(unit: Unit, moved: Mapping[str, str]) -> dict[str, tuple[str, os.stat_result]]:
+    """The files that a compile has left; `moved` are the paths of those that are elsewhere now."""
     found = {}
     for name in output_names(unit.invocation):
+        path = moved.get(name) or os.path.join(unit.roots.out_dir, name)
         with suppress(FileNotFoundError):
-            found[name] = os.stat(os.path.join(unit.roots.out_dir, name))
+            found[name] = path, os.stat(path)
     return found
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import Iterator, Set
-from contextlib import aclosing
 from dataclasses import dataclass, replace
 
 from google.rpc import code_pb2
@@ -22,6 +21,7 @@ from remote_apis.errors import DistbuildError
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
 from wrapper.action import BuiltAction, build_action, of_paths, platform_of
 from wrapper.dep_info import rewrite_dep_info
+from wrapper.fetching import fetch_blobs
 from wrapper.inputs.collect import Collector, Inputs
 from wrapper.inputs.environment import environment_of_action
 from wrapper.inputs.toolchain import machine
@@ -46,8 +46,6 @@ FUNCTION = DigestFunction.SHA256
 """The function every REAPI server has."""
 
 _MAX_ROUNDS = 6
-_SMALL = 1 << 20
-
 
 NEW = "new: no cache had it"
 KEEPS_PATHS = "new: coverage needs this checkout's own paths"
@@ -233,32 +231,14 @@ class Ladder:
             found_there = await _from_server(remote, draft, keys)
             if isinstance(found_there, Miss):
                 return found_there
-            await self._fetch(remote, found_there.action_result)
+            blobs = named_blobs(found_there.action_result, FUNCTION)
+            await fetch_blobs(self._local, remote, blobs)
         except DistbuildError as error:
             remote.note(error)
             return Miss(f"the server {remote.url}: {error}", draft)
         usable = await self._usable(unit, found_there)
         await self._local.keep(instance, found_there.action.digest, found_there.action_result)
         return usable
-
-    async def _fetch(self, remote: Remote, result: re_pb.ActionResult) -> None:
-        missing = await self._local.missing(set(named_blobs(result, FUNCTION)))
-        small = [digest for digest in missing if digest.size <= _SMALL]
-        fetches = [self._fetch_large(remote, digest) for digest in missing.difference(small)]
-        outcomes = await asyncio.gather(
-            self._fetch_small(remote, small), *fetches, return_exceptions=True
-        )
-        for outcome in outcomes:
-            if isinstance(outcome, BaseException):
-                raise outcome
-
-    async def _fetch_small(self, remote: Remote, digests: list[Digest]) -> None:
-        for digest, data in (await remote.read_many(digests)).items():
-            await self._local.store(digest, data)
-
-    async def _fetch_large(self, remote: Remote, digest: Digest) -> None:
-        async with aclosing(remote.stream(digest)) as chunks:
-            await self._local.store_stream(digest, chunks)
 
     async def _usable(self, unit: Unit, found: _Found) -> Result:
         """Check a result before anyone sees it. Raises CompileHere."""

@@ -14,14 +14,17 @@ _NOT_BETWEEN_THESE = (errno.EXDEV, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
 
 def place_outputs(
-    *, out_dir: str, files: Mapping[str, tuple[Path, bool]], dep_info: tuple[str, bytes] | None
+    *,
+    out_dir: str,
+    files: Mapping[str, tuple[Path | bytes, bool]],
+    dep_info: tuple[str, bytes] | None,
 ) -> dict[str, os.stat_result]:
     """Copy each file under its name into `out_dir`; returns the stats of what is there then.
 
     Each file appears whole, by rename, with a fresh modification time, so that cargo finds the
     unit up to date. Copies and not hard links: the same inode in two target directories would
     carry one's times into the other's, and a tool that patches a program would patch the cache.
-    `files` maps names to (source, executable); `dep_info` is the rewritten `.d` file.
+    `files` maps names to (a file or bytes, executable); `dep_info` is the rewritten `.d` file.
     Raises OSError.
     """
     os.makedirs(out_dir, exist_ok=True)
@@ -30,7 +33,8 @@ def place_outputs(
         name, data = dep_info
         placed[name] = _place(out_dir, name, partial(_write_all, data), executable=False)
     for name, (source, executable) in files.items():
-        placed[name] = _place(out_dir, name, partial(_copy, source), executable=executable)
+        fill = partial(_copy, source) if isinstance(source, Path) else partial(_write_all, source)
+        placed[name] = _place(out_dir, name, fill, executable=executable)
     return placed
 
 

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 OUTCOMES = ("hit-local", "hit-remote", "remote", "local")
 HITS = ("hit-local", "hit-remote")
+SCRIPT_RUN = "script-run"
+"""The kind of a build script's run, which is no unit and counts by itself."""
+
 KEPT_BUILDS = 50
 
 
@@ -129,7 +132,8 @@ class Totals:
     """The `totals` of a summary, line by line."""
 
     def __init__(self) -> None:
-        self._sums: dict[str, Any] = dict.fromkeys((*OUTCOMES, "units"), 0)
+        names = (*OUTCOMES, "units", "runs", "run_hits")
+        self._sums: dict[str, Any] = dict.fromkeys(names, 0)
         self._sums |= {"seconds": 0.0, "saved": 0.0, "downloaded": 0, "uploaded": 0}
 
     def add(self, line: Mapping[str, Any]) -> None:
@@ -137,8 +141,12 @@ class Totals:
         for name in ("downloaded", "uploaded"):
             self._sums[name] += line.get(name, 0)
         if "outcome" in line:
-            self._sums[line["outcome"]] += 1
-            self._sums["units"] += 1
+            if line["kind"] == SCRIPT_RUN:
+                self._sums["runs"] += 1
+                self._sums["run_hits"] += line["outcome"] in HITS
+            else:
+                self._sums[line["outcome"]] += 1
+                self._sums["units"] += 1
             self._sums["seconds"] += line["seconds"]
             self._sums["saved"] += _saved(line)
 

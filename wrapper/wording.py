@@ -46,6 +46,8 @@ def totals_line(totals: dict[str, Any]) -> str:
         f"{totals['units']} units: {local + remote} hits ({local} local, {remote} from the "
         f"server), {totals['remote']} on workers, {totals['local']} compiled here"
     )
+    if totals.get("runs"):
+        line += f"; {totals['run_hits']} of {totals['runs']} build scripts' runs were known"
     if totals["saved"] >= 0.05:
         line += f"; {duration(totals['saved'])} of compiling saved"
     if totals["downloaded"] or totals["uploaded"]:

@@ -16,6 +16,7 @@ import uvloop
 from server.actioncache.directory import DirectoryActionCache
 from server.blobstore.disk import DiskBlobStore
 from server.blobstore.evicting import EvictingBlobStore
+from wrapper.build_scripts.runs import BuildScriptRuns
 from wrapper.daemon.calls import Parts
 from wrapper.daemon.embedded import EmbeddedServer
 from wrapper.daemon.lines import BuildLines
@@ -57,6 +58,7 @@ async def run(home: Home) -> None:
         ladder=ladder, here=LocalCompiles(),
         keeper=Keeper(collector, files, local, journal, on_kept=ladder.made_anew),
         remotes=remotes, journal=journal, lines=BuildLines(home),
+        script_runs=BuildScriptRuns(files, local),
     )  # fmt: skip
     (home.path / "daemon.failed").unlink(missing_ok=True)
     home.daemon_state.write_text(json.dumps({"pid": os.getpid(), "stamp": code_stamp()}))

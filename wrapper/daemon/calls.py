@@ -6,12 +6,16 @@ import asyncio
 import os
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from remote_apis.digest import Digest
 from remote_apis.errors import DistbuildError
+from wrapper.build_scripts.launcher import install_launchers
+from wrapper.build_scripts.runs import BuildScriptRuns
 from wrapper.daemon.lines import BuildLines
 from wrapper.daemon.protocol import Call, Reply
 from wrapper.daemon.remotes import Remotes
+from wrapper.daemon.tally import Tally, build_of
 from wrapper.dep_info import rewrite_messages
 from wrapper.here import LocalCompiles
 from wrapper.home import Home, RemoteSettings
@@ -23,14 +27,13 @@ from wrapper.keys.journal import Ended, KeyJournal
 from wrapper.ladder import FUNCTION, Draft, Ladder, Result, check
 from wrapper.local_tier import LocalTier
 from wrapper.materialise import place_outputs
-from wrapper.meter import Meter, start_meter
 from wrapper.remote import Remote
 from wrapper.result_checks import CompileHere, Unit, environment_beside, files_outside
 from wrapper.roots import OUTPUTS, OutsideRoots
 from wrapper.rustc.arguments import Invocation, NotUnderstood, Probe, parse
 from wrapper.rustc.incremental import is_fresh
 from wrapper.rustc.outputs import dep_info_name, unit_kind
-from wrapper.stats import HITS, UnitStat, add_execution, add_unit, add_upload, made_in_seconds
+from wrapper.stats import made_in_seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +51,8 @@ class Parts:
     remotes: Remotes
     journal: KeyJournal
     lines: BuildLines
+    script_runs: BuildScriptRuns
+    failing_scripts: set[str] = field(default_factory=set)
 
 
 @dataclass(slots=True)
@@ -57,12 +62,13 @@ class CallHandler:
     parts: Parts
     call: Call
     reply: Reply
-    started: float = field(default_factory=time.monotonic)
-    meter: Meter = field(default_factory=Meter)
+    tally: Tally = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.tally = Tally(self.parts.home, self.parts.lines, self.call)
 
     async def answer(self) -> None:
         """Answer the shim. Raises IncompleteReadError or ConnectionError when it is gone."""
-        self.meter = start_meter(lambda: add_execution(*self._build, self._package))
         try:
             if "CARGO_CRATE_NAME" not in self.call.environment:
                 raise Probe  # a build script tries the compiler: no unit of cargo's
@@ -111,7 +117,7 @@ class CallHandler:
             self.parts.keeper.submit(compiled, server, settings.instance)
 
     async def _deliver(self, unit: Unit, result: Result) -> None:
-        files = {}
+        files: dict[str, tuple[Path | bytes, bool]] = {}
         digests = {}
         for file in result.action_result.output_files:
             name = file.path.removeprefix(f"{OUTPUTS}/")
@@ -126,6 +132,8 @@ class CallHandler:
         )
         for name, digest in digests.items():
             self.parts.files.learn(placed[name], digest, is_ours=True)
+        for name, path in install_launchers(self.parts.home, unit).items():
+            self.parts.files.learn(os.stat(path), digests[name], is_ours=True)
         known = self.parts.units.last(unit.invocation)
         self.parts.units.add(
             *record_of(unit.invocation, result.learned, known.files, result.key, unit.roots.package)
@@ -155,13 +163,14 @@ class CallHandler:
         done, is_sound = await self.parts.here.compile(self.call, self.reply, unit, draft)
         compiled = None
         if done.status == 0:
+            moved = install_launchers(self.parts.home, unit)
             learned = await asyncio.to_thread(self._learn, unit)
             self.parts.units.add(*record_of(invocation, *learned, key, unit.roots.package))
             if draft is not None and is_sound:
                 compiled = Compiled(
                     unit=unit,
                     draft=draft,
-                    outputs=outputs_of(unit),
+                    outputs=outputs_of(unit, moved),
                     stderr=done.stderr,
                     started_ns=started_ns,
                     seconds=time.monotonic() - started,
@@ -189,44 +198,7 @@ class CallHandler:
         reason: str | None = None,
         made_in: float | None = None,
     ) -> None:
-        seconds = time.monotonic() - self.started
-        unit = UnitStat(
-            crate=self._package,
-            kind=unit_kind(invocation) if invocation else "other",
-            outcome=outcome,
-            worker=worker,
-            reason=reason,
-            seconds=seconds,
-            started=time.time() - seconds,
-            made_in=made_in if outcome in HITS else None,
-            downloaded=self.meter.downloaded,
-            uploaded=self.meter.uploaded,
-            executions=self.meter.executions,
-        )
-        line = add_unit(*self._build, unit)
-        self.parts.lines.add(build_of(self.call), line)
-        self.meter.close(lambda count: add_upload(*self._build, count))
+        kind = unit_kind(invocation) if invocation else "other"
+        unit = self.tally.unit(kind, outcome, worker=worker, reason=reason, made_in=made_in)
         crate = self.call.environment["CARGO_CRATE_NAME"]
         self.parts.journal.ended(invocation, Ended.of(unit, crate, build_of(self.call)))
-
-    @property
-    def _build(self) -> tuple[Home, str]:
-        return self.parts.home, build_of(self.call)
-
-    @property
-    def _package(self) -> str:
-        environment = self.call.environment
-        return environment.get("CARGO_PKG_NAME") or environment["CARGO_CRATE_NAME"]
-
-
-def build_of(call: Call) -> str:
-    """The id of the build that a call belongs to: cargo distbuild's own, or cargo's process."""
-    explicit = call.environment.get("DISTBUILD_BUILD")
-    if explicit and explicit.replace("-", "").isalnum():
-        return explicit
-    try:
-        with open(f"/proc/{call.parent}/stat", "rb") as file:
-            started = file.read().rpartition(b")")[2].split()[19].decode()
-    except (OSError, IndexError):
-        started = "0"
-    return f"cargo-{call.parent}-{started}"

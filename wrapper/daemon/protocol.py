@@ -1,13 +1,14 @@
-"""The wire between shim and daemon; wrapper/shim/shim.c is the other end and documents it."""
+"""The wire between shim or launcher and daemon; wrapper/shim/daemon.h documents it."""
 
 from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 VERSION = b"2"
+SCRIPT_VERSION = b"S2"
 MAX_REQUEST = 64 << 20
 _U32 = struct.Struct("<I")
 
@@ -18,10 +19,11 @@ class BadCall(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """One rustc that cargo started. `parent` is the process id of who started it.
+    """One rustc, or one build script, that cargo started; `parent` is the process id of who did.
 
-    `configured` are variables that configuration files set; they are settings of the wrapper, and
-    rustc does not see them.
+    Of a build script `argv` is its program and the workspace's directory. `configured` are
+    variables that configuration files set; they are settings of the wrapper, and rustc does not
+    see them.
     """
 
     parent: int
@@ -29,6 +31,7 @@ class Call:
     argv: tuple[str, ...]
     environment: dict[str, str]
     configured: dict[str, str] = field(default_factory=dict)
+    is_script: bool = False
 
     @property
     def settings(self) -> dict[str, str]:
@@ -43,7 +46,7 @@ def _text(data: bytes) -> str:
 def decode_call(data: bytes) -> Call:
     """Read a request's strings. Raises BadCall."""
     parts = data.split(b"\0")
-    if len(parts) < 5 or parts[0] != VERSION or parts[-1] != b"":
+    if len(parts) < 5 or parts[0] not in (VERSION, SCRIPT_VERSION) or parts[-1] != b"":
         raise BadCall("the shim speaks another version of the protocol")
     try:
         parent, count = int(parts[1]), int(parts[3])
@@ -54,6 +57,7 @@ def decode_call(data: bytes) -> Call:
         raise BadCall("the arguments are not all there")
     pairs = (_text(item).partition("=") for item in parts[4 + count : -1])
     return Call(
+        is_script=parts[0] == SCRIPT_VERSION,
         parent=parent,
         cwd=_text(parts[2]),
         argv=tuple(_text(a) for a in arguments),
@@ -75,6 +79,16 @@ class LocalRun:
 
     status: int
     stderr: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchedRun:
+    """What a build script that the launcher ran ended with, and the accesses that were seen."""
+
+    status: int
+    stdout: bytes
+    stderr: bytes
+    accesses: bytes
 
 
 class Reply:
@@ -102,7 +116,7 @@ class Reply:
         self.is_ended = True
 
     def exec_rustc(self) -> None:
-        """Let the shim become the rustc that cargo asked for, unchanged."""
+        """Let the shim become the rustc, or the launcher the script, that cargo asked for."""
         self._frame(b"L", b"")
         self.is_ended = True
 
@@ -131,6 +145,26 @@ class Reply:
             if kind == b"X":
                 return LocalRun(status=_U32.unpack(payload)[0], stderr=bytes(stderr))
             stderr += payload
+
+    async def watch(self, variables: Mapping[str, str]) -> WatchedRun:
+        """Let the launcher run its build script, with these variables beside its own.
+
+        Then `let_stand` or `exec_rustc`, for a run without watching, must follow. Raises
+        IncompleteReadError when the launcher is killed.
+        """
+        pairs = (f"{name}={value}\0" for name, value in variables.items())
+        self._frame(b"R", "".join(pairs).encode("utf-8", "surrogateescape"))
+        self.is_ended = True
+        await self._writer.drain()
+        pieces = {b"O": bytearray(), b"E": bytearray(), b"A": bytearray()}
+        while True:
+            kind, size = struct.unpack("<cI", await self._reader.readexactly(5))
+            payload = await self._reader.readexactly(size)
+            if kind == b"X":
+                status = _U32.unpack(payload)[0]
+                stdout, stderr, accesses = map(bytes, pieces.values())
+                return WatchedRun(status=status, stdout=stdout, stderr=stderr, accesses=accesses)
+            pieces[kind] += payload
 
     def let_stand(self) -> None:
         """What ran on trial is the result, however it ended."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from wrapper.daemon.calls import CallHandler, Parts
 from wrapper.daemon.configs import Configs
 from wrapper.daemon.protocol import BadCall, Reply, read_call
+from wrapper.daemon.script_calls import ScriptCallHandler
 
 IDLE_SECONDS = 3 * 3600.0
 _log = logging.getLogger("distbuild.daemon")
@@ -46,7 +47,8 @@ class DaemonServer:
         reply = Reply(reader, writer)
         try:
             call = self._configs.apply(await read_call(reader), reply.tell_user)
-            await CallHandler(parts=self._parts, call=call, reply=reply).answer()
+            handler = ScriptCallHandler if call.is_script else CallHandler
+            await handler(parts=self._parts, call=call, reply=reply).answer()
             await writer.drain()
         except BadCall as error:
             _log.warning("a call that is none: %s", error)

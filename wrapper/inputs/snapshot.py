@@ -12,6 +12,8 @@ from remote_apis.tree_builder import TreeBuilder
 from wrapper.inputs.file_digests import FileDigests
 
 MAX_FILES = 20_000
+_NOTES = (".d", ".rmeta", ".pc", ".la", ".cmake", ".log")
+_NOT_FOR_RUSTC = ("probe", "CMakeFiles", "CMakeCache.txt", "Makefile")
 Source = bytes | str
 """Where a blob is: its bytes, or the path of a file that holds them."""
 
@@ -53,8 +55,12 @@ def skip_in_package(target: str) -> Skip:
 
 
 def skip_in_out_dir(directory: str, name: str) -> bool:
-    """Build scripts leave the results of compiler probes behind, which differ between runs."""
-    return name == "probe" or name.endswith((".d", ".rmeta"))
+    """Build scripts leave behind the results of compiler probes, which differ between runs, and
+    notes of other build systems, which hold the paths of where they were made.
+
+    A compile that reads one of these all the same is not kept: dep-info names it.
+    """
+    return name in _NOT_FOR_RUSTC or name.endswith(_NOTES)
 
 
 def skip_nothing(directory: str, name: str) -> bool:

@@ -1,4 +1,5 @@
-"""Install the shim once: compiled from shim.c, or the slower Python one where no compiler is."""
+"""Install the shim and the launcher once: compiled from C, or where no compiler is the slower shim
+in Python, and no launcher."""
 
 from __future__ import annotations
 
@@ -8,12 +9,18 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from wrapper.home import Home
 
 _COMPILE_TIMEOUT = 60.0
 _HERE = Path(__file__).parent
+
+
+_SHIM = ("shim.c", "daemon.c", "daemon.h")
+_LAUNCHER = ("launcher.c", "watch.c", "daemon.c", "daemon.h", "watch.h")
 
 
 def ensure_shim(home: Home) -> Path:
@@ -25,29 +32,46 @@ def ensure_shim(home: Home) -> Path:
     home.path.mkdir(parents=True, exist_ok=True, mode=0o700)
     home.shim.parent.mkdir(exist_ok=True)
     _write_if_changed(home.start_daemon, _start_script(home))
-    source = (_HERE / "shim.c").read_bytes()
-    fallback = (_HERE / "fallback.py").read_bytes()
-    version = hashlib.sha256(source + fallback).hexdigest()
-    stamp = home.shim.with_suffix(".version")
-    if home.shim.exists() and stamp.exists() and stamp.read_text() == version:
-        # cargo-distbuild-wrapper takes a stamp that is newer than itself for a current shim
-        stamp.touch()
-        return home.shim
-    temporary = home.shim.with_name(f".shim-{os.getpid()}")
-    if not _compile(temporary):
-        python = f"#!{sys.executable} -IS\n".encode()
-        temporary.write_bytes(python + fallback)
-    temporary.chmod(0o755)
-    os.replace(temporary, home.shim)
-    stamp.write_text(version)
+    with ThreadPoolExecutor() as threads:
+        launcher = threads.submit(_ensure, home.launcher, _LAUNCHER, None)
+        _ensure(home.shim, _SHIM, _HERE / "fallback.py")
+        launcher.result()
+    # cargo-distbuild-wrapper takes a stamp that is newer than itself for a current shim
+    _stamp(home.shim).touch()
     return home.shim
 
 
-def _compile(output: Path) -> bool:
+def _stamp(program: Path) -> Path:
+    return program.with_suffix(".version")
+
+
+def _ensure(program: Path, names: Sequence[str], stand_in: Path | None) -> None:
+    """Have a program of these sources, or its stand-in in Python."""
+    sources = [_HERE / name for name in names]
+    texts = [path.read_bytes() for path in (*sources, *((stand_in,) if stand_in else ()))]
+    version = hashlib.sha256(b"\0".join(texts)).hexdigest()
+    stamp = _stamp(program)
+    is_there = program.exists() or stand_in is None
+    if is_there and stamp.exists() and stamp.read_text() == version:
+        return
+    temporary = program.with_name(f".{program.name}-{os.getpid()}")
+    if _compile(temporary, [path for path in sources if path.suffix == ".c"]):
+        temporary.chmod(0o755)
+        os.replace(temporary, program)
+    elif stand_in is not None:
+        temporary.write_bytes(f"#!{sys.executable} -IS\n".encode() + texts[-1])
+        temporary.chmod(0o755)
+        os.replace(temporary, program)
+    else:
+        program.unlink(missing_ok=True)
+    stamp.write_text(version)
+
+
+def _compile(output: Path, sources: Sequence[Path]) -> bool:
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None:
         return False
-    command = [compiler, "-O2", "-o", str(output), str(_HERE / "shim.c")]
+    command = [compiler, "-O1", "-o", str(output), *map(str, sources)]
     try:
         done = subprocess.run(command, capture_output=True, timeout=_COMPILE_TIMEOUT, check=False)
     except (OSError, subprocess.TimeoutExpired):

@@ -4,168 +4,26 @@
 // It hands its arguments, environment and working directory to the user's daemon over a Unix
 // socket and does what the daemon answers: replay output and exit, or run rustc here. Whatever
 // goes wrong before that ends in plain rustc, as if it had not been there.
-//
-// Protocol (wrapper/daemon/protocol.py is the other end). Request: u32 length, then NUL-ended
-// strings: "2", parent pid, cwd, argc, arguments, environment. Frames in both directions: one
-// byte kind, u32 length, payload; integers are little endian.
-//   to the shim:   O stdout, E stderr, W a line for the user, X exit code (u32),
-//                  L exec the real rustc as it was called,
-//                  T run: u32 count of replacements, pairs of strings, then the arguments
-//                  H the same on trial: what it says is held back until it has announced its
-//                  metadata or ended; then X lets it stand, and T takes its place
-//   to the daemon: E a piece of rustc's stderr, X its wait status (u32)
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <signal.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/prctl.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/syscall.h>
-#include <sys/un.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
-extern char **environ;
+#include "daemon.h"
+
 static char **rustc; // the command as cargo meant it: argv[1..]
-static char home[PATH_MAX]; // the daemon's directory: two levels above this program
 
 static void plain_rustc(void) {
     execvp(rustc[0], rustc);
     fprintf(stderr, "error: cannot run %s: %s\n", rustc[0], strerror(errno));
     _exit(127);
-}
-
-static int write_all(int fd, const char *data, size_t size) {
-    while (size > 0) {
-        ssize_t n = write(fd, data, size);
-        if (n < 0 && errno == EINTR) continue;
-        if (n <= 0) return -1;
-        data += n;
-        size -= (size_t)n;
-    }
-    return 0;
-}
-
-static int read_all(int fd, char *data, size_t size) {
-    while (size > 0) {
-        ssize_t n = read(fd, data, size);
-        if (n < 0 && errno == EINTR) continue;
-        if (n <= 0) return -1;
-        data += n;
-        size -= (size_t)n;
-    }
-    return 0;
-}
-
-static int send_frame(int fd, char kind, const char *data, uint32_t size) {
-    char head[5] = {kind, (char)size, (char)(size >> 8), (char)(size >> 16), (char)(size >> 24)};
-    return write_all(fd, head, 5) || write_all(fd, data, size) ? -1 : 0;
-}
-
-static uint32_t u32(const char *p) {
-    const unsigned char *b = (const unsigned char *)p;
-    return b[0] | b[1] << 8 | b[2] << 16 | (uint32_t)b[3] << 24;
-}
-
-// A path under the home directory may be longer than a socket address holds: go through a
-// descriptor of the directory.
-static int connect_daemon(void) {
-    int dir = open(home, O_PATH | O_DIRECTORY | O_CLOEXEC);
-    if (dir < 0) return -1;
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    snprintf(address.sun_path, sizeof address.sun_path, "/proc/self/fd/%d/daemon.sock", dir);
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd >= 0 && connect(fd, (struct sockaddr *)&address, sizeof address) != 0) {
-        close(fd);
-        fd = -1;
-    }
-    close(dir);
-    return fd;
-}
-
-// Starts the daemon in a session of its own; of many started at once one stays (it holds a lock).
-static void start_daemon(void) {
-    char program[PATH_MAX + 32];
-    snprintf(program, sizeof program, "%s/bin/start-daemon", home);
-    pid_t child = fork();
-    if (child == 0) {
-        if (fork() != 0) _exit(0);
-        setsid();
-        int null = open("/dev/null", O_RDWR);
-        for (int fd = 0; fd < 3; fd++) dup2(null, fd);
-        // cargo's jobserver and the like must not stay open in the daemon
-        syscall(SYS_close_range, 3, ~0U, 0);
-        execl("/bin/sh", "sh", program, (char *)NULL);
-        _exit(127);
-    }
-    if (child > 0) waitpid(child, NULL, 0);
-}
-
-// Whether a start failed within the last minute: start-daemon leaves a mark, and so does a shim
-// that waited in vain. Without it each rustc of a build would wait again.
-static int start_failed(int mark_now) {
-    char mark[PATH_MAX + 32];
-    struct stat st;
-    snprintf(mark, sizeof mark, "%s/daemon.failed", home);
-    if (mark_now) close(open(mark, O_WRONLY | O_CREAT | O_TRUNC, 0600));
-    return stat(mark, &st) == 0 && time(NULL) - st.st_mtime < 60;
-}
-
-static int daemon_socket(void) {
-    int fd = connect_daemon();
-    if (fd >= 0 || start_failed(0)) return fd;
-    start_daemon();
-    for (int waited = 0; waited < 10000; waited += 20) {
-        struct timespec pause = {0, 20 * 1000 * 1000};
-        nanosleep(&pause, NULL);
-        if ((fd = connect_daemon()) >= 0 || start_failed(0)) return fd;
-    }
-    start_failed(1);
-    return -1;
-}
-
-static int send_request(int fd, int argc, char **argv) {
-    char cwd[PATH_MAX];
-    if (!getcwd(cwd, sizeof cwd)) return -1;
-    char *data = NULL;
-    size_t size = 0;
-    FILE *out = open_memstream(&data, &size);
-    if (!out) return -1;
-    fprintf(out, "2%c%d%c%s%c%d%c", 0, (int)getppid(), 0, cwd, 0, argc - 1, 0);
-    for (int i = 1; i < argc; i++) fwrite(argv[i], 1, strlen(argv[i]) + 1, out);
-    for (char **e = environ; *e; e++) fwrite(*e, 1, strlen(*e) + 1, out);
-    if (fclose(out) != 0 || size > UINT32_MAX) return -1;
-    uint32_t n = (uint32_t)size;
-    char head[4] = {(char)n, (char)(n >> 8), (char)(n >> 16), (char)(n >> 24)};
-    int failed = write_all(fd, head, 4) || write_all(fd, data, size);
-    free(data);
-    return failed ? -1 : 0;
-}
-
-// cargo keeps what comes on our stderr and shows it again with every later build, so a word to
-// the user goes to cargo's own stderr, where that can be had.
-static void tell_user(const char *text, uint32_t size) {
-    int target = -1;
-#if defined(SYS_pidfd_open) && defined(SYS_pidfd_getfd)
-    int parent = (int)syscall(SYS_pidfd_open, getppid(), 0);
-    if (parent >= 0) target = (int)syscall(SYS_pidfd_getfd, parent, 2, 0);
-#endif
-    if (target < 0) {
-        char name[64];
-        struct stat st;
-        snprintf(name, sizeof name, "/proc/%d/fd/2", (int)getppid());
-        // a file would be written at an offset of our own, over cargo's words
-        if (stat(name, &st) == 0 && !S_ISREG(st.st_mode)) target = open(name, O_WRONLY | O_APPEND);
-    }
-    if (target < 0 || write_all(target, text, size) != 0) write_all(2, text, size);
 }
 
 struct pair { char *from, *to; };
@@ -241,26 +99,6 @@ static void forward_stderr(int from, int daemon, struct pair *pairs, uint32_t co
         if (used == room) buffer = realloc(buffer, room *= 2);
     }
     if (buffer && used) write_replaced(buffer, used, pairs, count);
-}
-
-static int read_frame(int fd, char *kind, char **payload, uint32_t *size) {
-    char head[5];
-    if (read_all(fd, head, 5) != 0) return -1;
-    *kind = head[0];
-    *size = u32(head + 1);
-    *payload = malloc((size_t)*size + 1);
-    if (!*payload || read_all(fd, *payload, *size) != 0) return -1;
-    (*payload)[*size] = 0;
-    return 0;
-}
-
-// Ends as rustc ended.
-static void exit_as(int status) {
-    if (WIFSIGNALED(status)) {
-        signal(WTERMSIG(status), SIG_DFL);
-        kill(getpid(), WTERMSIG(status));
-    }
-    _exit(WIFEXITED(status) ? WEXITSTATUS(status) : 1);
 }
 
 // Runs what a T or H frame says; its wait status.
@@ -354,13 +192,14 @@ int main(int argc, char **argv) {
     }
     rustc = argv + 1;
     ssize_t n = readlink("/proc/self/exe", home, sizeof home - 1);
+    // the daemon's directory is two levels above this program
     for (int level = 0; level < 2 && n > 0; level++) {
         while (n > 0 && home[n - 1] != '/') n--;
         if (n > 0) home[--n] = 0;
     }
     pipe_before = signal(SIGPIPE, SIG_IGN);
-    int fd = n > 0 ? daemon_socket() : -1;
-    int ready = fd >= 0 && send_request(fd, argc, argv) == 0;
+    int fd = n > 0 ? daemon_socket(1) : -1;
+    int ready = fd >= 0 && send_request(fd, "2", argc - 1, rustc) == 0;
     signal(SIGPIPE, pipe_before);
     if (!ready) plain_rustc();
     obey(fd);

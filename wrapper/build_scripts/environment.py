@@ -1,0 +1,88 @@
+"""Which variables a run of a build script depends on. Pure but for reading the script itself.
+
+cargo's own always count. The user's count when the script names them, in its program or in
+`rerun-if-env-changed`, or when it runs other programs that are known to look at them; and all of
+them when it runs programs of which that is not known.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+
+_CARGOS = re.compile(
+    r"CARGO_(CFG|FEATURE|PKG)_.+|CARGO_MANIFEST_(DIR|PATH|LINKS)|CARGO_ENCODED_RUSTFLAGS|DEP_.+"
+    r"|TARGET|HOST|OPT_LEVEL|PROFILE|DEBUG|OUT_DIR|RUSTC|RUSTDOC|RUSTC_LINKER"
+)
+_NEUTRAL = re.compile(
+    r"PATH|HOME|USER|USERNAME|LOGNAME|SHELL|SHLVL|PWD|OLDPWD|_|TERM|COLORTERM|TERM_\w+|LS_COLORS"
+    r"|EDITOR|VISUAL|PAGER|LESS\w*|DISPLAY|WAYLAND_\w+|XAUTHORITY|XDG_\w+|DBUS_\w+|SSH_\w+|GPG_\w+"
+    r"|TMUX\w*|STY|WINDOWID|HIST\w+|HOSTNAME|MAIL|TMPDIR|TEMP|TMP|DISTBUILD_\w+|CARGO|CARGO_HOME"
+    r"|CARGO_MAKEFLAGS|MAKEFLAGS|MFLAGS|MAKELEVEL|NUM_JOBS|CARGO_BUILD_JOBS|CARGO_TERM_\w+"
+    r"|CARGO_NET_\w+|CARGO_HTTP_\w+|CARGO_REGISTRIES_\w+|RUSTC_WRAPPER"
+    r"|RUSTC_WORKSPACE_WRAPPER|CARGO_BUILD_RUSTC_WRAPPER|LD_LIBRARY_PATH|RUSTUP_\w+"
+    r"|RUST_RECURSION_COUNT|RUST_BACKTRACE|RUST_LIB_BACKTRACE|RUST_LOG|CARGO_LOG"
+    r"|(?i:(http|https|ftp|no|all)_proxy)"
+)
+_LOCALE = re.compile(r"LANG|LANGUAGE|LC_\w+|TZ")
+_PROGRAMS = re.compile(
+    r"(?:[\w.]+-)*(?:cc|c\+\+|gcc|g\+\+|clang|clang\+\+|cpp|cc1|cc1plus|cc1obj|as|ar|ld|collect2"
+    r"|ld\.\w+|lld|rust-lld|lto-wrapper|lto1|ranlib|nm|strip|objcopy|rustc|rustc-shim|git"
+    r"|pkg-config|pkgconf)(?:-[\d.]+)?"
+)
+_OF_PROGRAMS = re.compile(
+    r"(C|CPLUS|OBJC)_INCLUDE_PATH|CPATH|LIBRARY_PATH|COMPILER_PATH|LDEMULATION|GCC_\w+|LD_\w+"
+    r"|\w*FLAGS\w*|SOURCE_DATE_EPOCH|ZERO_AR_DATE|\w*DEPENDENCIES_OUTPUT|GIT_\w+|PKG_CONFIG\w*"
+    r"|CCACHE_\w+|RUST\w*|CARGO_\w+|MACOSX_DEPLOYMENT_TARGET"
+)
+_TOKEN = re.compile(rb"[A-Z][A-Z0-9_]{2,}")
+_DECLARED = re.compile(rb"^cargo::?rerun-if-env-changed=(.+)$", re.MULTILINE)
+
+
+def cargos_variables(environment: Mapping[str, str]) -> dict[str, str]:
+    """What cargo itself tells a build script."""
+    return {name: value for name, value in environment.items() if _CARGOS.fullmatch(name)}
+
+
+def tokens_of(program: bytes) -> str:
+    """All that a program may call a variable, as one text in which names are searched."""
+    return " ".join(sorted({token.decode() for token in _TOKEN.findall(program)}))
+
+
+def declared(stdout: bytes) -> list[str]:
+    """The variables that a build script says it read."""
+    names = {name.decode(errors="replace").strip() for name in _DECLARED.findall(stdout)}
+    return sorted(names)
+
+
+def reach_of(programs: Iterable[str]) -> str:
+    """`none`, `known` or `any`: what the programs that were run may look at."""
+    names = {os.path.basename(path) for path in programs}
+    if not names:
+        return "none"
+    return "known" if all(_PROGRAMS.fullmatch(name) for name in names) else "any"
+
+
+def users_variables(
+    environment: Mapping[str, str], *, tokens: str, named: Iterable[str], reach: str
+) -> dict[str, str]:
+    """The user's variables that a run depends on, as they are here."""
+    names = set(named)
+    return {
+        name: value
+        for name, value in environment.items()
+        if name in names or (not _CARGOS.fullmatch(name) and _counts(name, tokens, reach))
+    }
+
+
+def _counts(name: str, tokens: str, reach: str) -> bool:
+    if _NEUTRAL.fullmatch(name):
+        return False
+    if _LOCALE.fullmatch(name):
+        return reach == "any"
+    if reach == "any" or (reach == "known" and _OF_PROGRAMS.fullmatch(name)):
+        return True
+    # a name may be put together, and its beginning is then in the program
+    first = name.partition("_")[0]
+    return not name.isupper() or name in tokens or (len(first) > 2 and first in tokens)

@@ -1,0 +1,107 @@
+"""Names of paths that mean the same in any checkout, for any user.
+
+A path below one of the run's places has the place's staged name. One that lies beside the way to a
+place, where programs look upwards (`.git`, `.cargo/config.toml`), is named by `above:` and stands
+for all directories above all places. The rest, the system's own, keeps its path.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import replace
+
+from wrapper.roots import ROOT, Place, Roots
+
+_ABOVE = "above:"
+_SYSTEM = tuple(
+    f"/{name}"
+    for name in ("usr", "lib", "lib32", "lib64", "libx32", "bin", "sbin", "etc", "opt", "proc",
+                 "sys", "dev", "var", "run", "nix")
+)  # fmt: skip
+
+
+def is_below(path: str, directories: Iterable[str]) -> bool:
+    """Whether a path is, or lies below, one of the directories."""
+    return any(path == each or path.startswith(each + "/") for each in directories)
+
+
+class Names:
+    """Names under the places of one run."""
+
+    def __init__(self, roots: Roots) -> None:
+        self.roots = roots
+        self._places = [place for place in roots.places if place.staged]
+        self._by_staged = sorted(self._places, key=lambda place: -len(place.staged))
+        above = {each for place in self._places for each in _above(place.real)}
+        self._above = sorted(above, key=len, reverse=True)
+
+    def leads_here(self, path: str) -> bool:
+        """Whether the path is a directory above a place: it is there for everybody."""
+        return path in self._above
+
+    def name(self, path: str) -> str:
+        """The name of an absolute path."""
+        staged = self.roots.staged(path)
+        if staged is not None:
+            return staged
+        for directory in self._above:
+            if directory == "/" and is_below(path, _SYSTEM):
+                break
+            if path.startswith(directory.rstrip("/") + "/"):
+                return _ABOVE + path[len(directory.rstrip("/")) + 1 :]
+        return path
+
+    def paths(self, name: str) -> list[tuple[str, str]]:
+        """The paths that a name stands for here, each with a word that says which it is."""
+        if name.startswith("/"):
+            return [("", name)]
+        if name.startswith(_ABOVE):
+            rest = name.removeprefix(_ABOVE)
+            return [
+                (f"{place.staged}^{level}", os.path.join(directory, rest))
+                for place in self._places
+                for level, directory in enumerate(_above(place.real))
+                if directory != "/"
+            ] + [("/", "/" + rest)]
+        for place in self._by_staged:
+            if name == place.staged:
+                return [("", place.real)]
+            if name.startswith(place.staged + "/"):
+                return [("", place.real + name[len(place.staged) :])]
+        return [("", "/" + name)]
+
+    def unstage(self, text: str) -> str:
+        """Undo `Roots.stage_text`."""
+        for place in self._by_staged:
+            text = text.replace(f"{ROOT}/{place.staged}", place.real)
+        return text
+
+
+def _above(path: str) -> list[str]:
+    found = []
+    while path != "/":
+        path = os.path.dirname(path)
+        found.append(path)
+    return found
+
+
+def with_places(roots: Roots, environment: dict[str, str]) -> Roots:
+    """The places of a build script's compile, and beside them those where its run may read."""
+    cargo = environment.get("CARGO_HOME") or f"{environment.get('HOME', '')}/.cargo"
+    sysroot = os.path.dirname(os.path.dirname(environment.get("RUSTC", "")))
+    more = {
+        f"{cargo}/registry/src": "cargo/registry/src",
+        f"{cargo}/git/checkouts": "cargo/git/checkouts",
+        cargo: "cargo-home",
+        sysroot: "toolchain",
+        environment.get("HOME", ""): "home",
+    }
+    known = {place.real for place in roots.places if place.staged}
+    places = [place for place in roots.places if place.staged]
+    places += [
+        Place(real=real, staged=staged, recorded=staged)
+        for real, staged in more.items()
+        if real.startswith("/") and len(real) > 1 and real not in known
+    ]
+    return replace(roots, places=tuple(sorted(places, key=lambda place: len(place.real))))

@@ -1,0 +1,146 @@
+"""What a run leaves in OUT_DIR and on its output, as an ActionResult, and back."""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from remote_apis.digest import Digest
+from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
+from wrapper.build_scripts.keys import OUTPUTS
+from wrapper.build_scripts.names import Names
+from wrapper.inputs.file_digests import FileDigests
+from wrapper.inputs.snapshot import Source
+from wrapper.materialise import place_outputs
+from wrapper.roots import Roots
+
+_MAX_FILES = 20_000
+_MAX_BYTES = 1 << 30
+_STAGED = "distbuild-staged-paths"
+_NOTES = (".pc", ".la", ".cmake", ".log", ".d", "CMakeCache.txt", "Makefile")
+_NOTE_SIZE = 1 << 20
+
+
+class NotStorable(Exception):
+    """OUT_DIR holds what is not kept; the message says what."""
+
+
+def take_outputs(
+    out_dir: str, files: FileDigests, roots: Roots
+) -> tuple[re_pb.ActionResult, dict[Digest, Source], dict[str, os.stat_result]]:
+    """The result with all that is below OUT_DIR, where its blobs are, and the files' stats.
+
+    Other build systems' notes about paths are kept with staged paths, and marked so. Raises
+    NotStorable and OSError.
+    """
+    result = re_pb.ActionResult()
+    blobs: dict[Digest, Source] = {}
+    stats: dict[str, os.stat_result] = {}
+    empty = Digest.of(re_pb.Tree(root=re_pb.Directory()).SerializeToString(), files.function)
+    total = 0
+    for directory, names, others in os.walk(out_dir):
+        base = os.path.relpath(directory, out_dir)
+        prefix = OUTPUTS if base == "." else f"{OUTPUTS}/{base}"
+        if not names and not others and base != ".":
+            result.output_directories.add(path=prefix, tree_digest=empty.to_message())
+        for name in [*names, *others]:
+            path = os.path.join(directory, name)
+            st = os.lstat(path)
+            if stat.S_ISLNK(st.st_mode):
+                result.output_symlinks.add(path=f"{prefix}/{name}", target=os.readlink(path))
+            elif stat.S_ISREG(st.st_mode):
+                file = re_pb.OutputFile(path=f"{prefix}/{name}")
+                source: Source = path
+                if name.endswith(_NOTES) and st.st_size <= _NOTE_SIZE:
+                    source = _staged_note(path, roots) or path
+                if isinstance(source, bytes):
+                    digest = Digest.of(source, files.function)
+                    file.node_properties.properties.add(name=_STAGED, value="true")
+                else:
+                    digest = files.digest(path, st)
+                blobs[digest], stats[path] = source, st
+                total += st.st_size
+                file.digest.CopyFrom(digest.to_message())
+                file.is_executable = bool(st.st_mode & stat.S_IXUSR)
+                result.output_files.append(file)
+            elif not stat.S_ISDIR(st.st_mode):
+                raise NotStorable(f"it makes {name}, which is no file")
+        if len(stats) > _MAX_FILES or total > _MAX_BYTES:
+            raise NotStorable("it makes more than is worth keeping")
+    return result, blobs, stats
+
+
+def empty_tree(result: re_pb.ActionResult) -> bytes | None:
+    """The one Tree that a result may name: that of an empty directory."""
+    if not result.output_directories:
+        return None
+    return re_pb.Tree(root=re_pb.Directory()).SerializeToString()
+
+
+def put_outputs(
+    out_dir: str, result: re_pb.ActionResult, sources: Mapping[str, Path], roots: Roots
+) -> dict[str, os.stat_result]:
+    """Fill an empty OUT_DIR; `sources` are the blobs' files by output path. Raises OSError."""
+    for each in result.output_directories:
+        os.makedirs(os.path.join(out_dir, _inside(each.path)), exist_ok=True)
+    files: dict[str, tuple[Path | bytes, bool]] = {}
+    for file in result.output_files:
+        name = _inside(file.path)
+        os.makedirs(os.path.dirname(os.path.join(out_dir, name)), exist_ok=True)
+        source: Path | bytes = sources[file.path]
+        if is_staged(file):
+            source = unstaged(sources[file.path].read_bytes(), roots)
+        files[name] = (source, file.is_executable)
+    placed = place_outputs(out_dir=out_dir, files=files, dep_info=None)
+    for link in result.output_symlinks:
+        path = os.path.join(out_dir, _inside(link.path))
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with suppress(FileExistsError):
+            os.symlink(link.target, path)
+    return placed
+
+
+def is_staged(file: re_pb.OutputFile) -> bool:
+    """Whether a file's blob has staged paths in it."""
+    return any(each.name == _STAGED for each in file.node_properties.properties)
+
+
+def staged(data: bytes, roots: Roots) -> bytes:
+    """A text with staged paths in place of real ones."""
+    text = data.decode("utf-8", "surrogateescape")
+    return roots.stage_text(text).encode("utf-8", "surrogateescape")
+
+
+def unstaged(data: bytes, roots: Roots) -> bytes:
+    """Undo `staged`, with the paths of these places."""
+    text = data.decode("utf-8", "surrogateescape")
+    return Names(roots).unstage(text).encode("utf-8", "surrogateescape")
+
+
+def _staged_note(path: str, roots: Roots) -> bytes | None:
+    """A note's text with staged paths, None when it has none."""
+    with open(path, "rb") as file:
+        data = file.read()
+    text = staged(data, roots)
+    return None if text == data or unstaged(text, roots) != data else text
+
+
+def _inside(path: str) -> str:
+    """A path below OUT_DIR of one that a server gave. Raises OSError for any other."""
+    parts = path.split("/")
+    if parts[0] != OUTPUTS or len(parts) < 2 or any(p in ("", ".", "..") for p in parts):
+        raise OSError(f"the result names {path}, which is not in OUT_DIR")
+    return "/".join(parts[1:])
+
+
+def times(started: float) -> Iterable[bytes]:
+    """Texts that say when a run took place, which what it made must not hold."""
+    for moment in (started, time.time()):
+        for form in ("%Y-%m-%d", "%b %e %Y", "%d %b %Y"):  # the second is C's __DATE__
+            yield time.strftime(form, time.gmtime(moment)).encode()
+            yield time.strftime(form, time.localtime(moment)).encode()
+        yield str(int(moment))[:7].encode()

@@ -1,0 +1,154 @@
+"""What a run reads, by name, and what that is here and now."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from wrapper.build_scripts.accesses import Seen
+from wrapper.build_scripts.names import Names
+from wrapper.inputs.file_digests import FileDigests
+from wrapper.inputs.snapshot import skip_in_package
+
+_MAX_READS = 20_000
+_TRUSTED_SECONDS = 1.0
+
+
+class NotNameable(Exception):
+    """Something that a run read has no value that could be compared; the message says what."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """What runs of one script with one set of cargo's variables were seen to depend on.
+
+    `paths` are kinds and names (names.py); `variables`, `tokens` and `reach` say which of the
+    user's variables count (environment.py).
+    """
+
+    paths: frozenset[tuple[str, str]]
+    variables: frozenset[str]
+    tokens: str
+    reach: str
+
+    def dump(self) -> bytes:
+        """As JSON, the same for equal records."""
+        values = {
+            "paths": sorted(self.paths), "variables": sorted(self.variables),
+            "tokens": self.tokens, "reach": self.reach,
+        }  # fmt: skip
+        return json.dumps(values, separators=(",", ":")).encode()
+
+    @classmethod
+    def load(cls, data: bytes) -> Record:
+        """Raises ValueError for what `dump` has not written."""
+        try:
+            values = json.loads(data)
+            return cls(
+                paths=frozenset((str(kind), str(name)) for kind, name in values["paths"]),
+                variables=frozenset(map(str, values["variables"])),
+                tokens=str(values["tokens"]),
+                reach=str(values["reach"]),
+            )
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"no record of a run: {error}") from None
+
+    def joined(self, other: Record) -> Record:
+        """What either depends on: never too little."""
+        order = ("none", "known", "any")
+        return Record(
+            paths=self.paths | other.paths,
+            variables=self.variables | other.variables,
+            tokens=self.tokens,
+            reach=max(self.reach, other.reach, key=order.index),
+        )
+
+
+def named(seen: Seen, names: Names) -> frozenset[tuple[str, str]]:
+    """The names of what a run read. Raises NotNameable when it is too much."""
+    found = {
+        (kind, names.name(path))
+        for path, kind in seen.reads.items()
+        if kind != "s" or not names.leads_here(path)
+    }
+    if len(found) > _MAX_READS:
+        raise NotNameable(f"it reads {len(found)} files")
+    for _, name in found:
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise NotNameable("it reads a file whose name is not UTF-8") from None
+    return frozenset(found)
+
+
+class Values:
+    """Values of paths; those of the system's own files are looked at once a second."""
+
+    def __init__(self, files: FileDigests) -> None:
+        self._files = files
+        self._system: dict[tuple[str, str], tuple[float, str]] = {}
+
+    def of(self, paths: Iterable[tuple[str, str]], names: Names) -> list[str]:
+        """A line for each name. Raises NotNameable and OSError."""
+        return [f"{kind} {name} {self._of(kind, name, names)}" for kind, name in sorted(paths)]
+
+    def _of(self, kind: str, name: str, names: Names) -> str:
+        if not name.startswith("/"):
+            return self._now(kind, name, names)
+        now = time.monotonic()
+        until, value = self._system.get((kind, name), (0.0, ""))
+        if now >= until:
+            value = self._now(kind, name, names)
+            self._system[kind, name] = now + _TRUSTED_SECONDS, value
+        return value
+
+    def _now(self, kind: str, name: str, names: Names) -> str:
+        values = [(word, self._value(kind, path, names)) for word, path in names.paths(name)]
+        return " ".join(f"{word}={value}" for word, value in values if value != "none")
+
+    def _value(self, kind: str, path: str, names: Names) -> str:
+        link = ""
+        try:
+            st = os.lstat(path)
+            if stat.S_ISLNK(st.st_mode):
+                link = f"link {names.roots.stage_text(os.readlink(path))} "
+                st = os.stat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return link + "none"
+        except OSError as error:
+            raise NotNameable(f"it reads {path}: {error.strerror}") from None
+        if stat.S_ISDIR(st.st_mode):
+            return link + ("directory" if kind == "s" else _listing(path, names))
+        if not stat.S_ISREG(st.st_mode):
+            raise NotNameable(f"it reads {path}, which is no file")
+        return f"{link}{'program' if st.st_mode & 0o111 else 'file'} {self._digest(path, st)}"
+
+    def _digest(self, path: str, st: os.stat_result) -> str:
+        try:
+            return self._files.digest(path, st).hash
+        except PermissionError:
+            return "denied"
+
+
+def _listing(path: str, names: Names) -> str:
+    """The names in a directory but for those that differ between checkouts of the same."""
+    skip = skip_in_package(names.roots.target)
+    found = sorted(name for name in os.listdir(path) if not skip(path, name))
+    return hashlib.sha256("\0".join(found).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def changed_since(seen: Seen, started_ns: int) -> str | None:
+    """A file that was changed while the run read it, or None."""
+    for path in seen.reads:
+        try:
+            st = os.stat(path)
+        except OSError:
+            continue  # what is not there has no content
+        if stat.S_ISREG(st.st_mode) and max(st.st_mtime_ns, st.st_ctime_ns) >= started_ns:
+            return path
+    return None

@@ -1,0 +1,287 @@
+"""Find the result of a build script's run, and keep what a watched run made."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+
+from remote_apis.digest import Digest
+from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
+from wrapper.action import BuiltAction, command_of, of_paths
+from wrapper.build_scripts.accesses import Seen
+from wrapper.build_scripts.environment import (
+    cargos_variables,
+    declared,
+    reach_of,
+    tokens_of,
+    users_variables,
+)
+from wrapper.build_scripts.keys import RECORD, run_action, script_action
+from wrapper.build_scripts.names import Names
+from wrapper.build_scripts.outputs import (
+    empty_tree,
+    is_staged,
+    put_outputs,
+    staged,
+    take_outputs,
+    times,
+    unstaged,
+)
+from wrapper.build_scripts.reads import NotNameable, Record, Values, changed_since, named
+from wrapper.fetching import fetch_blobs
+from wrapper.inputs.file_digests import FileDigests
+from wrapper.inputs.snapshot import Source
+from wrapper.inputs.toolchain import machine
+from wrapper.ladder import FUNCTION
+from wrapper.local_tier import LocalTier, any_contains, named_blobs
+from wrapper.remote import Remote
+from wrapper.roots import Roots
+
+_LONG = 8
+"""A value of so many characters is not in an output by chance."""
+
+
+_OF_NO_INTEREST = {"SHELL", "TERM", "LANG", "LC_ALL", "LC_CTYPE"}
+"""Variables whose values stand in many a file by chance."""
+
+
+class NotKept(Exception):
+    """The run's result must not be kept; the message says why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One run as cargo asked for it: the script's program, its places and its environment."""
+
+    program: str
+    roots: Roots
+    environment: Mapping[str, str]
+
+    @property
+    def out_dir(self) -> str:
+        """OUT_DIR."""
+        return self.environment["OUT_DIR"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watched:
+    """A run that has ended here with success. `started`: seconds since the epoch."""
+
+    run: Run
+    seen: Seen
+    stdout: bytes
+    stderr: bytes
+    started: float
+    seconds: float
+
+
+class BuildScriptRuns:
+    """Results of runs, in the local tier and on servers. One a daemon."""
+
+    def __init__(self, files: FileDigests, local: LocalTier) -> None:
+        self._files = files
+        self._local = local
+        self._values = Values(files)
+
+    def script(self, run: Run) -> BuiltAction:
+        """The key of all runs of the script with cargo's variables. Raises OSError."""
+        program = self._files.digest(run.program)
+        return script_action(program, cargos_variables(run.environment), run.roots, machine())
+
+    async def find(
+        self, run: Run, script: BuiltAction, remote: Remote | None, instance: str
+    ) -> tuple[str, re_pb.ActionResult] | None:
+        """`hit-local` or `hit-remote` and the result, whose blobs are here; or None.
+
+        Raises DistbuildError, NotNameable and OSError.
+        """
+        tried = set()
+        async for outcome, record in self._records(script, remote, instance):
+            shared = self._key(run, script, record)
+            for action in (shared, of_paths(shared, run.roots)):
+                if action.digest in tried:
+                    continue
+                result = await self._local.lookup(instance, action.digest)
+                if result is not None:
+                    return "hit-local", result
+                if remote is None or action is not shared or outcome == "hit-local":
+                    continue
+                tried.add(action.digest)
+                result = await remote.lookup(action.digest)
+                if result is not None and result.exit_code == 0:
+                    await fetch_blobs(self._local, remote, named_blobs(result, FUNCTION))
+                    await self._local.keep(instance, action.digest, result)
+                    return "hit-remote", result
+        return None
+
+    async def _records(
+        self, script: BuiltAction, remote: Remote | None, instance: str
+    ) -> AsyncIterator[tuple[str, Record]]:
+        result = await self._local.lookup(instance, script.digest)
+        if result is not None:
+            record = await self._record_in(result)
+            yield "hit-local", record
+            if remote is not None:
+                yield "hit-remote", record
+        if remote is None:
+            return
+        result = await remote.lookup(script.digest)
+        if result is not None and result.exit_code == 0:
+            await fetch_blobs(self._local, remote, named_blobs(result, FUNCTION))
+            yield "hit-remote", await self._record_in(result)
+
+    async def _record_in(self, result: re_pb.ActionResult) -> Record:
+        digests = [Digest.from_message(f.digest, FUNCTION) for f in result.output_files]
+        if len(digests) != 1:
+            raise NotNameable("the cache's record of it is none")
+        try:
+            return Record.load(await self._local.read(digests[0]))
+        except ValueError as error:
+            raise NotNameable(str(error)) from None
+
+    def _key(self, run: Run, script: BuiltAction, record: Record) -> BuiltAction:
+        lines = self._values.of(record.paths, Names(run.roots))
+        variables = users_variables(
+            run.environment, tokens=record.tokens, named=record.variables, reach=record.reach
+        )
+        return run_action(script, lines, variables, run.roots)
+
+    async def place(self, run: Run, result: re_pb.ActionResult) -> tuple[bytes, bytes]:
+        """Fill OUT_DIR; what the run said on stdout and stderr. Raises DistbuildError, OSError."""
+        sources = {
+            file.path: await self._local.path(Digest.from_message(file.digest, FUNCTION))
+            for file in result.output_files
+        }
+        placed = await asyncio.to_thread(put_outputs, run.out_dir, result, sources, run.roots)
+        for file in result.output_files:
+            if is_staged(file):
+                continue
+            stat = placed[file.path.partition("/")[2]]
+            self._files.learn(stat, Digest.from_message(file.digest, FUNCTION), is_ours=True)
+        return (
+            unstaged(await self._said(result.stdout_raw, result.stdout_digest), run.roots),
+            unstaged(await self._said(result.stderr_raw, result.stderr_digest), run.roots),
+        )
+
+    async def _said(self, raw: bytes, digest: re_pb.Digest) -> bytes:
+        if raw or not digest.hash:
+            return raw
+        return await self._local.read(Digest.from_message(digest, FUNCTION))
+
+    async def keep(
+        self, watched: Watched, script: BuiltAction, remote: Remote | None, instance: str
+    ) -> None:
+        """Keep a run's record and result, here and on a server that takes it.
+
+        Raises NotKept, NotNameable, NotStorable, DistbuildError and OSError.
+        """
+        record = await asyncio.to_thread(self._record_of, watched)
+        known = await self._local.lookup(instance, script.digest)
+        if known is not None:
+            record = record.joined(await self._record_in(known))
+        action = await asyncio.to_thread(self._key, watched.run, script, record)
+        result, blobs, stats = await asyncio.to_thread(self._result_of, watched, record)
+        is_shared = not self._holds_paths(watched.run, result, blobs)
+        if not is_shared:
+            action = of_paths(action, watched.run.roots)
+        for digest, source in blobs.items():
+            if isinstance(source, bytes):
+                await self._local.store(digest, source)
+            else:
+                await self._local.store_file(digest, source)
+        if any(_identity(os.lstat(path)) != _identity(st) for path, st in stats.items()):
+            raise NotKept("what it made was changed meanwhile")
+        data = record.dump()
+        own = Digest.of(data, FUNCTION)
+        about = re_pb.ActionResult()
+        about.output_files.add(path=RECORD, digest=own.to_message())
+        await self._local.store(own, data)
+        await self._local.keep(instance, action.digest, result)
+        await self._local.keep(instance, script.digest, about)
+        if remote is not None and is_shared and not remote.is_down:
+            await remote.publish(action.digest, {**blobs, **command_of(action)}, result)
+            await remote.publish(script.digest, {own: data, **command_of(script)}, about)
+
+    def _record_of(self, watched: Watched) -> Record:
+        """Blocks. Raises NotKept, NotNameable and OSError."""
+        run, seen = watched.run, watched.seen
+        if seen.trouble is not None:
+            raise NotKept(seen.trouble)
+        changed = changed_since(seen, int(watched.started * 1e9))
+        if changed is not None:
+            raise NotKept(f"{changed} was changed while it ran")
+        with open(run.program, "rb") as file:
+            tokens = tokens_of(file.read())
+        return Record(
+            paths=named(seen, Names(run.roots)),
+            variables=frozenset(declared(watched.stdout)),
+            tokens=tokens,
+            reach=reach_of(seen.programs),
+        )
+
+    def _result_of(
+        self, watched: Watched, record: Record
+    ) -> tuple[re_pb.ActionResult, dict[Digest, Source], dict[str, os.stat_result]]:
+        """Blocks. Raises NotKept, NotStorable and OSError."""
+        run = watched.run
+        result, blobs, stats = take_outputs(run.out_dir, self._files, run.roots)
+        counted = users_variables(
+            run.environment, tokens=record.tokens, named=record.variables, reach=record.reach
+        )
+        said = (watched.stdout, watched.stderr)
+        needles = [*times(watched.started), *_unnamed_values(run, counted)]
+        is_said = any(needle in each for needle in needles for each in said)
+        if is_said or any_contains(stats, needles):
+            raise NotKept("what it makes holds a date, this machine's name or a variable's value")
+        for data, target in ((said[0], result.stdout_digest), (said[1], result.stderr_digest)):
+            if data:
+                text = staged(data, run.roots)
+                blobs[Digest.of(text, FUNCTION)] = text
+                target.CopyFrom(Digest.of(text, FUNCTION).to_message())
+        tree = empty_tree(result)
+        if tree is not None:
+            blobs[Digest.of(tree, FUNCTION)] = tree
+        metadata = result.execution_metadata
+        metadata.worker = "cargo-distbuild"
+        metadata.execution_start_timestamp.FromNanoseconds(int(watched.started * 1e9))
+        end = watched.started + watched.seconds
+        metadata.execution_completed_timestamp.FromNanoseconds(int(end * 1e9))
+        return result, blobs, stats
+
+    def _holds_paths(
+        self, run: Run, result: re_pb.ActionResult, blobs: Mapping[Digest, Source]
+    ) -> bool:
+        """Whether the result is right for these places alone."""
+        real = [place.real for place in run.roots.places]
+        paths_here = {*real, *map(os.path.realpath, real)}
+        # `/root` alone is a word that may stand anywhere
+        needles = [os.fsencode(p if p.count("/") > 1 else f"{p}/") for p in paths_here]
+        if any(link.target.startswith("/") for link in result.output_symlinks):
+            return True
+        texts = [source for source in blobs.values() if isinstance(source, bytes)]
+        if any(needle in text for needle in needles for text in texts):
+            return True
+        paths = [source for source in blobs.values() if isinstance(source, str)]
+        return any_contains(paths, needles)
+
+
+def _unnamed_values(run: Run, counted: Mapping[str, str]) -> list[bytes]:
+    """Values that no key names, and that what a run makes must therefore not hold.
+
+    Paths of the run's places, and of what lies above, are looked for otherwise.
+    """
+    known = cargos_variables(run.environment).keys() | counted.keys() | _OF_NO_INTEREST
+    values = {v for name, v in run.environment.items() if name not in known}
+    values.add(socket.gethostname())
+    return [
+        os.fsencode(value)
+        for value in values
+        if len(value) >= _LONG and not any(p.real.startswith(value) for p in run.roots.places)
+    ]
+
+
+def _identity(st: os.stat_result) -> tuple[int, int, int]:
+    return st.st_ino, st.st_size, st.st_mtime_ns

@@ -1,0 +1,152 @@
+"""One run of a build script from arrival to answer."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from dataclasses import dataclass, field
+
+from remote_apis.errors import DistbuildError
+from wrapper.action import BuiltAction
+from wrapper.build_scripts.accesses import Surroundings, decode, sort_out
+from wrapper.build_scripts.c_flags import c_flags
+from wrapper.build_scripts.names import with_places
+from wrapper.build_scripts.outputs import NotStorable
+from wrapper.build_scripts.reads import NotNameable
+from wrapper.build_scripts.runs import NotKept, Run, Watched
+from wrapper.daemon.calls import Parts
+from wrapper.daemon.protocol import Call, Reply
+from wrapper.daemon.tally import Tally
+from wrapper.home import RemoteSettings
+from wrapper.remote import Remote
+from wrapper.roots import OutsideRoots, find_roots
+from wrapper.stats import SCRIPT_RUN, made_in_seconds
+
+_LOG = logging.getLogger("distbuild.build_scripts")
+_NEW = "new: no cache had it"
+
+
+@dataclass(slots=True)
+class ScriptCallHandler:
+    """Answers a launcher. Whatever goes wrong here, the build script runs."""
+
+    parts: Parts
+    call: Call
+    reply: Reply
+    tally: Tally = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.tally = Tally(self.parts.home, self.parts.lines, self.call)
+
+    async def answer(self) -> None:
+        """Answer. Raises IncompleteReadError or ConnectionError when the launcher is gone."""
+        settings = RemoteSettings.of(self.call.settings)
+        try:
+            run = _run_of(self.call)
+            if os.listdir(run.out_dir):
+                raise NotKept("OUT_DIR holds files from a run before")
+            script = self.parts.script_runs.script(run)
+            if script.digest.hash in self.parts.failing_scripts:
+                raise NotKept("it failed when it was watched")
+        except (NotKept, OutsideRoots, OSError) as error:
+            self.tally.unit(SCRIPT_RUN, "local", reason=_words(error))
+            self.reply.exec_rustc()
+            return
+        remote = await self.parts.remotes.get(settings, self.call, self.reply.tell_user)
+        server = remote if isinstance(remote, Remote) and not remote.is_down else None
+        reason = _NEW if isinstance(remote, Remote) or remote is None else remote
+        try:
+            found = await self.parts.script_runs.find(run, script, server, settings.instance)
+            if found is not None:
+                outcome, result = found
+                stdout, stderr = await self.parts.script_runs.place(run, result)
+                self.tally.unit(SCRIPT_RUN, outcome, made_in=made_in_seconds(result))
+                self.reply.finish(stdout=stdout, stderr=stderr, exit_code=0)
+                return
+        except DistbuildError as error:
+            if server is not None:
+                server.note(error)
+            reason = f"the result could not be used: {error}"
+        except (NotNameable, OSError) as error:
+            reason = f"the result could not be used: {_words(error)}"
+        self.parts.remotes.warn_if_down(settings, self.call, self.reply.tell_user)
+        await self._run_here(run, script, server, reason)
+
+    async def _run_here(
+        self, run: Run, script: BuiltAction, server: Remote | None, reason: str
+    ) -> None:
+        started, clock = time.time(), time.monotonic()
+        ended = await self.reply.watch(c_flags(run.roots, run.environment))
+        seconds = time.monotonic() - clock
+        if ended.status != 0:
+            # it may be the watching: what it says unwatched is what the user sees
+            self.parts.failing_scripts.add(script.digest.hash)
+            self.tally.unit(SCRIPT_RUN, "local", reason="it failed when it was watched")
+            self.reply.exec_rustc()
+            return
+        seen = await asyncio.to_thread(sort_out, decode(ended.accesses), self._around(run))
+        self.reply.let_stand()
+        self.tally.unit(SCRIPT_RUN, "local", reason=seen.trouble or reason)
+        watched = Watched(
+            run=run,
+            seen=seen,
+            stdout=ended.stdout,
+            stderr=ended.stderr,
+            started=started,
+            seconds=seconds,
+        )
+        instance = RemoteSettings.of(self.call.settings).instance
+        self.parts.keeper.submit_other(self._keep(watched, script, server, instance))
+
+    async def _keep(
+        self, watched: Watched, script: BuiltAction, server: Remote | None, instance: str
+    ) -> None:
+        name = self.tally.package
+        try:
+            await self.parts.script_runs.keep(watched, script, server, instance)
+        except (NotKept, NotNameable, NotStorable) as reason:
+            _LOG.info("the run of %s's build script is not kept: %s", name, reason)
+        except (DistbuildError, OSError) as error:
+            _LOG.warning("the run of %s's build script is not kept: %s", name, _words(error))
+            if server is not None and isinstance(error, DistbuildError):
+                server.note(error)
+
+    def _around(self, run: Run) -> Surroundings:
+        environment = run.environment
+        unseen = [str(self.parts.home.path), os.path.dirname(run.program)]
+        jobserver = environment.get("CARGO_MAKEFLAGS", "").rpartition("--jobserver-auth=fifo:")
+        if jobserver[1]:
+            unseen.append(jobserver[2].split()[0])
+        temporary = environment.get("TMPDIR", "/tmp").rstrip("/") or "/tmp"
+        return Surroundings(own=run.out_dir, unseen=tuple(unseen), temporary=temporary)
+
+
+def _run_of(call: Call) -> Run:
+    """Raises NotKept and OutsideRoots for a call that is none of cargo's."""
+    environment = call.environment
+    if len(call.argv) != 2 or not os.path.isabs(environment.get("OUT_DIR", "")):
+        raise NotKept("cargo gave no OUT_DIR")
+    program, workspace = call.argv
+    package = environment.get("CARGO_MANIFEST_DIR", "")
+    is_member = workspace != package or not package.startswith(_registry(environment))
+    roots = find_roots(
+        cwd=workspace if is_member else package,
+        source="build.rs" if is_member else f"{package}/build.rs",
+        out_dir=os.path.dirname(program),
+        triple=None,
+        environment=environment,
+        sources=None,
+    )
+    return Run(program=program, roots=with_places(roots, environment), environment=environment)
+
+
+def _registry(environment: dict[str, str]) -> str:
+    return environment.get("CARGO_HOME") or f"{environment.get('HOME', '')}/.cargo"
+
+
+def _words(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return f"{error.filename}: {error.strerror}" if error.filename else str(error)
+    return str(error)

@@ -1,0 +1,36 @@
+"""Bring the blobs of a server's result into the local tier."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from contextlib import aclosing
+
+from remote_apis.digest import Digest
+from wrapper.local_tier import LocalTier
+from wrapper.remote import Remote
+
+_SMALL = 1 << 20
+
+
+async def fetch_blobs(local: LocalTier, remote: Remote, digests: Iterable[Digest]) -> None:
+    """Fetch those that are not here yet, beside one another. Raises DistbuildError."""
+    missing = await local.missing(digests)
+    small = [digest for digest in missing if digest.size <= _SMALL]
+    fetches = [_fetch_large(local, remote, digest) for digest in missing.difference(small)]
+    outcomes = await asyncio.gather(
+        _fetch_small(local, remote, small), *fetches, return_exceptions=True
+    )
+    for outcome in outcomes:
+        if isinstance(outcome, BaseException):
+            raise outcome
+
+
+async def _fetch_small(local: LocalTier, remote: Remote, digests: list[Digest]) -> None:
+    for digest, data in (await remote.read_many(digests)).items():
+        await local.store(digest, data)
+
+
+async def _fetch_large(local: LocalTier, remote: Remote, digest: Digest) -> None:
+    async with aclosing(remote.stream(digest)) as chunks:
+        await local.store_stream(digest, chunks)

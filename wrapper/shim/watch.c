@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: Apache-2.0
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/audit.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <search.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "watch.h"
+
+#if defined(__x86_64__)
+#define ARCHITECTURE AUDIT_ARCH_X86_64
+#elif defined(__aarch64__)
+#define ARCHITECTURE AUDIT_ARCH_AARCH64
+#endif
+
+enum what { LOOK, OPEN, OPEN2, RUN, MAKE, ALTER, SOCKET, CONNECT, FARTHER };
+
+// `base` and `path` are numbers of arguments; -1: the working directory.
+struct call { int number; enum what what; signed char base, path, flags; };
+
+static const struct call calls[] = {
+    {SYS_openat, OPEN, 0, 1, 2}, {SYS_openat2, OPEN2, 0, 1, 2},
+    {SYS_newfstatat, LOOK, 0, 1, -1}, {SYS_statx, LOOK, 0, 1, -1},
+    {SYS_faccessat, LOOK, 0, 1, -1}, {SYS_faccessat2, LOOK, 0, 1, -1},
+    {SYS_readlinkat, LOOK, 0, 1, -1}, {SYS_statfs, LOOK, -1, 0, -1},
+    {SYS_getxattr, LOOK, -1, 0, -1}, {SYS_lgetxattr, LOOK, -1, 0, -1},
+    {SYS_listxattr, LOOK, -1, 0, -1}, {SYS_llistxattr, LOOK, -1, 0, -1},
+    {SYS_chdir, LOOK, -1, 0, -1}, {SYS_execve, RUN, -1, 0, -1}, {SYS_execveat, RUN, 0, 1, -1},
+    {SYS_mkdirat, MAKE, 0, 1, -1}, {SYS_mknodat, MAKE, 0, 1, -1}, {SYS_symlinkat, MAKE, 1, 2, -1},
+    {SYS_linkat, LOOK, 0, 1, -1}, {SYS_linkat, MAKE, 2, 3, -1},
+    {SYS_renameat2, ALTER, 0, 1, -1}, {SYS_renameat2, MAKE, 2, 3, -1},
+    {SYS_unlinkat, ALTER, 0, 1, -1}, {SYS_fchmodat, ALTER, 0, 1, -1},
+    {SYS_fchownat, ALTER, 0, 1, -1}, {SYS_truncate, ALTER, -1, 0, -1},
+    {SYS_utimensat, ALTER, 0, 1, -1}, {SYS_setxattr, ALTER, -1, 0, -1},
+    {SYS_lsetxattr, ALTER, -1, 0, -1},
+#ifdef SYS_renameat
+    {SYS_renameat, ALTER, 0, 1, -1}, {SYS_renameat, MAKE, 2, 3, -1},
+#endif
+#ifdef SYS_open
+    {SYS_open, OPEN, -1, 0, 1}, {SYS_creat, MAKE, -1, 0, -1}, {SYS_stat, LOOK, -1, 0, -1},
+    {SYS_lstat, LOOK, -1, 0, -1}, {SYS_access, LOOK, -1, 0, -1}, {SYS_readlink, LOOK, -1, 0, -1},
+    {SYS_mkdir, MAKE, -1, 0, -1}, {SYS_mknod, MAKE, -1, 0, -1}, {SYS_symlink, MAKE, -1, 1, -1},
+    {SYS_link, LOOK, -1, 0, -1}, {SYS_link, MAKE, -1, 1, -1},
+    {SYS_rename, ALTER, -1, 0, -1}, {SYS_rename, MAKE, -1, 1, -1},
+    {SYS_unlink, ALTER, -1, 0, -1}, {SYS_rmdir, ALTER, -1, 0, -1}, {SYS_chmod, ALTER, -1, 0, -1},
+    {SYS_chown, ALTER, -1, 0, -1}, {SYS_lchown, ALTER, -1, 0, -1}, {SYS_utime, ALTER, -1, 0, -1},
+    {SYS_utimes, ALTER, -1, 0, -1}, {SYS_futimesat, ALTER, 0, 1, -1},
+#endif
+    {SYS_socket, SOCKET, -1, -1, -1}, {SYS_connect, CONNECT, -1, -1, -1},
+    {SYS_mount, FARTHER, -1, -1, -1}, {SYS_chroot, FARTHER, -1, -1, -1},
+    {SYS_pivot_root, FARTHER, -1, -1, -1}, {SYS_unshare, FARTHER, -1, -1, -1},
+    {SYS_setns, FARTHER, -1, -1, -1}, {SYS_ptrace, FARTHER, -1, -1, -1},
+    {SYS_io_uring_setup, FARTHER, -1, -1, -1}, {SYS_open_by_handle_at, FARTHER, -1, -1, -1},
+    {SYS_shmget, FARTHER, -1, -1, -1}, {SYS_mq_open, FARTHER, -1, -1, -1},
+};
+#define CALLS (sizeof calls / sizeof *calls)
+
+static void (*sink)(const char *, unsigned);
+static void *told; // accesses by their text, a tree of <search.h>
+
+static int compare(const void *a, const void *b) { return strcmp(a, b); }
+
+void note_to(void (*to)(const char *, unsigned)) { sink = to; }
+
+void note(char kind, const char *path) {
+    size_t size = strlen(path) + 2;
+    char *text = malloc(size);
+    if (!text) abort();
+    text[0] = kind;
+    memcpy(text + 1, path, size - 1);
+    char **found = tsearch(text, &told, compare);
+    if (!found) abort();
+    if (*found == text) sink(text, (unsigned)size);
+    else free(text);
+}
+
+// A program's string. It may end close before memory that is not there, so page by page.
+static int text_of(pid_t pid, uint64_t address, char *text) {
+    size_t used = 0;
+    while (used < PATH_MAX) {
+        size_t n = 4096 - (address + used) % 4096;
+        if (n > PATH_MAX - used) n = PATH_MAX - used;
+        struct iovec here = {text + used, n}, there = {(void *)(address + used), n};
+        if (process_vm_readv(pid, &here, 1, &there, 1, 0) != (ssize_t)n) return -1;
+        if (memchr(text + used, 0, n)) return 0;
+        used += n;
+    }
+    return -1;
+}
+
+// The absolute path that an argument names; -1 when it names none, or none that can be read.
+static int path_of(const struct seccomp_notif *asked, const struct call *call, char *path) {
+    char text[PATH_MAX], link[64];
+    if (text_of((pid_t)asked->pid, asked->data.args[(int)call->path], text) != 0) return -1;
+    if (text[0] == '/') return snprintf(path, PATH_MAX, "%s", text) < 0;
+    if (text[0] == 0) return -1; // the descriptor itself
+    int base = call->base < 0 ? AT_FDCWD : (int)asked->data.args[(int)call->base];
+    if (base == AT_FDCWD) snprintf(link, sizeof link, "/proc/%d/cwd", (int)asked->pid);
+    else snprintf(link, sizeof link, "/proc/%d/fd/%d", (int)asked->pid, base);
+    ssize_t n = readlink(link, path, PATH_MAX - 1);
+    if (n <= 0 || (size_t)n + strlen(text) + 2 > PATH_MAX) return -1;
+    path[n] = '/';
+    strcpy(path + n + 1, text);
+    return 0;
+}
+
+static uint64_t open_flags(const struct seccomp_notif *asked, const struct call *call) {
+    uint64_t value = asked->data.args[(int)call->flags];
+    if (call->what == OPEN) return value;
+    struct iovec here = {&value, sizeof value}, there = {(void *)value, sizeof value};
+    if (process_vm_readv((pid_t)asked->pid, &here, 1, &there, 1, 0) != sizeof value) return O_RDWR;
+    return value;
+}
+
+static char kind_of(const struct seccomp_notif *asked, const struct call *call, const char *path) {
+    struct stat st;
+    int is_there = 1;
+    if (call->what == LOOK) return 's';
+    if (call->what == RUN) return 'x';
+    if (call->what == OPEN || call->what == OPEN2) {
+        uint64_t flags = open_flags(asked, call);
+        if ((flags & O_TMPFILE) == O_TMPFILE || (flags & O_PATH)) return 's';
+        is_there = lstat(path, &st) == 0;
+        if (is_there && (flags & O_CREAT) && (flags & O_EXCL)) return 's';
+        if ((flags & O_ACCMODE) == O_RDONLY && !(flags & O_TRUNC))
+            return !is_there && (flags & O_CREAT) ? 'c' : 'o';
+        return is_there ? 'm' : flags & O_CREAT ? 'c' : 's';
+    }
+    is_there = lstat(path, &st) == 0;
+    if (call->what == ALTER) return is_there ? 'm' : 's';
+    // what makes a directory where one is fails, and changes nothing
+    return !is_there ? 'c' : S_ISDIR(st.st_mode) ? 's' : 'm';
+}
+
+static void note_connect(const struct seccomp_notif *asked) {
+    struct sockaddr_un address = {0};
+    size_t size = asked->data.args[2] < sizeof address ? asked->data.args[2] : sizeof address - 1;
+    struct iovec here = {&address, size}, there = {(void *)asked->data.args[1], size};
+    if (process_vm_readv((pid_t)asked->pid, &here, 1, &there, 1, 0) != (ssize_t)size) return;
+    if (address.sun_family != AF_UNIX) return; // its socket was noted
+    if (address.sun_path[0] == '/') note(access(address.sun_path, F_OK) == 0 ? 'm' : 's', address.sun_path);
+    else note('!', "it talks to another program over a socket");
+}
+
+static void look_at(const struct seccomp_notif *asked) {
+    char path[PATH_MAX];
+    if (asked->data.arch != ARCHITECTURE) note('!', "it runs a program of another architecture");
+    for (size_t i = 0; i < CALLS; i++) {
+        const struct call *call = calls + i;
+        if (call->number != asked->data.nr) continue;
+        if (call->what == SOCKET) {
+            if (asked->data.args[0] != AF_UNIX) note('!', "it opens a network socket");
+        } else if (call->what == CONNECT) {
+            note_connect(asked);
+        } else if (call->what == FARTHER) {
+            snprintf(path, sizeof path, "it uses system call %d", asked->data.nr);
+            note('!', path);
+        } else if (path_of(asked, call, path) == 0) {
+            note(kind_of(asked, call, path), path);
+        }
+    }
+}
+
+int watch_self(void) {
+    struct sock_filter filter[CALLS + 5];
+    size_t n = 0;
+    filter[n++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch));
+    filter[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, ARCHITECTURE, 0, CALLS + 2);
+    filter[n++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr));
+    for (size_t i = 0; i < CALLS; i++)
+        filter[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)calls[i].number, (unsigned char)(CALLS - i), 0);
+    filter[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+    filter[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_USER_NOTIF);
+    struct sock_fprog program = {(unsigned short)n, filter};
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return -1;
+    return (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER, &program);
+}
+
+static int answer(int listener, int notes) {
+    struct seccomp_notif asked = {0};
+    if (ioctl(listener, SECCOMP_IOCTL_NOTIF_RECV, &asked) != 0) return errno == EINTR || errno == ENOENT;
+    if (notes) look_at(&asked);
+    struct seccomp_notif_resp reply = {.id = asked.id, .flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE};
+    ioctl(listener, SECCOMP_IOCTL_NOTIF_SEND, &reply); // fails for who was killed meanwhile
+    return 1;
+}
+
+int serve(int listener) { return answer(listener, 1); }
+
+void serve_unseen(int listener) {
+    while (answer(listener, 0)) {}
+}

@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+// Sees which paths a program and all that it starts ask the kernel for.
+//
+// A seccomp filter hands system calls that name files to the watcher, which notes them and lets
+// them go on. An access is one byte of kind, the path, absolute, and NUL:
+//   s whether it is there, or what a link says    o opened to be read    x run as a program
+//   c made where nothing was    m something that was there may be changed or removed
+//   ! what may reach farther than paths tell, in words
+#ifndef DISTBUILD_WATCH_H
+#define DISTBUILD_WATCH_H
+
+// Puts this process and its children under watch; the descriptor for `serve`, or -1 with errno.
+int watch_self(void);
+
+// Answers one call that waits at the descriptor; 0 when no watched process is left.
+int serve(int listener);
+
+// Answers calls without noting them, until no watched process is left.
+void serve_unseen(int listener);
+
+// Where accesses go; each one is told once.
+void note_to(void (*sink)(const char *data, unsigned size));
+void note(char kind, const char *path);
+
+#endif
