@@ -113,19 +113,27 @@ def _by_age(home: Home) -> list[tuple[int, Path]]:
 
 
 def summary(home: Home, build: str) -> dict[str, Any]:
-    """`{"units": […], "totals": {…}, "reasons": {…}}` of a build.
+    """`{"units": […], "runs": […], "totals": {…}, "reasons": {…}}` of a build.
+
+    `runs` are those of build scripts, in the form of units.
 
     `totals` counts outcomes and sums seconds and bytes; `saved` in it is, over all hits whose
     result says it, what rustc took when the result was made, less what the hit took. `reasons`
     counts the units compiled here by reason, the most frequent first.
     """
     lines = [json.loads(line) for line in build_file(home, build).read_text().splitlines()]
-    units = [line for line in lines if "outcome" in line]
+    ended = [line for line in lines if "outcome" in line]
+    units = [line for line in ended if line["kind"] != SCRIPT_RUN]
     totals = Totals()
     for line in lines:
         totals.add(line)
     reasons = Counter(unit["reason"] for unit in units if unit["reason"])
-    return {"units": units, "totals": totals.rounded(), "reasons": dict(reasons.most_common())}
+    return {
+        "units": units,
+        "runs": [line for line in ended if line["kind"] == SCRIPT_RUN],
+        "totals": totals.rounded(),
+        "reasons": dict(reasons.most_common()),
+    }
 
 
 class Totals:

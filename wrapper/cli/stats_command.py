@@ -62,9 +62,10 @@ def print_summary(home: Home, build: str) -> None:
 
 
 def table(data: dict[str, Any]) -> str:
-    """Unit, where it came from, seconds, and why it was compiled here; reasons; the totals."""
+    """Unit, where it came from, seconds, and why it was compiled here; the same of build scripts'
+    runs; reasons; the totals."""
     rows = [("unit", "kind", "from", "seconds", "saved", "why here")]
-    for unit in data["units"]:
+    for unit in [*data["units"], *data["runs"]]:
         where = unit["worker"] if unit["outcome"] == "remote" else unit["outcome"]
         made_in = unit.get("made_in")
         saved = "" if made_in is None else f"{made_in - unit['seconds']:.2f}"
