@@ -26,7 +26,7 @@ from wrapper.inputs.file_digests import FileDigests
 from wrapper.inputs.snapshot import Source
 from wrapper.keys.journal import KeyJournal
 from wrapper.ladder import FUNCTION, Draft, build
-from wrapper.local_tier import LocalTier, any_contains
+from wrapper.local_tier import KEPT_HERE, LocalTier, any_contains
 from wrapper.remote import Remote
 from wrapper.result_checks import (
     CompileHere,
@@ -86,9 +86,15 @@ class Keeper:
         self._tasks: set[asyncio.Task[None]] = set()
         self._turn = asyncio.Lock()
 
-    def submit(self, compiled: Compiled, remote: Remote | None, instance: str) -> None:
-        """Keep a result when there is time."""
-        self._start(self._keep(compiled, remote, instance))
+    def submit(
+        self,
+        compiled: Compiled,
+        remote: Remote | None,
+        instance: str,
+        on_shared: Callable[[Digest], None],
+    ) -> None:
+        """Keep a result when there is time; `on_shared` is told the key, if the server has it."""
+        self._start(self._keep(compiled, remote, instance, on_shared))
 
     def submit_other(self, work: Coroutine[None, None, None]) -> None:
         """Have other work of the kind done, in turn; it raises nothing."""
@@ -114,7 +120,13 @@ class Keeper:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _keep(self, compiled: Compiled, remote: Remote | None, instance: str) -> None:
+    async def _keep(
+        self,
+        compiled: Compiled,
+        remote: Remote | None,
+        instance: str,
+        on_shared: Callable[[Digest], None],
+    ) -> None:
         name = compiled.unit.invocation.crate_name
         async with self._turn:
             try:
@@ -126,7 +138,8 @@ class Keeper:
                 await asyncio.to_thread(self._journal.amend, unit.invocation, noted, action)
                 if remote is not None and compiled.shares and not remote.is_down:
                     everything = {**blobs, **command_of(action)}
-                    await remote.publish(action.digest, everything, result)
+                    if await remote.publish(action.digest, everything, result):
+                        on_shared(action.digest)
             except (_NotKept, CompileHere, NotUnderstood) as reason:
                 _LOG.info("%s is not kept: %s", name, reason)
             except DistbuildError as error:
@@ -249,7 +262,7 @@ def _real_paths(roots: Roots) -> list[bytes]:
 
 def _note_times(result: re_pb.ActionResult, compiled: Compiled) -> None:
     metadata = result.execution_metadata
-    metadata.worker = "cargo-distbuild"
+    metadata.worker = KEPT_HERE
     end = time.time_ns()
     metadata.execution_start_timestamp.FromNanoseconds(end - int(compiled.seconds * 1e9))
     metadata.execution_completed_timestamp.FromNanoseconds(end)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Iterator, Set
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, replace
 
 from google.rpc import code_pb2
@@ -26,7 +26,7 @@ from wrapper.inputs.collect import Collector, Inputs
 from wrapper.inputs.environment import environment_of_action
 from wrapper.inputs.toolchain import machine
 from wrapper.keys.journal import KeyJournal
-from wrapper.local_tier import LocalTier, any_contains, named_blobs
+from wrapper.local_tier import KEPT_HERE, LocalTier, any_contains, named_blobs
 from wrapper.qualifiers import qualifiers
 from wrapper.remote import Remote
 from wrapper.result_checks import (
@@ -116,7 +116,7 @@ class Result:
 
     `root` is the input root that rustc's `stderr` speaks of; `dep_info` has this checkout's paths;
     `is_of_path`: it holds for this checkout's paths alone; `learned` names the variables that the
-    key holds beside cargo's own; `key` is the shared key's hash.
+    key holds beside cargo's own; `key` is the shared key.
     """
 
     outcome: str
@@ -128,7 +128,7 @@ class Result:
     dep_info: bytes
     is_of_path: bool
     learned: frozenset[str] = frozenset()
-    key: str = ""
+    key: Digest | None = None
 
 
 class Ladder:
@@ -147,6 +147,9 @@ class Ladder:
 
         Raises CompileHere or NotUnderstood with the reason when the unit has no key.
         """
+        driver = unit.invocation.driver
+        if not self._collector.knows_toolchain(driver, unit.environment):
+            await asyncio.to_thread(self._hash_toolchain, driver, unit.environment)
         # on the loop: a hop to a thread and back takes as long as what is done here for a hit
         inputs = self._inputs(unit)
         last = self._collector.last_record(unit.invocation)
@@ -166,7 +169,7 @@ class Ladder:
                     return found
                 unknown = _not_carried(unit, found, learned)
                 if not unknown:
-                    return replace(found, learned=frozenset(learned), key=action.digest.hash)
+                    return replace(found, learned=frozenset(learned), key=action.digest)
             except FailedThere as failed:
                 unknown = undefined_variables(failed.stderr, unit.environment) - learned
                 if not unknown:
@@ -177,6 +180,12 @@ class Ladder:
     def made_anew(self, action: Digest) -> None:
         """There is another result under this key than the one that could not be used."""
         self._unusable.pop(action, None)
+
+    def _hash_toolchain(self, driver: str, environment: Mapping[str, str]) -> None:
+        try:
+            self._collector.hash_toolchain(driver, environment)
+        except OSError as error:
+            raise CompileHere(f"cannot read {error.filename}: {error.strerror}") from error
 
     def _inputs(self, unit: Unit) -> Inputs:
         try:
@@ -254,8 +263,12 @@ class Ladder:
             for name, digest in files.items()
             if not name.endswith(".d") and digest.size
         ]
-        if found.outcome != "hit-local" and await asyncio.to_thread(
-            any_contains, paths, [ROOT_DIRECTORY.encode()]
+        # what was compiled in place was looked through by whoever kept it, and knows no input root
+        is_of_worker = found.action_result.execution_metadata.worker != KEPT_HERE
+        if (
+            is_of_worker
+            and found.outcome != "hit-local"
+            and await asyncio.to_thread(any_contains, paths, [ROOT_DIRECTORY.encode()])
         ):
             self._unusable[found.action.digest] = "its output holds the path where it was compiled"
             raise CompileHere(self._unusable[found.action.digest])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import mmap
 import os
 from collections.abc import AsyncIterator, Iterable, Sequence
@@ -16,6 +17,8 @@ from server.actioncache.interface import ActionKey
 from server.blobstore.interface import BlobStore, LocalFiles, write_all
 
 _CHUNK = 1 << 20
+KEPT_HERE = "cargo-distbuild"
+"""The worker named in results of compiles on a developer's machine."""
 
 
 class LocalTier:
@@ -26,6 +29,8 @@ class LocalTier:
         self._files = files
         self._store = store
         self._results = results
+        self.arriving: dict[Digest, asyncio.Future[None]] = {}
+        """What is being fetched: done when it is here, or was not to be had."""
 
     async def lookup(self, instance: str, action: Digest) -> re_pb.ActionResult | None:
         """A result all of whose files are here, or None."""

@@ -35,6 +35,8 @@ PATIENCE = 3.0
 RETRY_AFTER = 20.0
 TRUST_PRESENCE = 120.0
 TRUST_SLOTS = 15.0
+TRUST_AHEAD = 60.0
+LOOKUPS_AHEAD = 16
 
 _NOT_FOR_US = (w_pb.Worker.DRAINING, w_pb.Worker.DRAINED, w_pb.Worker.AWAY)
 
@@ -63,9 +65,12 @@ class Remote:
         self._refused_until: dict[bytes, float] = {}
         self.trouble = ""
         self._slow = 0
+        self._transfers = 0
         self._down_until = 0.0
         self._present: dict[Digest, float] = {}
         self._uploading = asyncio.Lock()
+        self._ahead: dict[Digest, asyncio.Task[re_pb.ActionResult | None]] = {}
+        self._lookups = asyncio.Semaphore(LOOKUPS_AHEAD)
 
     @property
     def is_down(self) -> bool:
@@ -81,15 +86,49 @@ class Remote:
         self.trouble = trouble
         self._down_until = self._clock() + RETRY_AFTER
 
+    def look_ahead(self, actions: Iterable[Digest]) -> None:
+        """Begin to look up what will be asked for; a result serves for a while.
+
+        Whoever asks for one that was not there, or failed, asks the server.
+        """
+        for action in actions:
+            if action not in self._ahead:
+                self._ahead[action] = asyncio.create_task(self._lookup_ahead(action))
+        asyncio.get_running_loop().call_later(TRUST_AHEAD, self._forget_ahead, list(actions))
+
+    async def _lookup_ahead(self, action: Digest) -> re_pb.ActionResult | None:
+        async with self._lookups:
+            try:
+                return await self._lookup(action)
+            except DistbuildError:
+                return None  # whoever needs it is told
+
+    def _forget_ahead(self, actions: Iterable[Digest]) -> None:
+        for action in actions:
+            task = self._ahead.pop(action, None)
+            if task is not None:
+                task.cancel()
+
     async def lookup(self, action: Digest) -> re_pb.ActionResult | None:
         """The cached result of an action, or None."""
+        ahead = self._ahead.get(action)
+        if ahead is not None and not ahead.cancelled():
+            found = await asyncio.shield(ahead)
+            if found is not None:
+                return found
+            self._ahead.pop(action, None)
+        return await self._lookup(action)
+
+    async def _lookup(self, action: Digest) -> re_pb.ActionResult | None:
         started = self._clock()
         try:
             found = await asyncio.wait_for(self._results.get(action), LOOKUP_TIMEOUT)
         except TimeoutError:
             raise Unavailable(f"{self.url} did not answer in {LOOKUP_TIMEOUT:.0f} s") from None
-        # each unit asks, and most wait for another: a server this slow costs more than it saves
-        self._slow = self._slow + 1 if self._clock() - started > SLOW_LOOKUP else 0
+        # each unit asks, and most wait for another: a server this slow costs more than it saves;
+        # but what waits behind blobs that are being fetched says nothing about the server
+        is_slow = self._clock() - started > SLOW_LOOKUP and not self._transfers
+        self._slow = self._slow + 1 if is_slow else 0
         if self._slow >= MAX_SLOW:
             self._slow = 0
             self._leave_alone("answers too slowly")
@@ -153,14 +192,23 @@ class Remote:
             )
         return self._offer
 
-    def stream(self, digest: Digest) -> AsyncGenerator[bytes, None]:
+    async def stream(self, digest: Digest) -> AsyncGenerator[bytes, None]:
         """A blob in pieces, verified before the last. Raises BlobNotFound."""
         meter().received(digest.size)
-        return self._cas.stream(digest)
+        self._transfers += 1
+        try:
+            async for chunk in self._cas.stream(digest):
+                yield chunk
+        finally:
+            self._transfers -= 1
 
     async def read_many(self, digests: Iterable[Digest]) -> dict[Digest, bytes]:
         """Small blobs, verified. Raises MissingBlobs."""
-        found = await self._cas.read_many(digests)
+        self._transfers += 1
+        try:
+            found = await self._cas.read_many(digests)
+        finally:
+            self._transfers -= 1
         meter().received(sum(digest.size for digest in found))
         return found
 
@@ -175,6 +223,7 @@ class Remote:
 
     async def close(self) -> None:
         """Close the connection."""
+        self._forget_ahead(list(self._ahead))
         await self._channel.close()
 
 

@@ -85,6 +85,13 @@ def add_upload(home: Home, build: str, uploaded: int) -> None:
     _append(home, build, {"uploaded": uploaded})
 
 
+def add_download(home: Home, build: str, downloaded: int) -> dict[str, Any]:
+    """Note bytes that a build fetched before their units were asked for; returns the line."""
+    line = {"downloaded": downloaded}
+    _append(home, build, line)
+    return line
+
+
 def _append(home: Home, build: str, line: Mapping[str, Any]) -> None:
     path = build_file(home, build)
     if not path.exists():

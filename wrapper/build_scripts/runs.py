@@ -36,7 +36,7 @@ from wrapper.inputs.file_digests import FileDigests
 from wrapper.inputs.snapshot import Source
 from wrapper.inputs.toolchain import machine
 from wrapper.ladder import FUNCTION
-from wrapper.local_tier import LocalTier, any_contains, named_blobs
+from wrapper.local_tier import KEPT_HERE, LocalTier, any_contains, named_blobs
 from wrapper.remote import Remote
 from wrapper.roots import Roots
 
@@ -66,6 +66,15 @@ class Run:
         return self.environment["OUT_DIR"]
 
 
+@dataclass(frozen=True, slots=True)
+class FoundRun:
+    """`outcome` is `hit-local` or `hit-remote`."""
+
+    outcome: str
+    key: Digest
+    result: re_pb.ActionResult
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watched:
     """A run that has ended here with success. `started`: seconds since the epoch."""
@@ -93,8 +102,8 @@ class BuildScriptRuns:
 
     async def find(
         self, run: Run, script: BuiltAction, remote: Remote | None, instance: str
-    ) -> tuple[str, re_pb.ActionResult] | None:
-        """`hit-local` or `hit-remote` and the result, whose blobs are here; or None.
+    ) -> FoundRun | None:
+        """The result, whose blobs are here; or None.
 
         Raises DistbuildError, NotNameable and OSError.
         """
@@ -106,7 +115,7 @@ class BuildScriptRuns:
                     continue
                 result = await self._local.lookup(instance, action.digest)
                 if result is not None:
-                    return "hit-local", result
+                    return FoundRun("hit-local", action.digest, result)
                 if remote is None or action is not shared or outcome == "hit-local":
                     continue
                 tried.add(action.digest)
@@ -114,7 +123,7 @@ class BuildScriptRuns:
                 if result is not None and result.exit_code == 0:
                     await fetch_blobs(self._local, remote, named_blobs(result, FUNCTION))
                     await self._local.keep(instance, action.digest, result)
-                    return "hit-remote", result
+                    return FoundRun("hit-remote", action.digest, result)
         return None
 
     async def _records(
@@ -173,8 +182,8 @@ class BuildScriptRuns:
 
     async def keep(
         self, watched: Watched, script: BuiltAction, remote: Remote | None, instance: str
-    ) -> None:
-        """Keep a run's record and result, here and on a server that takes it.
+    ) -> Digest | None:
+        """Keep a run's record and result, here and on a server that takes it; the key if it does.
 
         Raises NotKept, NotNameable, NotStorable, DistbuildError and OSError.
         """
@@ -201,9 +210,11 @@ class BuildScriptRuns:
         await self._local.store(own, data)
         await self._local.keep(instance, action.digest, result)
         await self._local.keep(instance, script.digest, about)
-        if remote is not None and is_shared and not remote.is_down:
-            await remote.publish(action.digest, {**blobs, **command_of(action)}, result)
-            await remote.publish(script.digest, {own: data, **command_of(script)}, about)
+        if remote is None or not is_shared or remote.is_down:
+            return None
+        await remote.publish(action.digest, {**blobs, **command_of(action)}, result)
+        is_there = await remote.publish(script.digest, {own: data, **command_of(script)}, about)
+        return action.digest if is_there else None
 
     def _record_of(self, watched: Watched) -> Record:
         """Blocks. Raises NotKept, NotNameable and OSError."""
@@ -245,7 +256,7 @@ class BuildScriptRuns:
         if tree is not None:
             blobs[Digest.of(tree, FUNCTION)] = tree
         metadata = result.execution_metadata
-        metadata.worker = "cargo-distbuild"
+        metadata.worker = KEPT_HERE
         metadata.execution_start_timestamp.FromNanoseconds(int(watched.started * 1e9))
         end = watched.started + watched.seconds
         metadata.execution_completed_timestamp.FromNanoseconds(int(end * 1e9))

@@ -6,11 +6,13 @@ import contextlib
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
 
 from wrapper.home import Home
+from wrapper.shim.install import write_start_script
 from wrapper.version import code_stamp
 
 _STOP_TIMEOUT = 40.0  # the daemon stores what is yet to be stored, for 30 s at most
@@ -21,6 +23,20 @@ def replace_outdated_daemon(home: Home) -> None:
     state = _read(home.daemon_state)
     if state is not None and state.get("stamp") != code_stamp():
         _stop(home.daemon_state, "wrapper.daemon")
+
+
+def start_daemon_early(home: Home) -> None:
+    """Have the daemon start while the shim is compiled and cargo reads manifests. Raises OSError.
+
+    If it cannot, each shim tries, and says so.
+    """
+    if (home.path / "daemon.sock").exists():
+        return
+    write_start_script(home)
+    subprocess.Popen(
+        ["/bin/sh", home.start_daemon], start_new_session=True, stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
 
 
 def stop_all(home: Home) -> int:

@@ -92,16 +92,18 @@ def _run(home: Home, arguments: Sequence[str], given: dict[str, str]) -> int:
 
 def run_cargo(home: Home, arguments: Sequence[str]) -> int:
     """Run cargo with the shim as RUSTC_WRAPPER; its exit code, then one line of summary."""
-    from wrapper.cli.control import replace_outdated_daemon
+    from wrapper.cli.control import replace_outdated_daemon, start_daemon_early
     from wrapper.stats import new_build_id, start_build
 
     environment = dict(os.environ)
     build = new_build_id()
     try:
-        shim = prepare(home, environment)
         replace_outdated_daemon(home)
+        start_daemon_early(home)
+        shim = prepare(home, environment)
         start_build(home, build)
         environment |= {"RUSTC_WRAPPER": str(shim), "DISTBUILD_BUILD": build}
+        subprocess.Popen([shim, "--build-begins", *arguments], env=environment)
     except OSError as error:
         print(f"warning: distbuild: {error}; building without it", file=sys.stderr)
         build = ""

@@ -17,6 +17,7 @@ from server.actioncache.directory import DirectoryActionCache
 from server.blobstore.disk import DiskBlobStore
 from server.blobstore.evicting import EvictingBlobStore
 from wrapper.build_scripts.runs import BuildScriptRuns
+from wrapper.daemon.beginnings import Beginnings
 from wrapper.daemon.calls import Parts
 from wrapper.daemon.embedded import EmbeddedServer
 from wrapper.daemon.lines import BuildLines
@@ -53,12 +54,14 @@ async def run(home: Home) -> None:
     collector = Collector(files, units)
     ladder = Ladder(collector, local, journal)
     remotes = Remotes(EmbeddedServer(home), home.jobs)
+    lines = BuildLines(home)
+    beginnings = Beginnings(home, collector, local, lines)
     parts = Parts(
         home=home, files=files, units=units, collector=collector, local=local,
         ladder=ladder, here=LocalCompiles(),
         keeper=Keeper(collector, files, local, journal, on_kept=ladder.made_anew),
-        remotes=remotes, journal=journal, lines=BuildLines(home),
-        script_runs=BuildScriptRuns(files, local),
+        remotes=remotes, journal=journal, lines=lines,
+        script_runs=BuildScriptRuns(files, local), beginnings=beginnings,
     )  # fmt: skip
     (home.path / "daemon.failed").unlink(missing_ok=True)
     home.daemon_state.write_text(json.dumps({"pid": os.getpid(), "stamp": code_stamp()}))
@@ -67,6 +70,7 @@ async def run(home: Home) -> None:
     finally:
         await parts.keeper.drain(_DRAIN_SECONDS)
         await parts.keeper.close()
+        await beginnings.close()
         await remotes.close()
         await bounded.close()
         await store.close()

@@ -6,12 +6,14 @@ import asyncio
 import os
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from remote_apis.digest import Digest
 from remote_apis.errors import DistbuildError
 from wrapper.build_scripts.launcher import install_launchers
 from wrapper.build_scripts.runs import BuildScriptRuns
+from wrapper.daemon.beginnings import Beginnings
 from wrapper.daemon.lines import BuildLines
 from wrapper.daemon.protocol import Call, Reply
 from wrapper.daemon.remotes import Remotes
@@ -52,6 +54,7 @@ class Parts:
     journal: KeyJournal
     lines: BuildLines
     script_runs: BuildScriptRuns
+    beginnings: Beginnings
     failing_scripts: set[str] = field(default_factory=set)
 
 
@@ -98,6 +101,8 @@ class CallHandler:
         try:
             check(unit)
             remote = await self.parts.remotes.get(settings, self.call, self.reply.tell_user)
+            if isinstance(remote, Remote):
+                self.parts.beginnings.first(self.call, invocation.driver, remote)
             found = await self.parts.ladder.resolve(unit, remote, settings.instance)
             if isinstance(found, Result):
                 await self._deliver(unit, found)
@@ -114,7 +119,9 @@ class CallHandler:
         compiled = await self._run_here(unit, reason, draft)
         if compiled is not None:
             server = remote if isinstance(remote, Remote) else None
-            self.parts.keeper.submit(compiled, server, settings.instance)
+            name = os.path.basename(record_of(invocation)[0])
+            note = partial(self.parts.beginnings.note, build_of(self.call), name)
+            self.parts.keeper.submit(compiled, server, settings.instance, note)
 
     async def _deliver(self, unit: Unit, result: Result) -> None:
         files: dict[str, tuple[Path | bytes, bool]] = {}
@@ -135,9 +142,13 @@ class CallHandler:
         for name, path in install_launchers(self.parts.home, unit).items():
             self.parts.files.learn(os.stat(path), digests[name], is_ours=True)
         known = self.parts.units.last(unit.invocation)
-        self.parts.units.add(
-            *record_of(unit.invocation, result.learned, known.files, result.key, unit.roots.package)
+        key = result.key.hash if result.key else ""
+        stem, record = record_of(
+            unit.invocation, result.learned, known.files, key, unit.roots.package
         )
+        self.parts.units.add(stem, record)
+        if result.key is not None and not result.is_of_path:
+            self.parts.beginnings.note(build_of(self.call), os.path.basename(stem), result.key)
         made_in = made_in_seconds(result.action_result)
         self._count(unit.invocation, result.outcome, worker=result.worker, made_in=made_in)
         roots = unit.roots

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from wrapper.config import ConfigError, Value, config_files, read_file, variables_of
+from wrapper.daemon.cargos import cargos_directory
 from wrapper.daemon.protocol import Call
 
 _REMEMBERED = 200
@@ -25,7 +26,7 @@ class Configs:
         if "DISTBUILD_BUILD" in call.environment:
             return call  # cargo distbuild has read them, and passed them on
         values: dict[str, Value] = {}
-        for path in config_files(Path(_cargos_directory(call)), call.environment):
+        for path in config_files(Path(cargos_directory(call)), call.environment):
             found = self._file(path)
             if isinstance(found, ConfigError):
                 self._tell(call.parent, str(found), tell)
@@ -57,11 +58,3 @@ class Configs:
             self._told.clear()
         self._told[parent, what] = None
         tell(f"warning: distbuild: {what}; the file is left out")
-
-
-def _cargos_directory(call: Call) -> str:
-    """Where cargo runs. It starts rustc elsewhere for packages that are no members."""
-    try:
-        return os.readlink(f"/proc/{call.parent}/cwd")
-    except OSError:
-        return call.cwd

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 
 VERSION = b"2"
 SCRIPT_VERSION = b"S2"
+BEGIN_VERSION = b"N2"
+_KINDS = {VERSION: "rustc", SCRIPT_VERSION: "script", BEGIN_VERSION: "begin"}
 MAX_REQUEST = 64 << 20
 _U32 = struct.Struct("<I")
 
@@ -19,9 +21,10 @@ class BadCall(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """One rustc, or one build script, that cargo started; `parent` is the process id of who did.
+    """One rustc that cargo started, or of another `kind`; `parent` is the process id of who did.
 
-    Of a build script `argv` is its program and the workspace's directory. `configured` are
+    Of a build script (`script`) `argv` is its program and the workspace's directory, of a build
+    that begins (`begin`) the shim's own option and cargo's arguments. `configured` are
     variables that configuration files set; they are settings of the wrapper, and rustc does not
     see them.
     """
@@ -31,7 +34,7 @@ class Call:
     argv: tuple[str, ...]
     environment: dict[str, str]
     configured: dict[str, str] = field(default_factory=dict)
-    is_script: bool = False
+    kind: str = "rustc"
 
     @property
     def settings(self) -> dict[str, str]:
@@ -46,7 +49,7 @@ def _text(data: bytes) -> str:
 def decode_call(data: bytes) -> Call:
     """Read a request's strings. Raises BadCall."""
     parts = data.split(b"\0")
-    if len(parts) < 5 or parts[0] not in (VERSION, SCRIPT_VERSION) or parts[-1] != b"":
+    if len(parts) < 5 or parts[0] not in _KINDS or parts[-1] != b"":
         raise BadCall("the shim speaks another version of the protocol")
     try:
         parent, count = int(parts[1]), int(parts[3])
@@ -57,7 +60,7 @@ def decode_call(data: bytes) -> Call:
         raise BadCall("the arguments are not all there")
     pairs = (_text(item).partition("=") for item in parts[4 + count : -1])
     return Call(
-        is_script=parts[0] == SCRIPT_VERSION,
+        kind=_KINDS[parts[0]],
         parent=parent,
         cwd=_text(parts[2]),
         argv=tuple(_text(a) for a in arguments),

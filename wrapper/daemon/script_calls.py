@@ -8,6 +8,7 @@ import os
 import time
 from dataclasses import dataclass, field
 
+from remote_apis.digest import Digest
 from remote_apis.errors import DistbuildError
 from wrapper.action import BuiltAction
 from wrapper.build_scripts.accesses import Surroundings, decode, sort_out
@@ -18,7 +19,7 @@ from wrapper.build_scripts.reads import NotNameable
 from wrapper.build_scripts.runs import NotKept, Run, Watched
 from wrapper.daemon.calls import Parts
 from wrapper.daemon.protocol import Call, Reply
-from wrapper.daemon.tally import Tally
+from wrapper.daemon.tally import Tally, build_of
 from wrapper.home import RemoteSettings
 from wrapper.remote import Remote
 from wrapper.roots import OutsideRoots, find_roots
@@ -60,9 +61,10 @@ class ScriptCallHandler:
         try:
             found = await self.parts.script_runs.find(run, script, server, settings.instance)
             if found is not None:
-                outcome, result = found
-                stdout, stderr = await self.parts.script_runs.place(run, result)
-                self.tally.unit(SCRIPT_RUN, outcome, made_in=made_in_seconds(result))
+                stdout, stderr = await self.parts.script_runs.place(run, found.result)
+                made_in = made_in_seconds(found.result)
+                self.tally.unit(SCRIPT_RUN, found.outcome, made_in=made_in)
+                self._note(run, script, found.key)
                 self.reply.finish(stdout=stdout, stderr=stderr, exit_code=0)
                 return
         except DistbuildError as error:
@@ -105,13 +107,21 @@ class ScriptCallHandler:
     ) -> None:
         name = self.tally.package
         try:
-            await self.parts.script_runs.keep(watched, script, server, instance)
+            key = await self.parts.script_runs.keep(watched, script, server, instance)
+            if key is not None:
+                self._note(watched.run, script, key)
         except (NotKept, NotNameable, NotStorable) as reason:
             _LOG.info("the run of %s's build script is not kept: %s", name, reason)
         except (DistbuildError, OSError) as error:
             _LOG.warning("the run of %s's build script is not kept: %s", name, _words(error))
             if server is not None and isinstance(error, DistbuildError):
                 server.note(error)
+
+    def _note(self, run: Run, script: BuiltAction, key: Digest) -> None:
+        """Have the next build of the same fetch both ahead."""
+        build, name = build_of(self.call), os.path.basename(os.path.dirname(run.out_dir))
+        self.parts.beginnings.note(build, f"{name} script", script.digest)
+        self.parts.beginnings.note(build, f"{name} run", key)
 
     def _around(self, run: Run) -> Surroundings:
         environment = run.environment

@@ -73,6 +73,20 @@ class Collector:
         self._trust = MacroTrust()
         self._immutable: dict[tuple[str, int], Snapshot] = {}
 
+    def compiler(self, driver: str, environment: Mapping[str, str]) -> str:
+        """A compiler's version and kind of machine. Raises NotUnderstood."""
+        toolchain = self._toolchains.find(driver, environment)
+        return f"{toolchain.commit} {toolchain.host}"
+
+    def knows_toolchain(self, driver: str, environment: Mapping[str, str]) -> bool:
+        """Whether its files have been hashed, some time. Raises NotUnderstood."""
+        return self._toolchains.knows(self._toolchains.find(driver, environment))
+
+    def hash_toolchain(self, driver: str, environment: Mapping[str, str]) -> None:
+        """Hash a compiler's files. Blocks. Raises NotUnderstood and OSError."""
+        toolchain = self._toolchains.find(driver, environment)
+        self._toolchains.snapshot(toolchain, os.path.basename(driver), None)
+
     def roots(self, invocation: Invocation, cwd: str, environment: Mapping[str, str]) -> Roots:
         """The places of the unit. Raises OutsideRoots or NotUnderstood."""
         toolchain = self._toolchains.find(invocation.driver, environment)

@@ -49,6 +49,7 @@ class Toolchains:
         self._found: dict[tuple[str, int, int, int], Toolchain] = {}
         self._snapshots: dict[tuple[str, str, str], tuple[object, Snapshot]] = {}
         self._lock = threading.Lock()
+        self._hashing = threading.Lock()
 
     def find(self, driver: str, environment: Mapping[str, str]) -> Toolchain:
         """The toolchain of a driver's path. Raises NotUnderstood when it does not say."""
@@ -63,6 +64,10 @@ class Toolchains:
             if key not in self._found:
                 self._found[key] = _examine(driver, environment)
             return self._found[key]
+
+    def knows(self, toolchain: Toolchain) -> bool:
+        """Whether a snapshot of it was taken."""
+        return any(key[0] == toolchain.sysroot for key in self._snapshots)
 
     def snapshot(
         self,
@@ -81,7 +86,7 @@ class Toolchains:
         parts = _parts(toolchain, driver_name, target)
         # rustup replaces the files of a channel in place: each is looked at
         seen = tuple(_seen(f"{toolchain.sysroot}/{path}") for path in parts)
-        with self._lock:
+        with self._hashing:
             known = self._snapshots.get(key)
             if known is None or known[0] != seen:
                 known = self._snapshots[key] = (seen, self._take(toolchain.sysroot, parts))

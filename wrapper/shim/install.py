@@ -29,9 +29,7 @@ def ensure_shim(home: Home) -> Path:
     The file is replaced only when its source changed: cargo hashes the wrapper's path, size and
     modification time, and asks rustc everything anew when they differ.
     """
-    home.path.mkdir(parents=True, exist_ok=True, mode=0o700)
-    home.shim.parent.mkdir(exist_ok=True)
-    _write_if_changed(home.start_daemon, _start_script(home))
+    write_start_script(home)
     with ThreadPoolExecutor() as threads:
         launcher = threads.submit(_ensure, home.launcher, _LAUNCHER, None)
         _ensure(home.shim, _SHIM, _HERE / "fallback.py")
@@ -39,6 +37,13 @@ def ensure_shim(home: Home) -> Path:
     # cargo-distbuild-wrapper takes a stamp that is newer than itself for a current shim
     _stamp(home.shim).touch()
     return home.shim
+
+
+def write_start_script(home: Home) -> None:
+    """Have the script that starts the daemon, and the directories for all. Raises OSError."""
+    home.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    home.shim.parent.mkdir(exist_ok=True)
+    _write_if_changed(home.start_daemon, _start_script(home))
 
 
 def _stamp(program: Path) -> Path:

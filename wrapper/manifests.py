@@ -1,0 +1,147 @@
+"""What a build of a workspace takes from the cache, fetched ahead of being asked for.
+
+A build leaves its units' keys on the server under a key of its own: the lock file, cargo's command
+line and the compiler. Whoever begins the same build anywhere gets results and blobs in a few large
+pieces while cargo is still thinking. The manifest only says what to fetch; each unit is looked up
+under its own key all the same.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from remote_apis.digest import Digest
+from remote_apis.errors import DistbuildError
+from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
+from remote_apis.tree_builder import TreeBuilder
+from wrapper.action import BuiltAction
+from wrapper.fetching import fetch_blobs
+from wrapper.inputs.snapshot import Source
+from wrapper.ladder import FUNCTION
+from wrapper.local_tier import LocalTier, named_blobs
+from wrapper.remote import Remote
+
+_KIND = "build-manifest-1"
+_NAME = "manifest"
+_MAX_UNITS = 20_000
+_AT_A_TIME = 8
+_GROUP = 4
+_LOG = logging.getLogger("distbuild.manifests")
+
+
+def find_lock(directory: str) -> bytes | None:
+    """The nearest Cargo.lock at or above a directory."""
+    while True:
+        try:
+            with open(os.path.join(directory, "Cargo.lock"), "rb") as file:
+                return file.read()
+        except OSError:
+            parent = os.path.dirname(directory)
+            if parent == directory:
+                return None
+            directory = parent
+
+
+def manifest_action(lock: bytes, arguments: Sequence[str], compiler: str) -> BuiltAction:
+    """The key of a build's manifest. Pure."""
+    tree = TreeBuilder(FUNCTION)
+    tree.add_file("Cargo.lock", Digest.of(lock, FUNCTION))
+    made: dict[Digest, bytes] = {}
+    root = tree.build(made)
+    command = re_pb.Command(arguments=[_KIND, compiler, *arguments])
+    data = command.SerializeToString(deterministic=True)
+    blobs: dict[Digest, Source] = {Digest.of(data, FUNCTION): data, **made}
+    action = re_pb.Action(
+        command_digest=Digest.of(data, FUNCTION).to_message(), input_root_digest=root.to_message()
+    )
+    data = action.SerializeToString(deterministic=True)
+    digest = Digest.of(data, FUNCTION)
+    return BuiltAction(
+        digest=digest, required_names=(), blobs={**blobs, digest: data}, is_for_workers=False
+    )
+
+
+@dataclass(slots=True, kw_only=True)
+class Manifest:
+    """The keys of a build's units by the units' names, in the order in which they were needed."""
+
+    action: BuiltAction
+    units: dict[str, str] = field(default_factory=dict)
+    known: dict[str, str] = field(default_factory=dict)
+
+    def note(self, unit: str, key: Digest) -> None:
+        """A unit was, or was to be, found under this key."""
+        self.units[unit] = f"{key.hash}/{key.size}"
+
+    def merged(self) -> dict[str, str]:
+        """What the server had, with what this build knows better."""
+        merged = {**self.known, **self.units}
+        return dict(list(merged.items())[-_MAX_UNITS:])
+
+    @property
+    def tells_more(self) -> bool:
+        """Whether the server should have it."""
+        return self.merged() != self.known
+
+
+async def fetch_ahead(manifest: Manifest, remote: Remote, local: LocalTier) -> None:
+    """Fetch all that a manifest on the server names. Raises DistbuildError."""
+    found = await remote.lookup(manifest.action.digest)
+    if found is None or len(found.output_files) != 1:
+        return
+    digest = Digest.from_message(found.output_files[0].digest, FUNCTION)
+    data = (await remote.read_many([digest]))[digest]
+    manifest.known = _load(data)
+    keys = [_digest(text) for text in manifest.known.values()]
+    remote.look_ahead(keys)
+    places = asyncio.Semaphore(_AT_A_TIME)
+
+    async def fetch(group: Sequence[Digest]) -> None:
+        async with places:
+            results = await asyncio.gather(*(remote.lookup(key) for key in group))
+            blobs = {b for r in results if r is not None for b in named_blobs(r, FUNCTION)}
+            await fetch_blobs(local, remote, blobs)
+
+    async with asyncio.TaskGroup() as tasks:
+        for at in range(0, len(keys), _GROUP):
+            tasks.create_task(fetch(keys[at : at + _GROUP]))
+
+
+async def publish_manifest(manifest: Manifest, remote: Remote) -> None:
+    """Let others have it. Raises DistbuildError."""
+    manifest.known = manifest.merged()
+    data = json.dumps(manifest.known).encode()
+    digest = Digest.of(data, FUNCTION)
+    result = re_pb.ActionResult()
+    result.output_files.add(path=_NAME, digest=digest.to_message())
+    await remote.publish(manifest.action.digest, {**manifest.action.blobs, digest: data}, result)
+
+
+def _load(data: bytes) -> dict[str, str]:
+    try:
+        units = json.loads(data)
+        if not isinstance(units, Mapping):
+            raise ValueError("it is no object")
+        return {str(unit): _checked(key) for unit, key in units.items()}
+    except ValueError as error:
+        _LOG.info("the server's manifest of this build is none: %s", error)
+        return {}
+
+
+def _checked(text: object) -> str:
+    """Raises ValueError when it is no digest."""
+    try:
+        return f"{_digest(str(text)).hash}/{_digest(str(text)).size}"
+    except DistbuildError as error:
+        raise ValueError(str(error)) from None
+
+
+def _digest(text: str) -> Digest:
+    hash_, _, size = text.partition("/")
+    message = re_pb.Digest(hash=hash_, size_bytes=int(size))
+    return Digest.from_message(message, FUNCTION)
