@@ -31,12 +31,11 @@ class DamagedBlob(BlobNotFound):
         self.args = (f"blob {digest} came damaged from the server: {why}",)
 
 
-class Verifier:
-    """Hashes a blob as it arrives in pieces."""
+class SizeCheck:
+    """Counts a blob's bytes as it arrives in pieces."""
 
     def __init__(self, digest: Digest) -> None:
         self._digest = digest
-        self._hasher = digest.function.hasher(digest.size)
         self.received = 0
 
     def update(self, piece: bytes) -> None:
@@ -44,12 +43,28 @@ class Verifier:
         self.received += len(piece)
         if self.received > self._digest.size:
             raise DamagedBlob(self._digest, f"more than {self._digest.size} bytes")
+
+    def finish(self) -> None:
+        """Raises DamagedBlob unless exactly so many have been seen."""
+        if self.received != self._digest.size:
+            raise DamagedBlob(self._digest, f"{self.received} bytes instead")
+
+
+class Verifier(SizeCheck):
+    """Hashes them too."""
+
+    def __init__(self, digest: Digest) -> None:
+        super().__init__(digest)
+        self._hasher = digest.function.hasher(digest.size)
+
+    def update(self, piece: bytes) -> None:
+        """Take the next piece. Raises DamagedBlob as soon as there is too much."""
+        super().update(piece)
         self._hasher.update(piece)
 
     def finish(self) -> None:
         """Raises DamagedBlob unless exactly the blob has been seen."""
-        if self.received != self._digest.size:
-            raise DamagedBlob(self._digest, f"{self.received} bytes instead")
+        super().finish()
         hash_ = self._hasher.hexdigest()
         if hash_ != self._digest.hash:
             raise DamagedBlob(self._digest, f"hash {hash_} instead")

@@ -126,9 +126,9 @@ class CasClient(ServiceClient):
             raise MissingBlobs(sorted(missing, key=str), what="the reader")
         return found
 
-    async def stream(self, digest: Digest) -> AsyncGenerator[bytes, None]:
+    async def stream(self, digest: Digest, *, verifies: bool = True) -> AsyncGenerator[bytes, None]:
         """One blob in pieces, verified before the last of them (see `ByteStreamClient.read`)."""
-        async with self._slots, aclosing(self._stream.read(digest)) as pieces:
+        async with self._slots, aclosing(self._stream.read(digest, verifies=verifies)) as pieces:
             async for piece in pieces:
                 yield piece
 

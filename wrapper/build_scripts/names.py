@@ -2,7 +2,8 @@
 
 A path below one of the run's places has the place's staged name. One that lies beside the way to a
 place, where programs look upwards (`.git`, `.cargo/config.toml`), is named by `above:` and stands
-for all directories above all places. The rest, the system's own, keeps its path.
+for all directories above all places. What was looked for in a directory of PATH is named by
+`path:`, and stands for what PATH finds. The rest, the system's own, keeps its path.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from dataclasses import replace
 from wrapper.roots import ROOT, Place, Roots
 
 _ABOVE = "above:"
+_ON_PATH = "path:"
 _SYSTEM = tuple(
     f"/{name}"
     for name in ("usr", "lib", "lib32", "lib64", "libx32", "bin", "sbin", "etc", "opt", "proc",
@@ -27,10 +29,11 @@ def is_below(path: str, directories: Iterable[str]) -> bool:
 
 
 class Names:
-    """Names under the places of one run."""
+    """Names under the places of one run; `search` is its PATH."""
 
-    def __init__(self, roots: Roots) -> None:
+    def __init__(self, roots: Roots, search: str = "") -> None:
         self.roots = roots
+        self._search = [path for path in search.split(":") if path.startswith("/")]
         self._places = [place for place in roots.places if place.staged]
         self._by_staged = sorted(self._places, key=lambda place: -len(place.staged))
         above = {each for place in self._places for each in _above(place.real)}
@@ -39,6 +42,19 @@ class Names:
     def leads_here(self, path: str) -> bool:
         """Whether the path is a directory above a place: it is there for everybody."""
         return path in self._above
+
+    def on_path(self, path: str) -> str | None:
+        """The name of a program's place on PATH, where an absolute path is that."""
+        directory, name = os.path.split(path)
+        return _ON_PATH + name if directory in self._search else None
+
+    def found_on_path(self, name: str) -> str | None:
+        """The program that PATH finds for a name that `on_path` gave."""
+        for directory in self._search:
+            path = os.path.join(directory, name.removeprefix(_ON_PATH))
+            if os.path.isfile(path) and os.access(path, os.X_OK):
+                return path
+        return None
 
     def name(self, path: str) -> str:
         """The name of an absolute path."""

@@ -9,6 +9,7 @@ import stat
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from wrapper.build_scripts.accesses import Seen
 from wrapper.build_scripts.names import Names
@@ -16,6 +17,7 @@ from wrapper.inputs.file_digests import FileDigests
 from wrapper.inputs.snapshot import skip_in_package
 
 _MAX_READS = 20_000
+_MAX_RECORDS = 8
 _TRUSTED_SECONDS = 1.0
 
 
@@ -36,46 +38,50 @@ class Record:
     tokens: str
     reach: str
 
-    def dump(self) -> bytes:
-        """As JSON, the same for equal records."""
-        values = {
+    def dump(self) -> dict[str, Any]:
+        """For JSON."""
+        return {
             "paths": sorted(self.paths), "variables": sorted(self.variables),
             "tokens": self.tokens, "reach": self.reach,
         }  # fmt: skip
-        return json.dumps(values, separators=(",", ":")).encode()
 
     @classmethod
-    def load(cls, data: bytes) -> Record:
-        """Raises ValueError for what `dump` has not written."""
-        try:
-            values = json.loads(data)
-            return cls(
-                paths=frozenset((str(kind), str(name)) for kind, name in values["paths"]),
-                variables=frozenset(map(str, values["variables"])),
-                tokens=str(values["tokens"]),
-                reach=str(values["reach"]),
-            )
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"no record of a run: {error}") from None
-
-    def joined(self, other: Record) -> Record:
-        """What either depends on: never too little."""
-        order = ("none", "known", "any")
-        return Record(
-            paths=self.paths | other.paths,
-            variables=self.variables | other.variables,
-            tokens=self.tokens,
-            reach=max(self.reach, other.reach, key=order.index),
+    def load(cls, values: Any) -> Record:
+        """Raises KeyError, TypeError or ValueError for what `dump` has not written."""
+        return cls(
+            paths=frozenset((str(kind), str(name)) for kind, name in values["paths"]),
+            variables=frozenset(map(str, values["variables"])),
+            tokens=str(values["tokens"]),
+            reach=str(values["reach"]),
         )
+
+
+def dump_records(records: Iterable[Record]) -> bytes:
+    """Records as a blob. Each is right by itself: a run that finds all that one names as it was
+    when a result was made will make that result."""
+    unique = list(dict.fromkeys(records))[:_MAX_RECORDS]
+    return json.dumps([each.dump() for each in unique], separators=(",", ":")).encode()
+
+
+def load_records(data: bytes) -> list[Record]:
+    """Raises NotNameable for what `dump_records` has not written."""
+    try:
+        return [Record.load(values) for values in json.loads(data)]
+    except (KeyError, TypeError, ValueError) as error:
+        raise NotNameable(f"the cache's record of it is none: {error}") from None
 
 
 def named(seen: Seen, names: Names) -> frozenset[tuple[str, str]]:
     """The names of what a run read. Raises NotNameable when it is too much."""
-    found = {
-        (kind, names.name(path))
-        for path, kind in seen.reads.items()
-        if kind != "s" or not names.leads_here(path)
-    }
+    found = set()
+    for path, kind in seen.reads.items():
+        program = names.on_path(path)
+        if program is not None:
+            found.add(("s", program))
+            if not os.path.lexists(path):
+                continue  # another user's PATH does not lead there
+        if kind != "s" or not names.leads_here(path):
+            found.add((kind, names.name(path)))
     if len(found) > _MAX_READS:
         raise NotNameable(f"it reads {len(found)} files")
     for _, name in found:
@@ -108,6 +114,9 @@ class Values:
         return value
 
     def _now(self, kind: str, name: str, names: Names) -> str:
+        if name.startswith("path:"):
+            found = names.found_on_path(name)
+            return "none" if found is None else self._digest(found, os.stat(found))
         values = [(word, self._value(kind, path, names)) for word, path in names.paths(name)]
         return " ".join(f"{word}={value}" for word, value in values if value != "none")
 

@@ -30,7 +30,15 @@ from wrapper.build_scripts.outputs import (
     times,
     unstaged,
 )
-from wrapper.build_scripts.reads import NotNameable, Record, Values, changed_since, named
+from wrapper.build_scripts.reads import (
+    NotNameable,
+    Record,
+    Values,
+    changed_since,
+    dump_records,
+    load_records,
+    named,
+)
 from wrapper.fetching import fetch_blobs
 from wrapper.inputs.file_digests import FileDigests
 from wrapper.inputs.snapshot import Source
@@ -109,7 +117,10 @@ class BuildScriptRuns:
         """
         tried = set()
         async for outcome, record in self._records(script, remote, instance):
-            shared = self._key(run, script, record)
+            try:
+                shared = self._key(run, script, record)
+            except NotNameable:
+                continue  # what it names is here nothing that a run could have read
             for action in (shared, of_paths(shared, run.roots)):
                 if action.digest in tried:
                     continue
@@ -129,30 +140,30 @@ class BuildScriptRuns:
     async def _records(
         self, script: BuiltAction, remote: Remote | None, instance: str
     ) -> AsyncIterator[tuple[str, Record]]:
-        result = await self._local.lookup(instance, script.digest)
-        if result is not None:
-            record = await self._record_in(result)
+        here = await self._records_in(await self._local.lookup(instance, script.digest))
+        for record in here:
             yield "hit-local", record
-            if remote is not None:
+        if remote is not None:
+            there = await self._records_there(script, remote)
+            for record in dict.fromkeys([*there, *here]):
                 yield "hit-remote", record
-        if remote is None:
-            return
-        result = await remote.lookup(script.digest)
-        if result is not None and result.exit_code == 0:
-            await fetch_blobs(self._local, remote, named_blobs(result, FUNCTION))
-            yield "hit-remote", await self._record_in(result)
 
-    async def _record_in(self, result: re_pb.ActionResult) -> Record:
+    async def _records_there(self, script: BuiltAction, remote: Remote) -> list[Record]:
+        result = await remote.lookup(script.digest)
+        if result is None or result.exit_code != 0:
+            return []
+        await fetch_blobs(self._local, remote, named_blobs(result, FUNCTION))
+        return await self._records_in(result)
+
+    async def _records_in(self, result: re_pb.ActionResult | None) -> list[Record]:
+        if result is None:
+            return []
         digests = [Digest.from_message(f.digest, FUNCTION) for f in result.output_files]
-        if len(digests) != 1:
-            raise NotNameable("the cache's record of it is none")
-        try:
-            return Record.load(await self._local.read(digests[0]))
-        except ValueError as error:
-            raise NotNameable(str(error)) from None
+        return [r for digest in digests for r in load_records(await self._local.read(digest))]
 
     def _key(self, run: Run, script: BuiltAction, record: Record) -> BuiltAction:
-        lines = self._values.of(record.paths, Names(run.roots))
+        names = Names(run.roots, run.environment.get("PATH", ""))
+        lines = self._values.of(record.paths, names)
         variables = users_variables(
             run.environment, tokens=record.tokens, named=record.variables, reach=record.reach
         )
@@ -188,9 +199,6 @@ class BuildScriptRuns:
         Raises NotKept, NotNameable, NotStorable, DistbuildError and OSError.
         """
         record = await asyncio.to_thread(self._record_of, watched)
-        known = await self._local.lookup(instance, script.digest)
-        if known is not None:
-            record = record.joined(await self._record_in(known))
         action = await asyncio.to_thread(self._key, watched.run, script, record)
         result, blobs, stats = await asyncio.to_thread(self._result_of, watched, record)
         is_shared = not self._holds_paths(watched.run, result, blobs)
@@ -203,14 +211,18 @@ class BuildScriptRuns:
                 await self._local.store_file(digest, source)
         if any(_identity(os.lstat(path)) != _identity(st) for path, st in stats.items()):
             raise NotKept("what it made was changed meanwhile")
-        data = record.dump()
+        known = await self._records_in(await self._local.lookup(instance, script.digest))
+        is_published = remote is not None and is_shared and not remote.is_down
+        if remote is not None and is_published:
+            known = [*await self._records_there(script, remote), *known]
+        data = dump_records([record, *known])
         own = Digest.of(data, FUNCTION)
         about = re_pb.ActionResult()
         about.output_files.add(path=RECORD, digest=own.to_message())
         await self._local.store(own, data)
         await self._local.keep(instance, action.digest, result)
         await self._local.keep(instance, script.digest, about)
-        if remote is None or not is_shared or remote.is_down:
+        if remote is None or not is_published:
             return None
         await remote.publish(action.digest, {**blobs, **command_of(action)}, result)
         is_there = await remote.publish(script.digest, {own: data, **command_of(script)}, about)
@@ -227,10 +239,10 @@ class BuildScriptRuns:
         with open(run.program, "rb") as file:
             tokens = tokens_of(file.read())
         return Record(
-            paths=named(seen, Names(run.roots)),
+            paths=named(seen, Names(run.roots, run.environment.get("PATH", ""))),
             variables=frozenset(declared(watched.stdout)),
             tokens=tokens,
-            reach=reach_of(seen.programs),
+            reach=reach_of(path for path in seen.programs if os.path.exists(path)),
         )
 
     def _result_of(
