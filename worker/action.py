@@ -25,6 +25,7 @@ from worker.assignment import Assignment
 from worker.cgroup import ControlGroups, beyond_groups
 from worker.command import CommandSpec, parse_command
 from worker.config import ResourceLimits, WorkerConfig
+from worker.early import EarlyOutputs
 from worker.input_root import InputRoot, InputRoots
 from worker.job import OnStage, Stage
 from worker.live_output import LiveOutput
@@ -53,6 +54,7 @@ class WorkerParts:
     containers: Containers
     executor: Executor
     cas: Callable[[Assignment], CasClient]
+    early_results: Callable[[Assignment], ActionCacheClient]
     # Set where results are the worker's to write.
     action_cache: Callable[[Assignment], ActionCacheClient] | None = None
     groups: ControlGroups | None = None
@@ -124,7 +126,9 @@ class ActionRunner:
             on_stage(Stage.RUNNING)
             network = wishes.network and parts.config.allows_network
             request = self._request(command, directory, inputs, network=network)
-            finished = await self._execute(action, sandbox, request, metadata)
+            early = self._early(assignment, action, command, action_root, request, cas)
+            async with early.watched(self._in_thread):
+                finished = await self._execute(action, sandbox, request, metadata)
             has_ended.set()
             check_room(directory)
             await inputs.check(metadata.execution_start_timestamp.ToNanoseconds())
@@ -153,6 +157,33 @@ class ActionRunner:
         if self._parts.live is None:
             return nullcontext(asyncio.Event())
         return self._parts.live(assignment.streams, directory / "stdout", directory / "stderr")
+
+    def _early(
+        self,
+        assignment: Assignment,
+        action: re_pb.Action,
+        command: CommandSpec,
+        action_root: ActionRoot,
+        request: SandboxRequest,
+        cas: CasClient,
+    ) -> EarlyOutputs:
+        return EarlyOutputs(
+            action=action.SerializeToString(deterministic=True),
+            command=command,
+            root=action_root,
+            blobs=self._blobs(assignment, command),
+            stdout=request.stdout,
+            stderr=request.stderr,
+            cas=cas,
+            action_cache=self._parts.early_results(assignment),
+        )
+
+    def _blobs(self, assignment: Assignment, command: CommandSpec) -> OutputBlobs:
+        return OutputBlobs(
+            function=assignment.action_digest.function,
+            allow_absolute_symlinks=self._parts.config.allow_absolute_symlinks,
+            node_properties=command.output_node_properties,
+        )
 
     async def _cache(
         self, response: re_pb.ExecuteResponse, assignment: Assignment, cache: ActionCacheClient
@@ -219,11 +250,7 @@ class ActionRunner:
         response: re_pb.ExecuteResponse,
         cas: CasClient,
     ) -> None:
-        blobs = OutputBlobs(
-            function=assignment.action_digest.function,
-            allow_absolute_symlinks=self._parts.config.allow_absolute_symlinks,
-            node_properties=command.output_node_properties,
-        )
+        blobs = self._blobs(assignment, command)
         result = response.result
         wrong: FailedPrecondition | None = None
 

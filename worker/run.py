@@ -119,6 +119,7 @@ async def open_worker(config: WorkerConfig) -> AsyncIterator[Worker]:
                 containers=containers,
                 executor=executor,
                 cas=clients.cas,
+                early_results=clients.action_cache,
                 action_cache=clients.action_cache if config.updates_action_cache else None,
                 groups=find_control_groups() if config.limits != ResourceLimits() else None,
                 live=live_output(channel),

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-from remote_apis import link_set
+from remote_apis import early_outputs, link_set
 from remote_apis.digest import Digest
 from remote_apis.digest_functions import DigestFunction
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
@@ -21,7 +21,7 @@ from wrapper.inputs.collect import Inputs, staged_or_refuse
 from wrapper.inputs.snapshot import Source
 from wrapper.roots import OUTPUTS, ROOT, ROOT_DIRECTORY, Roots
 from wrapper.rustc.arguments import Invocation, NotUnderstood, Option
-from wrapper.rustc.outputs import output_names
+from wrapper.rustc.outputs import early_names, output_names
 from wrapper.sandbox import PATH
 from wrapper.script import runner_script
 
@@ -71,6 +71,10 @@ def build_action(
         output_paths=[f"{OUTPUTS}/{name}" for name in names],
         working_directory=ROOT_DIRECTORY,
     )
+    early = early_names(invocation)
+    if early:
+        value = " ".join(f"{OUTPUTS}/{name}" for name in early)
+        command.environment_variables.add(name=early_outputs.VARIABLE, value=value)
     command.environment_variables.add(name="PATH", value=PATH)
     action = re_pb.Action(
         command_digest=_add(blobs, command.SerializeToString(deterministic=True), function),
@@ -111,6 +115,12 @@ def command_of(action: BuiltAction) -> dict[Digest, bytes]:
     message = re_pb.Action.FromString(data).command_digest
     command = Digest.from_message(message, action.digest.function)
     return {action.digest: data, command: _bytes(action.blobs[command])}
+
+
+def early_digest(action: BuiltAction) -> Digest:
+    """The key under which the action's early outputs are while it runs."""
+    data = early_outputs.early_action(_bytes(action.blobs[action.digest]))
+    return Digest.of(data, action.digest.function)
 
 
 def platform_key(action: BuiltAction) -> bytes:

@@ -17,7 +17,8 @@ from wrapper.sandbox import find_sandbox, sandboxed
 
 _LOG = logging.getLogger("distbuild.here")
 _WORDS = 2000
-_METADATA = b'"emit":"metadata"'
+METADATA = b'"emit":"metadata"'
+"""In rustc's message that the metadata is there."""
 
 
 class LocalCompiles:
@@ -65,7 +66,7 @@ class LocalCompiles:
             tried = await reply.run(command, replacements, on_trial=True)
             if tried.status == 0:
                 return tried, True  # it stands when the caller has noted its outputs
-            if _METADATA in tried.stderr:
+            if METADATA in tried.stderr:
                 reply.let_stand()
                 return tried, False
             self._failing.add(stem)

@@ -8,9 +8,11 @@ checkout's paths in it as well, for the few units whose result holds them.
 from __future__ import annotations
 
 import asyncio
+import logging
 import shutil
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, replace
+from functools import partial
 
 from google.rpc import code_pb2
 
@@ -38,7 +40,7 @@ from wrapper.result_checks import (
 from wrapper.roots import OUTPUTS, ROOT_DIRECTORY, Roots
 from wrapper.rustc.arguments import NotUnderstood
 from wrapper.rustc.incremental import is_fresh
-from wrapper.rustc.outputs import dep_info_name
+from wrapper.rustc.outputs import dep_info_name, early_names
 from wrapper.sandbox import PATH
 from wrapper.script import root_of
 
@@ -46,6 +48,7 @@ FUNCTION = DigestFunction.SHA256
 """The function every REAPI server has."""
 
 _MAX_ROUNDS = 6
+_LOG = logging.getLogger("distbuild.ladder")
 
 NEW = "new: no cache had it"
 KEEPS_PATHS = "new: coverage needs this checkout's own paths"
@@ -82,6 +85,22 @@ class _Found:
     action: BuiltAction
     action_result: re_pb.ActionResult
     is_of_path: bool
+
+
+OnEarlyResult = Callable[["Result"], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """What is asked for. `remote` is the server, or why it cannot be had, or None without one.
+
+    `on_early` may get a result before the whole one: it has the metadata, and not the rest.
+    """
+
+    unit: Unit
+    remote: Remote | str | None
+    instance: str
+    on_early: OnEarlyResult
 
 
 class _Keys:
@@ -140,13 +159,12 @@ class Ladder:
         self._journal = journal
         self._unusable: dict[Digest, str] = {}
 
-    async def resolve(
-        self, unit: Unit, remote: Remote | str | None, instance: str
-    ) -> Result | Miss:
-        """The unit's result; `remote` is the server, or why it cannot be had.
+    async def resolve(self, ask: Ask) -> Result | Miss:
+        """The unit's result.
 
         Raises CompileHere or NotUnderstood with the reason when the unit has no key.
         """
+        unit = ask.unit
         driver = unit.invocation.driver
         if not self._collector.knows_toolchain(driver, unit.environment):
             await asyncio.to_thread(self._hash_toolchain, driver, unit.environment)
@@ -164,7 +182,7 @@ class Ladder:
                 is_edited=_is_edited(unit, last.key, action),
             )
             try:
-                found = await self._find(unit, draft, remote, instance)
+                found = await self._find(ask, draft)
                 if isinstance(found, Miss):
                     return found
                 unknown = _not_carried(unit, found, learned)
@@ -193,34 +211,27 @@ class Ladder:
         except OSError as error:
             raise CompileHere(f"cannot read {error.filename}: {error.strerror}") from error
 
-    async def _find(
-        self, unit: Unit, draft: Draft, remote: Remote | str | None, instance: str
-    ) -> Result | Miss:
+    async def _find(self, ask: Ask, draft: Draft) -> Result | Miss:
         """A result under either key; the shared one may hold what is right elsewhere only."""
+        unit = ask.unit
         shared = draft.action
         reason = KEEPS_PATHS if unit.invocation.keeps_paths else self._unusable.get(shared.digest)
         if reason is None:
             try:
                 keys = _Keys(shared, unit.roots)
-                found = await self._step_down(unit, draft, keys, remote, instance)
+                found = await self._step_down(ask, draft, keys)
                 if isinstance(found, Result):
                     _not_carried(unit, found, draft.learned)
                 return found
             except CompileHere as error:
                 reason = self._unusable[shared.digest] = str(error)
         keys = _Keys(shared, unit.roots, only_own=True)
-        found = await self._step_down(unit, draft, keys, remote, instance)
+        found = await self._step_down(ask, draft, keys)
         return Miss(reason, draft) if isinstance(found, Miss) else found
 
-    async def _step_down(
-        self,
-        unit: Unit,
-        draft: Draft,
-        keys: _Keys,
-        remote: Remote | str | None,
-        instance: str,
-    ) -> Result | Miss:
+    async def _step_down(self, ask: Ask, draft: Draft, keys: _Keys) -> Result | Miss:
         """Raises CompileHere when what there is cannot be used, FailedThere."""
+        unit, remote, instance = ask.unit, ask.remote, ask.instance
         for action in keys:
             known = await self._local.lookup(instance, action.digest)
             if known is not None:
@@ -231,31 +242,60 @@ class Ladder:
                     action_result=known,
                     is_of_path=action is not draft.action,
                 )
-                return await self._usable(unit, found)
+                return await self._usable(unit, found, found.action.required_names)
         if not isinstance(remote, Remote):
             return Miss(remote or NEW, draft)
         if remote.is_down:
             return Miss(f"the server {remote.url} is left alone: it {remote.trouble}", draft)
         try:
-            found_there = await _from_server(remote, draft, keys)
+            early = partial(self._early, ask, draft, remote)
+            found_there = await _from_server(remote, draft, keys, early)
             if isinstance(found_there, Miss):
                 return found_there
+            if found_there.outcome == "hit-remote":
+                await early(found_there)
             blobs = named_blobs(found_there.action_result, FUNCTION)
             await fetch_blobs(self._local, remote, blobs)
         except DistbuildError as error:
             remote.note(error)
             return Miss(f"the server {remote.url}: {error}", draft)
-        usable = await self._usable(unit, found_there)
+        usable = await self._usable(unit, found_there, found_there.action.required_names)
         await self._local.keep(instance, found_there.action.digest, found_there.action_result)
         return usable
 
-    async def _usable(self, unit: Unit, found: _Found) -> Result:
+    async def _early(self, ask: Ask, draft: Draft, remote: Remote, found: _Found) -> None:
+        """Hand out the metadata, if dependents can begin with it, before the rest is here.
+
+        Raises DistbuildError. What is wrong with the result shows when it is whole.
+        """
+        unit = ask.unit
+        names = early_names(unit.invocation)
+        part = re_pb.ActionResult()
+        part.CopyFrom(found.action_result)
+        del part.output_files[:]
+        part.output_files.extend(
+            file
+            for file in found.action_result.output_files
+            if file.path.removeprefix(f"{OUTPUTS}/") in names
+        )
+        if not names or len(part.output_files) != len(names):
+            return
+        await fetch_blobs(self._local, remote, named_blobs(part, FUNCTION))
+        try:
+            early = replace(found, action_result=part)
+            result = await self._usable(unit, early, names)
+            if not _not_carried(unit, result, draft.learned):
+                await ask.on_early(replace(result, key=draft.action.digest))
+        except CompileHere as reason:
+            _LOG.info("%s: no early metadata: %s", unit.invocation.crate_name, reason)
+
+    async def _usable(self, unit: Unit, found: _Found, required: Iterable[str]) -> Result:
         """Check a result before anyone sees it. Raises CompileHere."""
         files = {
             f.path.removeprefix(f"{OUTPUTS}/"): Digest.from_message(f.digest, FUNCTION)
             for f in found.action_result.output_files
         }
-        lacking = sorted(set(found.action.required_names) - files.keys())
+        lacking = sorted(set(required) - files.keys())
         if lacking:
             raise CompileHere(f"the result lacks {lacking[0]}")
         paths = [
@@ -292,7 +332,9 @@ class Ladder:
         return await self._local.read(Digest.from_message(digest, FUNCTION))
 
 
-async def _from_server(remote: Remote, draft: Draft, keys: _Keys) -> _Found | Miss:
+async def _from_server(
+    remote: Remote, draft: Draft, keys: _Keys, on_early: Callable[[_Found], Awaitable[None]]
+) -> _Found | Miss:
     """What the server has or makes. Raises DistbuildError, FailedThere, CompileHere."""
     for action in keys:
         known = await remote.lookup(action.digest)
@@ -309,12 +351,21 @@ async def _from_server(remote: Remote, draft: Draft, keys: _Keys) -> _Found | Mi
     is_there = not keys.only_own and draft.action.is_for_workers
     if not is_there or not await remote.executes(draft.action):
         return Miss(NEW, draft)
-    return await _execute(remote, draft.action)
+    return await _execute(remote, draft.action, on_early)
 
 
-async def _execute(remote: Remote, action: BuiltAction) -> _Found:
+async def _execute(
+    remote: Remote, action: BuiltAction, on_early: Callable[[_Found], Awaitable[None]]
+) -> _Found:
     """Have a worker compile it. Raises DistbuildError, FailedThere and CompileHere."""
-    response = await remote.execute(action)
+
+    async def take_early(result: re_pb.ActionResult) -> None:
+        found = _Found(
+            outcome="remote", worker=None, action=action, action_result=result, is_of_path=False
+        )
+        await on_early(found)
+
+    response = await remote.execute(action, take_early)
     worker = response.result.execution_metadata.worker or "a worker"
     if response.status.code != code_pb2.OK:
         raise CompileHere(f"{worker} failed: {response.status.message}")

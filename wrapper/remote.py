@@ -24,7 +24,8 @@ from remote_apis.errors import (
 )
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
 from remote_apis.stubs.distbuild.workers.v1 import workers_pb2 as w_pb
-from wrapper.action import BuiltAction, platform_key
+from wrapper.action import BuiltAction, early_digest, platform_key
+from wrapper.early import EarlyWatch, OnEarly
 from wrapper.inputs.snapshot import Source
 from wrapper.meter import meter
 
@@ -134,20 +135,32 @@ class Remote:
             self._leave_alone("answers too slowly")
         return found
 
-    async def execute(self, action: BuiltAction) -> re_pb.ExecuteResponse:
-        """Upload what the server lacks and run the action; how it went is in the status."""
+    async def execute(self, action: BuiltAction, on_early: OnEarly) -> re_pb.ExecuteResponse:
+        """Upload what the server lacks and run the action; how it went is in the status.
+
+        `on_early` gets the early outputs, if there are any, before this returns.
+        """
         await self._upload(action.blobs)
         meter().executing()
+        key = early_digest(action)
+        early = EarlyWatch(lambda: self._results.get(key), on_early)
         try:
-            return await self._execution.execute(action.digest, ExecuteOptions())
+            return await self._execute(action, early)
         except MissingBlobs:
             # evicted since it was last seen there
             self._present.clear()
             await self._upload(action.blobs)
-            return await self._execution.execute(action.digest, ExecuteOptions())
+            return await self._execute(action, early)
         except FailedPrecondition:
             self._refused_until[platform_key(action)] = self._clock() + RETRY_AFTER
             raise
+        finally:
+            await early.close()
+
+    async def _execute(self, action: BuiltAction, early: EarlyWatch) -> re_pb.ExecuteResponse:
+        return await self._execution.execute(
+            action.digest, ExecuteOptions(), on_progress=early.on_progress
+        )
 
     async def publish(
         self, action: Digest, blobs: Mapping[Digest, Source], result: re_pb.ActionResult

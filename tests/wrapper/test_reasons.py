@@ -26,7 +26,7 @@ from wrapper.inputs.snapshot import MAX_FILES
 from wrapper.inputs.toolchain import Toolchains
 from wrapper.inputs.unit_records import UnitRecord, UnitRecords, record_of
 from wrapper.keys.journal import KeyJournal
-from wrapper.ladder import FUNCTION, Ladder, Miss, check
+from wrapper.ladder import FUNCTION, Ask, Ladder, Miss, Result, check
 from wrapper.local_tier import LocalTier
 from wrapper.remote import Remote
 from wrapper.result_checks import CompileHere, Unit, environment_not_carried
@@ -147,6 +147,10 @@ def test_compilers(tmp_path: Path, reason: str) -> None:
     provokes(reason, str(raised.value))
 
 
+async def _not_expected(result: Result) -> None:
+    raise AssertionError(f"{result.outcome}: nothing is there to be early with")
+
+
 @dataclass
 class Rung:
     """A ladder on real stores, and the unit that goes down it."""
@@ -169,7 +173,8 @@ class Rung:
     async def reason(self, remote: Remote | str | None = None, extra: str = "") -> str:
         """Why the unit is compiled here."""
         try:
-            found = await self.ladder.resolve(self.unit(extra), remote, "")
+            ask = Ask(unit=self.unit(extra), remote=remote, instance="", on_early=_not_expected)
+            found = await self.ladder.resolve(ask)
         except (CompileHere, NotUnderstood, OutsideRoots) as error:
             return str(error)
         assert isinstance(found, Miss)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from dataclasses import dataclass, field
+from collections.abc import Set
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -19,22 +20,22 @@ from wrapper.daemon.protocol import Call, Reply
 from wrapper.daemon.remotes import Remotes
 from wrapper.daemon.tally import Tally, build_of
 from wrapper.dep_info import rewrite_messages
-from wrapper.here import LocalCompiles
+from wrapper.here import METADATA, LocalCompiles
 from wrapper.home import Home, RemoteSettings
 from wrapper.inputs.collect import Collector
 from wrapper.inputs.file_digests import FileDigests
 from wrapper.inputs.unit_records import UnitRecords, record_of
 from wrapper.keeping import Compiled, Keeper, outputs_of
 from wrapper.keys.journal import Ended, KeyJournal
-from wrapper.ladder import FUNCTION, Draft, Ladder, Result, check
+from wrapper.ladder import FUNCTION, Ask, Draft, Ladder, Result, check
 from wrapper.local_tier import LocalTier
 from wrapper.materialise import place_outputs
 from wrapper.remote import Remote
 from wrapper.result_checks import CompileHere, Unit, environment_beside, files_outside
 from wrapper.roots import OUTPUTS, OutsideRoots
 from wrapper.rustc.arguments import Invocation, NotUnderstood, Probe, parse
-from wrapper.rustc.incremental import is_fresh
-from wrapper.rustc.outputs import dep_info_name, unit_kind
+from wrapper.rustc.incremental import is_fresh, without_incremental
+from wrapper.rustc.outputs import dep_info_name, metadata_name, unit_kind
 from wrapper.stats import made_in_seconds
 
 
@@ -58,6 +59,21 @@ class Parts:
     failing_scripts: set[str] = field(default_factory=set)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Early:
+    """Metadata that cargo has already, and what of rustc's messages was said with it."""
+
+    digest: Digest
+    said: bytes
+
+    def rest_of(self, stderr: bytes) -> bytes:
+        """The messages that were not said yet; cargo must hear of the metadata once."""
+        if stderr.startswith(self.said):
+            return stderr[len(self.said) :]
+        lines = stderr.splitlines(keepends=True)
+        return b"".join(line for line in lines if METADATA not in line)
+
+
 @dataclass(slots=True)
 class CallHandler:
     """Answers one call. Nothing that goes wrong here may fail what plain cargo would have done."""
@@ -66,6 +82,7 @@ class CallHandler:
     call: Call
     reply: Reply
     tally: Tally = field(init=False)
+    early: Early | None = None
 
     def __post_init__(self) -> None:
         self.tally = Tally(self.parts.home, self.parts.lines, self.call)
@@ -103,7 +120,11 @@ class CallHandler:
             remote = await self.parts.remotes.get(settings, self.call, self.reply.tell_user)
             if isinstance(remote, Remote):
                 self.parts.beginnings.first(self.call, invocation.driver, remote)
-            found = await self.parts.ladder.resolve(unit, remote, settings.instance)
+            ask = Ask(
+                unit=unit, remote=remote, instance=settings.instance,
+                on_early=partial(self._deliver_early, unit),
+            )  # fmt: skip
+            found = await self.parts.ladder.resolve(ask)
             if isinstance(found, Result):
                 await self._deliver(unit, found)
                 return
@@ -123,24 +144,59 @@ class CallHandler:
             note = partial(self.parts.beginnings.note, build_of(self.call), name)
             self.parts.keeper.submit(compiled, server, settings.instance, note)
 
+    async def _deliver_early(self, unit: Unit, result: Result) -> None:
+        """Have cargo start the dependents: the metadata is all that they need."""
+        head, mark, _ = result.stderr.partition(METADATA)
+        if self.early is not None or not mark:
+            return
+        said = head + mark + result.stderr[len(head + mark) :].partition(b"\n")[0] + b"\n"
+        name = metadata_name(unit.invocation)
+        await self._place(unit, result, {name})
+        self._note_unit(unit, result)
+        self.early = Early(digest=digests_of(result)[name], said=said)
+        self.reply.begin(_for_user(unit, result, said))
+        await self.reply.sent()
+
     async def _deliver(self, unit: Unit, result: Result) -> None:
+        wanted, stderr = set(digests_of(result)), result.stderr
+        if self.early is not None:
+            stderr = self.early.rest_of(stderr)
+            # cargo would find dependents older than what they were made with
+            name = metadata_name(unit.invocation)
+            if digests_of(result).get(name) == self.early.digest:
+                wanted.remove(name)
+        moved = await self._place(unit, result, wanted)
+        for name, path in moved.items():
+            self.parts.files.learn(os.stat(path), digests_of(result)[name], is_ours=True)
+        self._note_unit(unit, result)
+        made_in = made_in_seconds(result.action_result)
+        self._count(unit.invocation, result.outcome, worker=result.worker, made_in=made_in)
+        messages = _for_user(unit, result, stderr)
+        self.reply.finish(stdout=result.stdout, stderr=messages, exit_code=0)
+
+    async def _place(self, unit: Unit, result: Result, wanted: Set[str]) -> dict[str, str]:
+        """Put some of a result's files, and its dep-info, into the target directory.
+
+        Returns the paths of programs that have a launcher in their place.
+        """
+        dep_info = dep_info_name(unit.invocation)
+        digests = digests_of(result)
         files: dict[str, tuple[Path | bytes, bool]] = {}
-        digests = {}
         for file in result.action_result.output_files:
             name = file.path.removeprefix(f"{OUTPUTS}/")
-            if name != dep_info_name(unit.invocation):
-                digest = digests[name] = Digest.from_message(file.digest, FUNCTION)
-                files[name] = (await self.parts.local.path(digest), file.is_executable)
+            if name in wanted and name != dep_info:
+                files[name] = (await self.parts.local.path(digests[name]), file.is_executable)
         placed = await asyncio.to_thread(
             place_outputs,
             out_dir=unit.roots.out_dir,
             files=files,
-            dep_info=(dep_info_name(unit.invocation), result.dep_info),
+            dep_info=(dep_info, result.dep_info),
         )
-        for name, digest in digests.items():
-            self.parts.files.learn(placed[name], digest, is_ours=True)
-        for name, path in install_launchers(self.parts.home, unit).items():
-            self.parts.files.learn(os.stat(path), digests[name], is_ours=True)
+        for name in files:
+            self.parts.files.learn(placed[name], digests[name], is_ours=True)
+        return install_launchers(self.parts.home, unit)
+
+    def _note_unit(self, unit: Unit, result: Result) -> None:
         known = self.parts.units.last(unit.invocation)
         key = result.key.hash if result.key else ""
         stem, record = record_of(
@@ -149,12 +205,6 @@ class CallHandler:
         self.parts.units.add(stem, record)
         if result.key is not None and not result.is_of_path:
             self.parts.beginnings.note(build_of(self.call), os.path.basename(stem), result.key)
-        made_in = made_in_seconds(result.action_result)
-        self._count(unit.invocation, result.outcome, worker=result.worker, made_in=made_in)
-        roots = unit.roots
-        pairs = [*roots.staged_to_real(result.root), *roots.recorded_to_real()]
-        messages = rewrite_messages(result.stderr, pairs)
-        self.reply.finish(stdout=result.stdout, stderr=messages, exit_code=0)
 
     async def _run_here(self, unit: Unit, reason: str, draft: Draft | None) -> Compiled | None:
         """Let the shim run rustc, with the same recorded paths that a worker would use.
@@ -171,7 +221,11 @@ class CallHandler:
         )
         started_ns, started = time.time_ns(), time.monotonic()
         was_fresh = is_fresh(invocation)
-        done, is_sound = await self.parts.here.compile(self.call, self.reply, unit, draft)
+        call = self.call
+        if self.early is not None:
+            # dependents have the metadata of a compile from nothing
+            call = replace(call, argv=without_incremental(call.argv))
+        done, is_sound = await self.parts.here.compile(call, self.reply, unit, draft)
         compiled = None
         if done.status == 0:
             moved = install_launchers(self.parts.home, unit)
@@ -213,3 +267,17 @@ class CallHandler:
         unit = self.tally.unit(kind, outcome, worker=worker, reason=reason, made_in=made_in)
         crate = self.call.environment["CARGO_CRATE_NAME"]
         self.parts.journal.ended(invocation, Ended.of(unit, crate, build_of(self.call)))
+
+
+def digests_of(result: Result) -> dict[str, Digest]:
+    """A result's files by their names in the output directory."""
+    return {
+        file.path.removeprefix(f"{OUTPUTS}/"): Digest.from_message(file.digest, FUNCTION)
+        for file in result.action_result.output_files
+    }
+
+
+def _for_user(unit: Unit, result: Result, stderr: bytes) -> bytes:
+    """rustc's messages with this checkout's paths."""
+    pairs = [*unit.roots.staged_to_real(result.root), *unit.roots.recorded_to_real()]
+    return rewrite_messages(stderr, pairs)

@@ -109,6 +109,15 @@ class Reply:
         """A line for the user, past cargo's record of the unit's messages."""
         self._frame(b"W", f"{line}\n".encode("utf-8", "surrogateescape"))
 
+    def begin(self, stderr: bytes) -> None:
+        """Let the shim say this at once, the unit's metadata being there; the rest follows."""
+        self._frame(b"E", stderr)
+        self._frame(b"F", b"")
+
+    async def sent(self) -> None:
+        """Wait until the shim has what it was told. Raises ConnectionError when it is gone."""
+        await self._writer.drain()
+
     def finish(self, *, stdout: bytes, stderr: bytes, exit_code: int) -> None:
         """Replay a result."""
         if stdout:

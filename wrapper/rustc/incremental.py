@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 
 from wrapper.rustc.arguments import Invocation
 
@@ -17,3 +18,16 @@ def is_fresh(invocation: Invocation) -> bool:
     except FileNotFoundError:
         return True
     return not any(name.startswith(f"{invocation.crate_name}-") for name in names)
+
+
+def without_incremental(argv: Sequence[str]) -> tuple[str, ...]:
+    """The command line of the same compile from nothing, leaving no state."""
+    kept: list[str] = []
+    for word in argv:
+        if word.startswith("-Cincremental="):
+            continue
+        if word.startswith("incremental=") and kept and kept[-1] in ("-C", "--codegen"):
+            kept.pop()
+            continue
+        kept.append(word)
+    return tuple(kept)

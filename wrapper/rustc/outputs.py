@@ -25,6 +25,14 @@ def metadata_name(invocation: Invocation) -> str:
     return f"lib{invocation.crate_name}{invocation.extra_filename}.rmeta"
 
 
+def early_names(invocation: Invocation) -> tuple[str, ...]:
+    """The files with which dependents can begin while the rest is still made: the metadata, and
+    what to check it by. Empty where there is nothing to wait for after them."""
+    if not {"metadata", "link", "dep-info"} <= set(invocation.emit) or invocation.is_test:
+        return ()
+    return metadata_name(invocation), dep_info_name(invocation)
+
+
 def output_names(invocation: Invocation) -> tuple[str, ...]:
     """Names within the output directory of all files that the compile may write, sorted."""
     stem = f"{invocation.crate_name}{invocation.extra_filename}"

@@ -7,7 +7,8 @@
 // kind, u32 length, payload; integers are little endian.
 //   to the program: O stdout, E stderr, W a line for the user, X exit code (u32),
 //                   L exec the real program as it was called,
-//   to the shim:    T run: u32 count of replacements, pairs of strings, then the arguments
+//   to the shim:    F say what came so far: it has the unit's metadata, and cargo may go on
+//                   T run: u32 count of replacements, pairs of strings, then the arguments
 //                   H the same on trial: what it says is held back until it has announced its
 //                   metadata or ended; then X lets it stand, and T takes its place
 //   to a launcher:  R run the build script and watch it: variables to set, NAME=VALUE; when it has

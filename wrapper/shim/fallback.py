@@ -23,6 +23,9 @@ PIDFD_GETFD = 438
 PR_SET_PDEATHSIG = 1
 
 
+METADATA = b'"emit":"metadata"'
+
+
 def plain_rustc() -> NoReturn:
     """Become the rustc that cargo asked for."""
     # Python ignores these two, and what is ignored stays so in the next program
@@ -135,7 +138,9 @@ class Forwarder:
     has announced its metadata: all macros have run by then."""
 
     def __init__(self, connection: socket.socket, pattern: re.Pattern[bytes],
-                 table: dict[bytes, bytes], *, on_trial: bool) -> None:  # fmt: skip
+                 table: dict[bytes, bytes], *, on_trial: bool,
+                 metadata_is_out: bool) -> None:  # fmt: skip
+        self._metadata_is_out = metadata_is_out
         self.held: list[bytes] | None = [] if on_trial else None
         self._connection: socket.socket | None = connection
         self._pattern = pattern
@@ -143,17 +148,20 @@ class Forwarder:
 
     def forward(self, line: bytes) -> None:
         """One line of rustc's."""
+        is_known = METADATA in line and self._metadata_is_out
         if self._connection is not None:
             try:
                 self._connection.sendall(struct.pack("<cI", b"E", len(line)) + line)
             except OSError:
                 self._connection = None
+        if is_known:
+            return
         shown = self._pattern.sub(lambda match: self._table[match.group()], line)
         if self.held is None:
             os.write(2, shown)
         else:
             self.held.append(shown)
-            if b'"emit":"metadata"' in line:
+            if METADATA in line:
                 self.release()
 
     def release(self) -> None:
@@ -163,7 +171,9 @@ class Forwarder:
             os.write(2, line)
 
 
-def run(connection: socket.socket, payload: bytes, *, on_trial: bool) -> NoReturn:
+def run(
+    connection: socket.socket, payload: bytes, *, on_trial: bool, metadata_is_out: bool = False
+) -> NoReturn:
     """Run rustc here, its stderr copied to the daemon, and exit as it does."""
     (count,) = struct.unpack_from("<I", payload)
     strings = payload[4:].split(b"\0")[:-1]
@@ -181,7 +191,9 @@ def run(connection: socket.socket, payload: bytes, *, on_trial: bool) -> NoRetur
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, lambda received, frame: process.send_signal(received))
     assert process.stderr is not None
-    forwarder = Forwarder(connection, pattern, table, on_trial=on_trial)
+    forwarder = Forwarder(
+        connection, pattern, table, on_trial=on_trial, metadata_is_out=metadata_is_out
+    )
     for line in process.stderr:
         forwarder.forward(line)
     code = process.wait()
@@ -199,6 +211,16 @@ def run(connection: socket.socket, payload: bytes, *, on_trial: bool) -> NoRetur
     exit_as(code)
 
 
+def rustc_without_metadata() -> NoReturn:
+    """rustc as cargo called it, but for what cargo has heard already."""
+    process = subprocess.Popen(sys.argv[1:], stderr=subprocess.PIPE, close_fds=False)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if METADATA not in line:
+            os.write(2, line)
+    exit_as(process.wait())
+
+
 def exit_as(code: int) -> NoReturn:
     """End as rustc ended; a negative code is a signal."""
     if code < 0:
@@ -208,28 +230,41 @@ def exit_as(code: int) -> NoReturn:
     sys.exit(code)
 
 
+def say(kept: dict[bytes, bytes]) -> None:
+    """Write what was held back on stdout and stderr."""
+    for stream, kind in ((1, b"O"), (2, b"E")):
+        data, kept[kind] = kept[kind], b""
+        while data:
+            data = data[os.write(stream, data) :]
+
+
 def obey(connection: socket.socket) -> NoReturn:
     """Do what the daemon says; whatever is not understood ends in plain rustc.
 
     Output is held back until the exit code is known, so that a dying daemon leaves no trace.
     """
     kept = {b"O": b"", b"E": b""}
+    metadata_is_out = False
     while True:
         try:
             kind, payload = read_frame(connection)
         except OSError:
-            plain_rustc()
+            kind, payload = b"L", b""
         if kind in kept:
             kept[kind] += payload
+        elif kind == b"F":
+            say(kept)
+            metadata_is_out = True
         elif kind == b"W":
             tell_user(payload)
         elif kind == b"X" and len(payload) == 4:
-            for stream, data in ((1, kept[b"O"]), (2, kept[b"E"])):
-                while data:
-                    data = data[os.write(stream, data) :]
+            say(kept)
             sys.exit(struct.unpack("<I", payload)[0])
         elif kind in (b"T", b"H") and len(payload) >= 4:
-            run(connection, payload, on_trial=kind == b"H")
+            is_trial = kind == b"H"
+            run(connection, payload, on_trial=is_trial, metadata_is_out=metadata_is_out)
+        elif metadata_is_out:
+            rustc_without_metadata()
         else:
             plain_rustc()
 

@@ -20,7 +20,13 @@
 
 static char **rustc; // the command as cargo meant it: argv[1..]
 
+#define METADATA "\"emit\":\"metadata\""
+static int metadata_is_out; // cargo has heard of it, and must not again
+
+static void rustc_without_metadata(void);
+
 static void plain_rustc(void) {
+    if (metadata_is_out) rustc_without_metadata();
     execvp(rustc[0], rustc);
     fprintf(stderr, "error: cannot run %s: %s\n", rustc[0], strerror(errno));
     _exit(127);
@@ -76,7 +82,20 @@ static void forward_signal(int number) {
         sigaction(number, &forward, NULL);
 }
 
-#define METADATA "\"emit\":\"metadata\""
+// Takes the lines about metadata out of some whole lines; what is left of them.
+static size_t drop_metadata(char *lines, size_t size) {
+    size_t left = 0;
+    for (size_t i = 0; i < size;) {
+        char *end = memchr(lines + i, '\n', size - i);
+        size_t n = end ? (size_t)(end - lines) + 1 - i : size - i;
+        if (!memmem(lines + i, n, METADATA, sizeof METADATA - 1)) {
+            memmove(lines + left, lines + i, n);
+            left += n;
+        }
+        i += n;
+    }
+    return left;
+}
 
 // Copies rustc's stderr line by line to ours and, as it is, to the daemon.
 static void forward_stderr(int from, int daemon, struct pair *pairs, uint32_t count) {
@@ -90,9 +109,10 @@ static void forward_stderr(int from, int daemon, struct pair *pairs, uint32_t co
         char *last = memrchr(buffer, '\n', used);
         if (last) {
             size_t whole = (size_t)(last - buffer) + 1;
-            write_replaced(buffer, whole, pairs, count);
+            size_t left = metadata_is_out ? drop_metadata(buffer, whole) : whole;
+            write_replaced(buffer, left, pairs, count);
             // all macros have run by then: whatever comes after is the compiler's own word
-            if (held && memmem(buffer, whole, METADATA, sizeof METADATA - 1)) release_held();
+            if (held && memmem(buffer, left, METADATA, sizeof METADATA - 1)) release_held();
             memmove(buffer, buffer + whole, used - whole);
             used -= whole;
         }
@@ -138,6 +158,16 @@ static int run_once(int daemon, char *payload, uint32_t size) {
     return status;
 }
 
+// rustc as cargo called it, but for what cargo has heard already.
+static void rustc_without_metadata(void) {
+    size_t size = 4;
+    for (char **a = rustc; *a; a++) size += strlen(*a) + 1;
+    char *payload = calloc(size + 1, 1), *p = payload + 4;
+    if (!payload) _exit(1);
+    for (char **a = rustc; *a; a++) p = stpcpy(p, *a) + 1;
+    exit_as(run_once(-1, payload, (uint32_t)size));
+}
+
 static void run_tracked(int daemon, char *payload, uint32_t size, int on_trial) {
     if (on_trial) held = open_memstream(&held_data, &held_size);
     for (;;) {
@@ -173,6 +203,13 @@ static void obey(int fd) {
         switch (kind) {
         case 'O': fwrite(payload, 1, size, streams[0]); break;
         case 'E': fwrite(payload, 1, size, streams[1]); break;
+        case 'F': // from here on it cannot be as if nothing had been
+            for (int i = 0; i < 2; i++) {
+                if (fclose(streams[i]) != 0 || write_all(i + 1, kept[i], sizes[i])) _exit(1);
+                if (!(streams[i] = open_memstream(&kept[i], &sizes[i]))) _exit(1);
+            }
+            metadata_is_out = 1;
+            break;
         case 'W': tell_user(payload, size); break;
         case 'X':
             if (size != 4 || fclose(streams[0]) != 0 || fclose(streams[1]) != 0) plain_rustc();
