@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from remote_apis.digest import Digest
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
 
 VARIABLE = "DISTBUILD_EARLY_OUTPUTS"
-_SALT = b"\0early outputs"
 
 
 def paths_said(value: str) -> Sequence[str]:
@@ -21,8 +21,14 @@ def paths_said(value: str) -> Sequence[str]:
     return value.split()
 
 
-def early_action(action: bytes) -> bytes:
-    """The serialised Action whose result are the early outputs of another's execution."""
-    message = re_pb.Action.FromString(action)
-    message.salt += _SALT
+def early_action(action: re_pb.Action, digest: Digest) -> bytes:
+    """The serialised Action whose result are the early outputs of another's execution.
+
+    Made of the other's digest and not of its message: a scheduler may hand that on with a timeout.
+    """
+    message = re_pb.Action(
+        command_digest=action.command_digest,
+        input_root_digest=action.input_root_digest,
+        salt=f"early outputs of {digest.hash}".encode(),
+    )
     return message.SerializeToString(deterministic=True)

@@ -168,7 +168,8 @@ class ActionRunner:
         cas: CasClient,
     ) -> EarlyOutputs:
         return EarlyOutputs(
-            action=action.SerializeToString(deterministic=True),
+            action=action,
+            digest=assignment.action_digest,
             command=command,
             root=action_root,
             blobs=self._blobs(assignment, command),

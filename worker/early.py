@@ -33,7 +33,8 @@ _MAX_PRINTED = 1 << 20
 class EarlyOutputs:
     """What one action has to hand out, and to whom."""
 
-    action: bytes
+    action: re_pb.Action
+    digest: Digest
     command: CommandSpec
     root: ActionRoot
     blobs: OutputBlobs
@@ -95,7 +96,7 @@ class EarlyOutputs:
         return True
 
     async def _hand_out(self, result: re_pb.ActionResult) -> None:
-        action = early_action(self.action)
+        action = early_action(self.action, self.digest)
         key = Digest.of(action, self.blobs.function)
         blobs = [*self.blobs.blobs.values(), BlobSource(key, action)]
         await self.cas.upload_missing(blobs)

@@ -119,8 +119,8 @@ def command_of(action: BuiltAction) -> dict[Digest, bytes]:
 
 def early_digest(action: BuiltAction) -> Digest:
     """The key under which the action's early outputs are while it runs."""
-    data = early_outputs.early_action(_bytes(action.blobs[action.digest]))
-    return Digest.of(data, action.digest.function)
+    message = re_pb.Action.FromString(_bytes(action.blobs[action.digest]))
+    return Digest.of(early_outputs.early_action(message, action.digest), action.digest.function)
 
 
 def platform_key(action: BuiltAction) -> bytes:
