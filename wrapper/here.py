@@ -26,7 +26,13 @@ class LocalCompiles:
 
     def __init__(self) -> None:
         self._failing: set[str] = set()
-        self._cores = asyncio.Semaphore(os.cpu_count() or 1)
+        self._count = os.cpu_count() or 1
+        self._cores = asyncio.Semaphore(self._count)
+        self._running = 0
+
+    def has_idle_core(self) -> bool:
+        """Whether this machine could compile one more at once."""
+        return self._running < self._count
 
     async def compile(
         self, call: Call, reply: Reply, unit: Unit, draft: Draft | None
@@ -39,8 +45,12 @@ class LocalCompiles:
         """
         # cargo's own number of jobs is right for this machine, unless we have raised it
         is_raised = "DISTBUILD_RAISED" in call.environment
-        async with self._cores if is_raised else nullcontext():
-            return await self._compile(call, reply, unit, draft)
+        self._running += 1
+        try:
+            async with self._cores if is_raised else nullcontext():
+                return await self._compile(call, reply, unit, draft)
+        finally:
+            self._running -= 1
 
     async def _compile(
         self, call: Call, reply: Reply, unit: Unit, draft: Draft | None

@@ -52,6 +52,7 @@ _LOG = logging.getLogger("distbuild.ladder")
 
 NEW = "new: no cache had it"
 KEEPS_PATHS = "new: coverage needs this checkout's own paths"
+CROWDED = "all workers are busy, and this machine is not"
 EDITED = "being edited: the compiler works on from where it was"
 
 
@@ -95,12 +96,14 @@ class Ask:
     """What is asked for. `remote` is the server, or why it cannot be had, or None without one.
 
     `on_early` may get a result before the whole one: it has the metadata, and not the rest.
+    `has_idle_core`: whether this machine could compile the unit at once.
     """
 
     unit: Unit
     remote: Remote | str | None
     instance: str
     on_early: OnEarlyResult
+    has_idle_core: Callable[[], bool] = bool
 
 
 class _Keys:
@@ -249,7 +252,7 @@ class Ladder:
             return Miss(f"the server {remote.url} is left alone: it {remote.trouble}", draft)
         try:
             early = partial(self._early, ask, draft, remote)
-            found_there = await _from_server(remote, draft, keys, early)
+            found_there = await _from_server(remote, draft, keys, ask.has_idle_core, early)
             if isinstance(found_there, Miss):
                 return found_there
             if found_there.outcome == "hit-remote":
@@ -333,7 +336,11 @@ class Ladder:
 
 
 async def _from_server(
-    remote: Remote, draft: Draft, keys: _Keys, on_early: Callable[[_Found], Awaitable[None]]
+    remote: Remote,
+    draft: Draft,
+    keys: _Keys,
+    has_idle_core: Callable[[], bool],
+    on_early: Callable[[_Found], Awaitable[None]],
 ) -> _Found | Miss:
     """What the server has or makes. Raises DistbuildError, FailedThere, CompileHere."""
     for action in keys:
@@ -351,6 +358,8 @@ async def _from_server(
     is_there = not keys.only_own and draft.action.is_for_workers
     if not is_there or not await remote.executes(draft.action):
         return Miss(NEW, draft)
+    if has_idle_core() and await remote.is_crowded():
+        return Miss(CROWDED, draft)
     return await _execute(remote, draft.action, on_early)
 
 

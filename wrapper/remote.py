@@ -67,6 +67,7 @@ class Remote:
         self.trouble = ""
         self._slow = 0
         self._transfers = 0
+        self._executing = 0
         self._down_until = 0.0
         self._present: dict[Digest, float] = {}
         self._uploading = asyncio.Lock()
@@ -158,9 +159,18 @@ class Remote:
             await early.close()
 
     async def _execute(self, action: BuiltAction, early: EarlyWatch) -> re_pb.ExecuteResponse:
-        return await self._execution.execute(
-            action.digest, ExecuteOptions(), on_progress=early.on_progress
-        )
+        self._executing += 1
+        try:
+            return await self._execution.execute(
+                action.digest, ExecuteOptions(), on_progress=early.on_progress
+            )
+        finally:
+            self._executing -= 1
+
+    async def is_crowded(self) -> bool:
+        """Whether as many actions of ours are under way as the workers run at a time."""
+        slots = await self.slots()
+        return slots is not None and self._executing >= slots
 
     async def publish(
         self, action: Digest, blobs: Mapping[Digest, Source], result: re_pb.ActionResult

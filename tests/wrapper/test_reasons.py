@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import shlex
@@ -170,10 +171,15 @@ class Rung:
         roots = self.collector.roots(invocation, str(self.alice.workspace), environment)
         return Unit(invocation=invocation, roots=roots, environment=environment)
 
-    async def reason(self, remote: Remote | str | None = None, extra: str = "") -> str:
+    async def reason(
+        self, remote: Remote | str | None = None, extra: str = "", *, has_idle_core: bool = False
+    ) -> str:
         """Why the unit is compiled here."""
         try:
-            ask = Ask(unit=self.unit(extra), remote=remote, instance="", on_early=_not_expected)
+            ask = Ask(
+                unit=self.unit(extra), remote=remote, instance="", on_early=_not_expected,
+                has_idle_core=lambda: has_idle_core,
+            )  # fmt: skip
             found = await self.ladder.resolve(ask)
         except (CompileHere, NotUnderstood, OutsideRoots) as error:
             return str(error)
@@ -305,6 +311,17 @@ async def test_being_edited(rungs: Rung, server: RunningServer) -> None:
     async with connected(server.url) as remote:
         said = await rungs.reason(remote)
         provokes("being edited: the compiler works on from where it was", said)
+
+
+async def test_crowded(rungs: Rung, server: RunningServer) -> None:
+    rungs.compiler("sleep 3; exit 3")
+    async with connected(server.url) as remote:
+        first = asyncio.create_task(rungs.reason(remote))
+        while not await remote.is_crowded():
+            await asyncio.sleep(0.05)
+        said = await rungs.reason(remote, has_idle_core=True)
+        provokes("all workers are busy, and this machine is not", said)
+        assert "exit code 3" in await first
 
 
 CHAIN = """n=1; while [ -n "$(eval echo \\$A$n)" ]; do n=$((n + 1)); done

@@ -123,6 +123,7 @@ class CallHandler:
             ask = Ask(
                 unit=unit, remote=remote, instance=settings.instance,
                 on_early=partial(self._deliver_early, unit),
+                has_idle_core=self._has_idle_core,
             )  # fmt: skip
             found = await self.parts.ladder.resolve(ask)
             if isinstance(found, Result):
@@ -143,6 +144,12 @@ class CallHandler:
             name = os.path.basename(record_of(invocation)[0])
             note = partial(self.parts.beginnings.note, build_of(self.call), name)
             self.parts.keeper.submit(compiled, server, settings.instance, note)
+
+    def _has_idle_core(self) -> bool:
+        """Only where cargo's jobs were raised to the pool: else all that cargo starts is meant for
+        the workers, which may be on this machine."""
+        is_raised = "DISTBUILD_RAISED" in self.call.environment
+        return is_raised and self.parts.here.has_idle_core()
 
     async def _deliver_early(self, unit: Unit, result: Result) -> None:
         """Have cargo start the dependents: the metadata is all that they need."""
