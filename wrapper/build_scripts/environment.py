@@ -16,15 +16,16 @@ _CARGOS = re.compile(
     r"|TARGET|HOST|OPT_LEVEL|PROFILE|DEBUG|OUT_DIR|RUSTC|RUSTDOC|RUSTC_LINKER"
 )
 _NEUTRAL = re.compile(
-    r"PATH|HOME|USER|USERNAME|LOGNAME|SHELL|SHLVL|PWD|OLDPWD|_|TERM|COLORTERM|TERM_\w+|LS_COLORS"
+    r"PATH|HOME|SHELL|SHLVL|PWD|OLDPWD|_|TERM|COLORTERM|TERM_\w+|LS_COLORS"
     r"|EDITOR|VISUAL|PAGER|LESS\w*|DISPLAY|WAYLAND_\w+|XAUTHORITY|XDG_\w+|DBUS_\w+|SSH_\w+|GPG_\w+"
-    r"|TMUX\w*|STY|WINDOWID|HIST\w+|HOSTNAME|MAIL|TMPDIR|TEMP|TMP|DISTBUILD_\w+|CARGO|CARGO_HOME"
+    r"|TMUX\w*|STY|WINDOWID|HIST\w+|MAIL|TMPDIR|TEMP|TMP|DISTBUILD_\w+|CARGO|CARGO_HOME"
     r"|CARGO_MAKEFLAGS|MAKEFLAGS|MFLAGS|MAKELEVEL|NUM_JOBS|CARGO_BUILD_JOBS|CARGO_TERM_\w+"
     r"|CARGO_NET_\w+|CARGO_HTTP_\w+|CARGO_REGISTRIES_\w+|RUSTC_WRAPPER"
     r"|RUSTC_WORKSPACE_WRAPPER|CARGO_BUILD_RUSTC_WRAPPER|LD_LIBRARY_PATH|RUSTUP_\w+"
     r"|RUST_RECURSION_COUNT|RUST_BACKTRACE|RUST_LIB_BACKTRACE|RUST_LOG|CARGO_LOG"
     r"|(?i:(http|https|ftp|no|all)_proxy)"
 )
+_WHO = re.compile(r"USER|USERNAME|LOGNAME|HOSTNAME")
 _LOCALE = re.compile(r"LANG|LANGUAGE|LC_\w+|TZ")
 _PROGRAMS = re.compile(
     r"(?:[\w.]+-)*(?:cc|c\+\+|gcc|g\+\+|clang|clang\+\+|cpp|cc1|cc1plus|cc1obj|as|ar|ld|collect2"
@@ -81,6 +82,8 @@ def _counts(name: str, tokens: str, reach: str) -> bool:
         return False
     if _LOCALE.fullmatch(name):
         return reach == "any"
+    if _WHO.fullmatch(name):  # other words have these in them
+        return name in tokens.split()
     if reach == "any" or (reach == "known" and _OF_PROGRAMS.fullmatch(name)):
         return True
     # a name may be put together, and its beginning is then in the program

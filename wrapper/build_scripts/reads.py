@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from wrapper.build_scripts.accesses import Seen
-from wrapper.build_scripts.names import Names
+from wrapper.build_scripts.names import Names, is_below
 from wrapper.inputs.file_digests import FileDigests
 from wrapper.inputs.snapshot import skip_in_package
 
@@ -99,8 +99,15 @@ class Values:
         self._files = files
         self._system: dict[tuple[str, str], tuple[float, str]] = {}
 
-    def of(self, paths: Iterable[tuple[str, str]], names: Names) -> list[str]:
-        """A line for each name. Raises NotNameable and OSError."""
+    def of(
+        self, paths: Iterable[tuple[str, str]], names: Names, *, looks_again: bool = False
+    ) -> list[str]:
+        """A line for each name. Raises NotNameable and OSError.
+
+        `looks_again`: also at what was looked at just before.
+        """
+        if looks_again:
+            self._system.clear()
         return [f"{kind} {name} {self._of(kind, name, names)}" for kind, name in sorted(paths)]
 
     def _of(self, kind: str, name: str, names: Names) -> str:
@@ -151,13 +158,44 @@ def _listing(path: str, names: Names) -> str:
     return hashlib.sha256("\0".join(found).encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def changed_since(seen: Seen, started_ns: int) -> str | None:
-    """A file that was changed while the run read it, or None."""
-    for path in seen.reads:
+def changed_since(seen: Seen, started_ns: int, target: str) -> str | None:
+    """Something that was changed since a run began that read it, or None.
+
+    What is not there now may have been there then: its directory tells. cargo itself changes the
+    target directory all the time, and nothing that a run reads is removed from there.
+    """
+    for path, kind in seen.reads.items():
+        if is_below(path, (target,)) and not os.path.isfile(path):
+            continue
         try:
-            st = os.stat(path)
+            states = [os.lstat(path), os.stat(path)]
         except OSError:
-            continue  # what is not there has no content
-        if stat.S_ISREG(st.st_mode) and max(st.st_mtime_ns, st.st_ctime_ns) >= started_ns:
-            return path
+            states = [_nearest(path)]
+        for st in states:
+            if stat.S_ISDIR(st.st_mode) and kind == "s" and len(states) > 1:
+                continue  # it was only asked whether it is there
+            if max(st.st_mtime_ns, st.st_ctime_ns) >= started_ns:
+                return path
     return None
+
+
+def _nearest(path: str) -> os.stat_result:
+    """The state of the nearest directory above that is there."""
+    while True:
+        path = os.path.dirname(path)
+        try:
+            return os.lstat(path)
+        except OSError:
+            if path == "/":
+                raise
+
+
+def interpreter_of(program: str) -> str | None:
+    """What the kernel starts for a script, without asking for it by a system call."""
+    try:
+        with open(program, "rb") as file:
+            first = file.read(256).partition(b"\n")[0]
+    except OSError:
+        return None
+    words = first[2:].split() if first.startswith(b"#!") else []
+    return os.fsdecode(words[0]) if words else None

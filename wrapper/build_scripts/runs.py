@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import mmap
 import os
+import re
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from remote_apis.digest import Digest
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
@@ -36,6 +39,7 @@ from wrapper.build_scripts.reads import (
     Values,
     changed_since,
     dump_records,
+    interpreter_of,
     load_records,
     named,
 )
@@ -161,9 +165,11 @@ class BuildScriptRuns:
         digests = [Digest.from_message(f.digest, FUNCTION) for f in result.output_files]
         return [r for digest in digests for r in load_records(await self._local.read(digest))]
 
-    def _key(self, run: Run, script: BuiltAction, record: Record) -> BuiltAction:
+    def _key(
+        self, run: Run, script: BuiltAction, record: Record, *, looks_again: bool = False
+    ) -> BuiltAction:
         names = Names(run.roots, run.environment.get("PATH", ""))
-        lines = self._values.of(record.paths, names)
+        lines = self._values.of(record.paths, names, looks_again=looks_again)
         variables = users_variables(
             run.environment, tokens=record.tokens, named=record.variables, reach=record.reach
         )
@@ -199,7 +205,9 @@ class BuildScriptRuns:
         Raises NotKept, NotNameable, NotStorable, DistbuildError and OSError.
         """
         record = await asyncio.to_thread(self._record_of, watched)
-        action = await asyncio.to_thread(self._key, watched.run, script, record)
+        action = await asyncio.to_thread(
+            partial(self._key, watched.run, script, record, looks_again=True)
+        )
         result, blobs, stats = await asyncio.to_thread(self._result_of, watched, record)
         is_shared = not self._holds_paths(watched.run, result, blobs)
         if not is_shared:
@@ -233,7 +241,10 @@ class BuildScriptRuns:
         run, seen = watched.run, watched.seen
         if seen.trouble is not None:
             raise NotKept(seen.trouble)
-        changed = changed_since(seen, int(watched.started * 1e9))
+        for interpreter in filter(None, map(interpreter_of, set(seen.programs))):
+            seen.programs.add(interpreter)
+            seen.reads[interpreter] = "o"
+        changed = changed_since(seen, int(watched.started * 1e9), run.roots.target)
         if changed is not None:
             raise NotKept(f"{changed} was changed while it ran")
         with open(run.program, "rb") as file:
@@ -279,16 +290,29 @@ class BuildScriptRuns:
     ) -> bool:
         """Whether the result is right for these places alone."""
         real = [place.real for place in run.roots.places]
-        paths_here = {*real, *map(os.path.realpath, real)}
-        # `/root` alone is a word that may stand anywhere
-        needles = [os.fsencode(p if p.count("/") > 1 else f"{p}/") for p in paths_here]
+        paths = {*real, *map(os.path.realpath, real)}
         if any(link.target.startswith("/") for link in result.output_symlinks):
             return True
-        texts = [source for source in blobs.values() if isinstance(source, bytes)]
-        if any(needle in text for needle in needles for text in texts):
-            return True
-        paths = [source for source in blobs.values() if isinstance(source, str)]
-        return any_contains(paths, needles)
+        return any(_holds(source, paths) for source in blobs.values())
+
+
+def _holds(source: Source, paths: Iterable[str]) -> bool:
+    """Whether a blob holds any of the paths."""
+    if isinstance(source, bytes):
+        return any(holds_path(source, path) for path in paths)
+    with open(source, "rb") as file:
+        if os.fstat(file.fileno()).st_size == 0:
+            return False
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            return any(holds_path(data, path) for path in paths)
+
+
+def holds_path(data: bytes | mmap.mmap, path: str) -> bool:
+    """Whether data holds a path; one like `/root` only where it ends there, being a word too."""
+    needle = os.fsencode(path)
+    if data.find(needle) < 0:
+        return False
+    return path.count("/") > 1 or bool(re.search(re.escape(needle) + rb"(?![\w.-])", data))
 
 
 def _unnamed_values(run: Run, counted: Mapping[str, str]) -> list[bytes]:
@@ -298,7 +322,7 @@ def _unnamed_values(run: Run, counted: Mapping[str, str]) -> list[bytes]:
     """
     known = cargos_variables(run.environment).keys() | counted.keys() | _OF_NO_INTEREST
     values = {v for name, v in run.environment.items() if name not in known}
-    values.add(socket.gethostname())
+    values |= {socket.gethostname(), os.uname().release}
     return [
         os.fsencode(value)
         for value in values
