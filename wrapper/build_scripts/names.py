@@ -27,10 +27,11 @@ def is_below(path: str, directories: Iterable[str]) -> bool:
 
 
 class Names:
-    """Names under the places of one run."""
+    """Names under the places of one run; `search` is its PATH."""
 
-    def __init__(self, roots: Roots) -> None:
+    def __init__(self, roots: Roots, search: str = "") -> None:
         self.roots = roots
+        self._search = [each.rstrip("/") for each in search.split(":") if each.startswith("/")]
         self._places = [place for place in roots.places if place.staged]
         self._by_staged = sorted(self._places, key=lambda place: -len(place.staged))
         above = {each for place in self._places for each in _above(place.real)}
@@ -51,6 +52,15 @@ class Names:
             if path.startswith(directory.rstrip("/") + "/"):
                 return _ABOVE + path[len(directory.rstrip("/")) + 1 :]
         return path
+
+    def is_searched(self, path: str) -> bool:
+        """Whether a path is one where a program is looked for by its name alone."""
+        return os.path.dirname(path) in self._search
+
+    def program(self, name: str) -> str | None:
+        """The first program of that name on PATH."""
+        paths = (f"{directory}/{name}" for directory in self._search)
+        return next((p for p in paths if os.access(p, os.X_OK) and os.path.isfile(p)), None)
 
     def paths(self, name: str) -> list[tuple[str, str]]:
         """The paths that a name stands for here, each with a word that says which it is."""

@@ -11,12 +11,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from wrapper.build_scripts.accesses import Seen
-from wrapper.build_scripts.names import Names
+from wrapper.build_scripts.names import Names, is_below
 from wrapper.inputs.file_digests import FileDigests
 from wrapper.inputs.snapshot import skip_in_package
 
 _MAX_READS = 20_000
 _TRUSTED_SECONDS = 1.0
+_CLOCK_STEP_NS = 20_000_000
+"""Files' times come from a clock that goes in steps, and lags behind by up to one."""
 
 
 class NotNameable(Exception):
@@ -27,7 +29,8 @@ class NotNameable(Exception):
 class Record:
     """What runs of one script with one set of cargo's variables were seen to depend on.
 
-    `paths` are kinds and names (names.py); `variables`, `tokens` and `reach` say which of the
+    `paths` are kinds (accesses.py) and names (names.py), and beside them `p` and the name of what
+    was looked for on PATH; `variables`, `tokens` and `reach` say which of the
     user's variables count (environment.py).
     """
 
@@ -59,7 +62,9 @@ class Record:
             raise ValueError(f"no record of a run: {error}") from None
 
     def joined(self, other: Record) -> Record:
-        """What either depends on: never too little."""
+        """What either depends on: never too little. This one alone when it would be too much."""
+        if len(self.paths | other.paths) > _MAX_READS:
+            return self
         order = ("none", "known", "any")
         return Record(
             paths=self.paths | other.paths,
@@ -76,6 +81,7 @@ def named(seen: Seen, names: Names) -> frozenset[tuple[str, str]]:
         for path, kind in seen.reads.items()
         if kind != "s" or not names.leads_here(path)
     }
+    found |= {("p", os.path.basename(path)) for path in seen.reads if names.is_searched(path)}
     if len(found) > _MAX_READS:
         raise NotNameable(f"it reads {len(found)} files")
     for _, name in found:
@@ -97,7 +103,14 @@ class Values:
         """A line for each name. Raises NotNameable and OSError."""
         return [f"{kind} {name} {self._of(kind, name, names)}" for kind, name in sorted(paths)]
 
+    def forget(self) -> None:
+        """Look at all of them next time."""
+        self._system.clear()
+
     def _of(self, kind: str, name: str, names: Names) -> str:
+        if kind == "p":
+            path = names.program(name)
+            return "none" if path is None else f"{names.name(path)} {self._value('x', path, names)}"
         if not name.startswith("/"):
             return self._now(kind, name, names)
         now = time.monotonic()
@@ -138,17 +151,41 @@ class Values:
 def _listing(path: str, names: Names) -> str:
     """The names in a directory but for those that differ between checkouts of the same."""
     skip = skip_in_package(names.roots.target)
-    found = sorted(name for name in os.listdir(path) if not skip(path, name))
+    with os.scandir(path) as entries:
+        found = sorted(f"{each.name}{_mark(each)}" for each in entries if not skip(path, each.name))
     return hashlib.sha256("\0".join(found).encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def changed_since(seen: Seen, started_ns: int) -> str | None:
-    """A file that was changed while the run read it, or None."""
-    for path in seen.reads:
+def _mark(entry: os.DirEntry[str]) -> str:
+    """What kind of thing it is, which a program sees with the name."""
+    if entry.is_symlink():
+        return "@"
+    return "/" if entry.is_dir() else ""
+
+
+def changed_since(seen: Seen, started_ns: int, target: str) -> str | None:
+    """A path that may have been changed since the run began, or None.
+
+    Where nothing is something may have been: then its directory has changed. Not in the target
+    directory, where other units come and go.
+    """
+    started_ns -= _CLOCK_STEP_NS
+    for path, kind in seen.reads.items():
         try:
             st = os.stat(path)
         except OSError:
-            continue  # what is not there has no content
-        if stat.S_ISREG(st.st_mode) and max(st.st_mtime_ns, st.st_ctime_ns) >= started_ns:
+            if is_below(path, (target,)):
+                continue
+            path = _nearest(path)
+            st, kind = os.stat(path), "o"
+        is_content = not stat.S_ISDIR(st.st_mode) or kind != "s"
+        if is_content and max(st.st_mtime_ns, st.st_ctime_ns) >= started_ns:
             return path
     return None
+
+
+def _nearest(path: str) -> str:
+    """The directory in which a way to what is not there ends."""
+    while not os.path.isdir(path):
+        path = os.path.dirname(path)
+    return path

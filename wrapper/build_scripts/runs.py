@@ -6,7 +6,7 @@ import asyncio
 import os
 import socket
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from remote_apis.digest import Digest
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
@@ -20,7 +20,7 @@ from wrapper.build_scripts.environment import (
     users_variables,
 )
 from wrapper.build_scripts.keys import RECORD, run_action, script_action
-from wrapper.build_scripts.names import Names
+from wrapper.build_scripts.names import Names, is_below
 from wrapper.build_scripts.outputs import (
     empty_tree,
     is_staged,
@@ -44,6 +44,7 @@ _LONG = 8
 """A value of so many characters is not in an output by chance."""
 
 
+_CARGO_LOADS = ("target", "toolchain")
 _OF_NO_INTEREST = {"SHELL", "TERM", "LANG", "LC_ALL", "LC_CTYPE"}
 """Variables whose values stand in many a file by chance."""
 
@@ -64,6 +65,11 @@ class Run:
     def out_dir(self) -> str:
         """OUT_DIR."""
         return self.environment["OUT_DIR"]
+
+    @property
+    def names(self) -> Names:
+        """Names of paths in this run."""
+        return Names(self.roots, self.environment.get("PATH", ""))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +107,7 @@ class BuildScriptRuns:
         tried = set()
         async for outcome, record in self._records(script, remote, instance):
             shared = self._key(run, script, record)
-            for action in (shared, of_paths(shared, run.roots)):
+            for action in (shared, _of_paths(shared, run.roots)):
                 if action.digest in tried:
                     continue
                 result = await self._local.lookup(instance, action.digest)
@@ -143,11 +149,8 @@ class BuildScriptRuns:
             raise NotNameable(str(error)) from None
 
     def _key(self, run: Run, script: BuiltAction, record: Record) -> BuiltAction:
-        lines = self._values.of(record.paths, Names(run.roots))
-        variables = users_variables(
-            run.environment, tokens=record.tokens, named=record.variables, reach=record.reach
-        )
-        return run_action(script, lines, variables, run.roots)
+        lines = self._values.of(record.paths, run.names)
+        return run_action(script, lines, _variables(run, record), run.roots)
 
     async def place(self, run: Run, result: re_pb.ActionResult) -> tuple[bytes, bytes]:
         """Fill OUT_DIR; what the run said on stdout and stderr. Raises DistbuildError, OSError."""
@@ -182,11 +185,11 @@ class BuildScriptRuns:
         known = await self._local.lookup(instance, script.digest)
         if known is not None:
             record = record.joined(await self._record_in(known))
-        action = await asyncio.to_thread(self._key, watched.run, script, record)
+        action = await asyncio.to_thread(self._key_then, watched, script, record)
         result, blobs, stats = await asyncio.to_thread(self._result_of, watched, record)
         is_shared = not self._holds_paths(watched.run, result, blobs)
         if not is_shared:
-            action = of_paths(action, watched.run.roots)
+            action = _of_paths(action, watched.run.roots)
         for digest, source in blobs.items():
             if isinstance(source, bytes):
                 await self._local.store(digest, source)
@@ -205,18 +208,25 @@ class BuildScriptRuns:
             await remote.publish(action.digest, {**blobs, **command_of(action)}, result)
             await remote.publish(script.digest, {own: data, **command_of(script)}, about)
 
+    def _key_then(self, watched: Watched, script: BuiltAction, record: Record) -> BuiltAction:
+        """The key of the run as it was then. Blocks. Raises NotKept, NotNameable and OSError."""
+        self._values.forget()
+        action = self._key(watched.run, script, record)
+        started, target = int(watched.started * 1e9), watched.run.roots.target
+        changed = changed_since(watched.seen, started, target)
+        if changed is not None:
+            raise NotKept(f"{changed} was changed while it ran")
+        return action
+
     def _record_of(self, watched: Watched) -> Record:
         """Blocks. Raises NotKept, NotNameable and OSError."""
         run, seen = watched.run, watched.seen
         if seen.trouble is not None:
             raise NotKept(seen.trouble)
-        changed = changed_since(seen, int(watched.started * 1e9))
-        if changed is not None:
-            raise NotKept(f"{changed} was changed while it ran")
         with open(run.program, "rb") as file:
             tokens = tokens_of(file.read())
         return Record(
-            paths=named(seen, Names(run.roots)),
+            paths=named(seen, run.names),
             variables=frozenset(declared(watched.stdout)),
             tokens=tokens,
             reach=reach_of(seen.programs),
@@ -228,9 +238,7 @@ class BuildScriptRuns:
         """Blocks. Raises NotKept, NotStorable and OSError."""
         run = watched.run
         result, blobs, stats = take_outputs(run.out_dir, self._files, run.roots)
-        counted = users_variables(
-            run.environment, tokens=record.tokens, named=record.variables, reach=record.reach
-        )
+        counted = _variables(run, record)
         said = (watched.stdout, watched.stderr)
         needles = [*times(watched.started), *_unnamed_values(run, counted)]
         is_said = any(needle in each for needle in needles for each in said)
@@ -268,6 +276,26 @@ class BuildScriptRuns:
         return any_contains(paths, needles)
 
 
+def _of_paths(action: BuiltAction, roots: Roots) -> BuiltAction:
+    """The action for these places alone, and for where they are when they lie behind links."""
+    real = tuple(replace(place, real=os.path.realpath(place.real)) for place in roots.places)
+    return of_paths(action, replace(roots, places=(*roots.places, *real)))
+
+
+def _variables(run: Run, record: Record) -> dict[str, str]:
+    """The user's variables that runs with this record depend on."""
+    found = users_variables(
+        run.environment, tokens=record.tokens, named=record.variables, reach=record.reach
+    )
+    if record.reach != "none":
+        # cargo puts its own directories before the user's
+        places = [place.real for place in run.roots.places if place.staged in _CARGO_LOADS]
+        searched = run.environment.get("LD_LIBRARY_PATH", "").split(":")
+        own = [each for each in searched if each and not is_below(each, places)]
+        found |= {"LD_LIBRARY_PATH": ":".join(own)} if own else {}
+    return found
+
+
 def _unnamed_values(run: Run, counted: Mapping[str, str]) -> list[bytes]:
     """Values that no key names, and that what a run makes must therefore not hold.
 
@@ -275,7 +303,7 @@ def _unnamed_values(run: Run, counted: Mapping[str, str]) -> list[bytes]:
     """
     known = cargos_variables(run.environment).keys() | counted.keys() | _OF_NO_INTEREST
     values = {v for name, v in run.environment.items() if name not in known}
-    values.add(socket.gethostname())
+    values |= {socket.gethostname(), os.uname().release}
     return [
         os.fsencode(value)
         for value in values

@@ -35,10 +35,17 @@ from wrapper.rustc.incremental import is_fresh
 from wrapper.rustc.outputs import dep_info_name, unit_kind
 from wrapper.stats import made_in_seconds
 
+WATCHED = "DISTBUILD_WATCHED"
+"""Names, to all that a watched build script starts, its run."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """What answering calls needs; one of each a daemon."""
+    """What answering calls needs; one of each a daemon.
+
+    `failing_scripts` are build scripts that cannot be watched, and why; `compiles_within` the
+    watched runs in which units were compiled, whose reads nobody saw.
+    """
 
     home: Home
     files: FileDigests
@@ -52,7 +59,8 @@ class Parts:
     journal: KeyJournal
     lines: BuildLines
     script_runs: BuildScriptRuns
-    failing_scripts: set[str] = field(default_factory=set)
+    failing_scripts: dict[str, str] = field(default_factory=dict)
+    compiles_within: set[str] = field(default_factory=set)
 
 
 @dataclass(slots=True)
@@ -73,6 +81,8 @@ class CallHandler:
             if "CARGO_CRATE_NAME" not in self.call.environment:
                 raise Probe  # a build script tries the compiler: no unit of cargo's
             invocation = parse(self.call.argv)
+            if WATCHED in self.call.environment:
+                self.parts.compiles_within.add(self.call.environment[WATCHED])
         except Probe:
             self.reply.exec_rustc()
             return
