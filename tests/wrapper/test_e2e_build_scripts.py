@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -101,16 +102,19 @@ def built(dev: Developer, checkout: Path, *arguments: str, **environment: str) -
     return outcome, dev.run(program, cwd=checkout).stdout.strip()
 
 
-def homes(directory: Path) -> dict[str, str]:
-    """A HOME of one's own, with the toolchains of everybody."""
+@contextmanager
+def someone(directory: Path, remote: str | None) -> Iterator[Developer]:
+    """A developer with a HOME of their own, and the toolchains of everybody."""
     (directory / "home").mkdir(parents=True)
     rustup = os.environ.get("RUSTUP_HOME", str(Path.home() / ".rustup"))
-    return {"HOME": str(directory / "home"), "RUSTUP_HOME": rustup}
+    home = str(directory / "home")
+    with developer(directory, remote, HOME=home, RUSTUP_HOME=rustup) as person:
+        yield person
 
 
 @pytest.fixture
 def dev(tmp_path: Path) -> Iterator[Developer]:
-    with developer(tmp_path / "dev", None, **homes(tmp_path / "dev")) as person:
+    with someone(tmp_path / "dev", None) as person:
         yield person
 
 
@@ -172,7 +176,7 @@ def test_another_checkout_of_another_user(tmp_path: Path) -> None:
     with running_server(tmp_path / "data", "--workers", "0") as server:
         for name, outcome in (("alice", "local"), ("bob", "hit-remote")):
             directory = tmp_path / name
-            with developer(directory, server.url, **homes(directory)) as person:
+            with someone(directory, server.url) as person:
                 checkout = curious(tmp_path / f"{name}s" / "place")
                 assert built(person, checkout) == (outcome, AT_FIRST)
                 (library,) = checkout.glob("target/debug/build/app-*/out/libvalue.a")
@@ -187,7 +191,7 @@ def test_a_crate_with_c_from_the_registry(tmp_path: Path) -> None:
     with running_server(tmp_path / "data", "--workers", "0") as server:
         for name, outcome in (("alice", "local"), ("bob", "hit-remote")):
             directory = tmp_path / name
-            with developer(directory, server.url, **homes(directory)) as person:
+            with someone(directory, server.url) as person:
                 checkout = package(directory / "w", "app", "fn main() {}", more, main)
                 person.build(checkout)
                 assert runs(person, checkout)["libz-sys"]["outcome"] == outcome
