@@ -31,9 +31,8 @@ td.n, th.n { text-align: right; }
 
 def page(data: Mapping[str, Any]) -> str:
     """The page of a build's summary (see `stats.summary`)."""
-    units = sorted(
-        [*data["units"], *data["runs"]], key=lambda unit: (unit.get("started", 0.0), unit["crate"])
-    )
+    shown = [*data["units"], *data["runs"]]
+    units = sorted(shown, key=lambda unit: (unit.get("started", 0.0), unit["crate"]))
     begin = min((unit.get("started", 0.0) for unit in units), default=0.0)
     spans = [_span(unit, begin) for unit in units]
     length = max((end for _, end in spans), default=0.0) or 1.0

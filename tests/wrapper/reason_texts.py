@@ -54,6 +54,36 @@ def reasons_of_the_code() -> set[str]:
     return {reason for tree in trees for reason in reasons_in(tree) if reason}
 
 
+_NOT_KEPT = {"NotKept", "NotNameable", "NotStorable"}
+_NOTED = re.compile(r"""note\('!', "(.+?)"\)|#define OTHER_RIGHTS "(.+)\"""")
+_PRINTED = re.compile(r'snprintf\((?:path|words), sizeof \w+, "(.*?)"(?=.*\n.*note\(.!)')
+
+
+def reasons_of_runs() -> set[str]:
+    """Why runs of build scripts are not kept."""
+    scripts = [*(ROOT / "wrapper" / "build_scripts").glob("*.py")]
+    scripts.append(ROOT / "wrapper" / "daemon" / "script_calls.py")
+    nodes = [node for path in scripts for node in ast.walk(ast.parse(path.read_text()))]
+    found = {reason for node in nodes for reason in _of_a_run(node)}
+    for name in ("watch.h", "watch.c", "launcher.c"):
+        text = (ROOT / "wrapper" / "shim" / name).read_text()
+        found |= {each for match in _NOTED.findall(text) for each in match}
+        found |= {re.sub("%[sd]", "…", each) for each in _PRINTED.findall(text)}
+    return {reason for reason in found if reason}
+
+
+def _of_a_run(node: ast.AST) -> Iterator[str | None]:
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+        if node.func.id in _NOT_KEPT:
+            yield template(node.args[0])
+    elif isinstance(node, ast.Assign):
+        target = ast.dump(node.targets[0])
+        if "trouble" in target and isinstance(node.value, ast.BoolOp):
+            yield template(node.value.values[-1])
+        if "'why'" in target and isinstance(node.value, ast.IfExp):
+            yield template(node.value.body)
+
+
 def fits(reason: str, said: str) -> bool:
     """Whether a text is the reason with something in the place of each `…`."""
     pattern = ".+".join(re.escape(part) for part in reason.split("…"))

@@ -12,7 +12,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wrapper.daemon.protocol import BadCall, Call, LocalRun, Reply, decode_call, read_call
+from wrapper.daemon.protocol import (
+    BadCall,
+    Call,
+    LocalRun,
+    Reply,
+    WatchedRun,
+    decode_call,
+    read_call,
+)
 
 TEXTS = st.binary(max_size=20).map(lambda b: os.fsdecode(b.replace(b"\0", b"")))
 NAMES = TEXTS.map(lambda text: text.replace("=", ""))
@@ -31,6 +39,13 @@ def test_a_call_is_read_as_it_was_sent(
     assert decode_call(data) == Call(
         parent=parent, cwd=cwd, argv=tuple(argv), environment=environment
     )
+
+
+def test_a_call_of_a_launcher() -> None:
+    call = decode_call(encode("S2", "1", "/", "2", "/w/.a.real", "/w", "OUT_DIR=/w/out"))
+    assert (call.kind, call.argv) == ("script", ("/w/.a.real", "/w"))
+    assert decode_call(encode("2", "1", "/", "1", "rustc")).kind == "rustc"
+    assert decode_call(encode("N2", "1", "/", "1", "--build-begins")).kind == "begin"
 
 
 @given(st.binary(max_size=60))
@@ -149,6 +164,25 @@ async def test_a_run() -> None:
             back.write(b"E" + struct.pack("<I", len(piece)) + piece)
         back.write(b"X" + struct.pack("<II", 4, 256))
         assert await running == LocalRun(status=256, stderr=b"one\ntwo\n")
+
+
+async def test_a_watched_run() -> None:
+    async with replying() as (reply, shim, back, _writer), asyncio.timeout(30):
+        running = asyncio.ensure_future(reply.watch({"A": "1=2", "B": ""}))
+        assert await frames(shim, 1) == [(b"R", encode("A=1=2", "B="))]
+        assert reply.is_ended
+        for kind, piece in (
+            (b"O", b"a"),
+            (b"A", b"o/x\0"),
+            (b"E", b"b"),
+            (b"O", b"c"),
+            (b"A", b""),
+        ):
+            back.write(kind + struct.pack("<I", len(piece)) + piece)
+        back.write(b"X" + struct.pack("<II", 4, 9))
+        assert await running == WatchedRun(status=9, stdout=b"ac", stderr=b"b", accesses=b"o/x\0")
+        reply.let_stand()
+        assert await frames(shim, 1) == [(b"X", struct.pack("<I", 0))]
 
 
 async def test_a_shim_that_is_killed_ends_the_run() -> None:

@@ -18,7 +18,7 @@ from running import RunningServer, running_server
 
 from server.actioncache.directory import DirectoryActionCache
 from server.blobstore.disk import DiskBlobStore
-from tests.wrapper.reason_texts import ROOT, provokes, reasons_of_the_code
+from tests.wrapper.reason_texts import ROOT, provokes, reasons_of_runs, reasons_of_the_code
 from tests.wrapper.test_action_key import OPTIONS, RUSTC, Checkout, checkout, write
 from wrapper.action import platform_of
 from wrapper.inputs.collect import Collector
@@ -41,7 +41,7 @@ NOT_PROVOKED = {"the linker … does not answer: …"}
 
 
 def test_the_page_has_every_reason_and_no_other() -> None:
-    assert set(_ROW.findall(PAGE.read_text())) == reasons_of_the_code()
+    assert set(_ROW.findall(PAGE.read_text())) == reasons_of_the_code() | reasons_of_runs()
 
 
 BARE = "{rustc} --crate-name x src/lib.rs --emit=dep-info,link --out-dir /w/target/debug/deps"

@@ -26,6 +26,7 @@ import wrapper.shim
 from wrapper.daemon.protocol import Call, LocalRun, Reply, read_call
 
 SOURCES = Path(wrapper.shim.__file__).parent
+SHIM = (SOURCES / "shim.c", SOURCES / "daemon.c")
 PYTHON = [sys.executable, "-IS", "-c"]
 PLAIN = [*PYTHON, "print('plain rustc')"]
 SECONDS = 60
@@ -116,7 +117,7 @@ def install(kind: str, program: Path) -> None:
         return
     sanitize = ["-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
     options = [*STRICT, *(sanitize if kind == "sanitized" else [])]
-    compiler = ["cc", *options, "-o", str(program), str(SOURCES / "shim.c")]
+    compiler = ["cc", *options, "-o", str(program), *map(str, SHIM)]
     subprocess.run(compiler, check=True, timeout=SECONDS)
 
 

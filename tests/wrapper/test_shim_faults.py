@@ -20,6 +20,7 @@ import pytest
 import wrapper.shim
 
 SOURCES = Path(wrapper.shim.__file__).parent
+SHIM = (SOURCES / "shim.c", SOURCES / "daemon.c")
 PLAIN = [sys.executable, "-IS", "-c", "print('plain rustc')"]
 SECONDS = 60
 
@@ -44,7 +45,7 @@ def program(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         path.write_bytes(f"#!{sys.executable} -IS\n".encode() + source)
         path.chmod(0o755)
     else:
-        subprocess.run(["cc", "-o", path, SOURCES / "shim.c"], check=True, timeout=SECONDS)
+        subprocess.run(["cc", "-o", path, *SHIM], check=True, timeout=SECONDS)
     return path
 
 

@@ -14,6 +14,13 @@ import pytest
 from wrapper.home import Home
 from wrapper.shim.install import ensure_shim
 
+INSTALLED = sorted(
+    [
+        *("rustc-shim", "rustc-shim.version", "start-daemon"),
+        *("build-script-launcher", "build-script-launcher.version"),
+    ]
+)
+
 
 @pytest.fixture
 def home(tmp_path: Path) -> Home:
@@ -58,7 +65,7 @@ def test_nothing_is_touched_the_second_time(home: Home) -> None:
     stamp = "rustc-shim.version"
     assert after.pop(stamp)[1] >= before[stamp][1]
     assert after.items() <= before.items()
-    assert sorted(before) == ["rustc-shim", stamp, "start-daemon"]
+    assert sorted(before) == INSTALLED
 
 
 @pytest.mark.parametrize("damage", ["shim gone", "version gone", "another version"])
@@ -91,8 +98,21 @@ def test_without_a_working_compiler_the_python_shim_is_taken(
     assert not is_compiled(shim)
     assert shim.read_bytes().startswith(f"#!{sys.executable} -IS\n".encode())
     assert os.access(shim, os.X_OK)
+    assert not home.launcher.exists()
     before = shim.stat().st_mtime_ns
     assert ensure_shim(home).stat().st_mtime_ns == before
+
+
+def test_a_launcher_of_another_version_goes_when_none_can_be_made(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would speak to the daemon as no launcher does any more."""
+    ensure_shim(home)
+    assert is_compiled(home.launcher)
+    home.launcher.with_suffix(".version").write_text("0")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    ensure_shim(home)
+    assert not home.launcher.exists()
 
 
 def test_many_at_once_leave_one_whole_shim(home: Home) -> None:
@@ -111,7 +131,7 @@ def test_many_at_once_leave_one_whole_shim(home: Home) -> None:
     with ThreadPoolExecutor(4) as pool:
         assert list(pool.map(install, range(4))) == [0] * 4
     names = sorted(path.name for path in (home.path / "bin").iterdir())
-    assert names == ["rustc-shim", "rustc-shim.version", "start-daemon"]
+    assert names == INSTALLED
     assert usage(home.shim).returncode == 2
 
 

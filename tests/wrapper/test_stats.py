@@ -16,6 +16,7 @@ from wrapper.meter import Meter, meter, start_meter
 from wrapper.stats import (
     KEPT_BUILDS,
     OUTCOMES,
+    SCRIPT_RUN,
     UnitStat,
     add_execution,
     add_unit,
@@ -51,7 +52,7 @@ def test_a_build(home: Home) -> None:
     found = summary(home, "b-1")
     assert found["totals"] == {
         "hit-local": 1, "hit-remote": 1, "remote": 2, "local": 1, "units": 5, "seconds": 1.25,
-        "saved": 0, "downloaded": 0, "uploaded": 0,
+        "saved": 0, "downloaded": 0, "uploaded": 0, "runs": 0, "run_hits": 0,
     }  # fmt: skip
     assert found["reasons"] == {"probe": 1}
     assert [u["crate"] for u in found["units"]][:2] == ["crate-hit-local", "crate-hit-remote"]
@@ -67,11 +68,27 @@ def test_a_build_without_units_is_the_last_one(home: Home) -> None:
     assert last_build(home) == "two"
     assert summary(home, "two") == {
         "units": [],
+        "runs": [],
         "totals": dict.fromkeys(
-            (*OUTCOMES, "units", "seconds", "saved", "downloaded", "uploaded"), 0
+            (*OUTCOMES, "units", "runs", "run_hits", "seconds", "saved", "downloaded", "uploaded"),
+            0,
         ),
         "reasons": {},
     }
+
+
+def test_runs_of_build_scripts_are_no_units(home: Home) -> None:
+    add_unit(home, "b", unit(outcome="hit-remote"))
+    for outcome in ("hit-local", "local"):
+        add_unit(home, "b", replace(unit(outcome=outcome), kind=SCRIPT_RUN))
+    found = summary(home, "b")
+    totals = found["totals"]
+    counted = [totals[name] for name in ("units", "hit-remote", "hit-local", "local")]
+    assert counted == [1, 1, 0, 0]
+    assert (totals["runs"], totals["run_hits"]) == (2, 1)
+    assert [run["outcome"] for run in found["runs"]] == ["hit-local", "local"]
+    assert [each["kind"] for each in found["units"]] == ["lib"]
+    assert found["reasons"] == {}
 
 
 def test_time_saved_is_that_of_hits_that_know_it(home: Home) -> None:

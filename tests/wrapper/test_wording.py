@@ -51,6 +51,8 @@ def test_the_line_at_the_end() -> None:
         totals(**{"units": 3, "hit-local": 2, "local": 1, "saved": 12.34, "downloaded": 2048})
     )
     assert line == f"{counted}; 12.3 s of compiling saved; 2.0 KiB down, 0 B up"
+    line = totals_line(totals(**{"units": 3, "hit-local": 2, "local": 1, "runs": 4, "run_hits": 3}))
+    assert line == f"{counted}; 3 of 4 build scripts' runs were known"
 
 
 UNITS: list[dict[str, Any]] = [
@@ -61,8 +63,10 @@ UNITS: list[dict[str, Any]] = [
     {"crate": "c", "kind": "bin", "outcome": "local", "worker": None, "reason": "odd <thing>",
      "seconds": 1.0, "started": 101.0, "made_in": None},
 ]  # fmt: skip
-DATA = {
+RUN = {**UNITS[2], "kind": "script-run", "crate": "a", "reason": "it opens a network socket"}
+DATA: dict[str, Any] = {
     "units": UNITS,
+    "runs": [],
     "totals": totals(**{"units": 3, "hit-local": 1, "remote": 1, "local": 1}),
     "reasons": {"odd <thing>": 1},
 }
@@ -73,6 +77,9 @@ def test_the_table_of_a_build() -> None:
     assert re.search(r"^a +lib +hit-local +0\.10 +1\.50$", text, re.MULTILINE)
     assert re.search(r"^c +bin +local +1\.00 +odd <thing>$", text, re.MULTILINE)
     assert "reasons for compiling here\n1  odd <thing>\n" in text
+    text = table({**DATA, "runs": [RUN]})
+    wanted = r"^a +script-run +local +1\.00 +it opens a network socket$"
+    assert re.search(wanted, text, re.MULTILINE)
 
 
 class Reader(HTMLParser):
@@ -119,6 +126,9 @@ def test_the_page_of_any_build(units: list[dict[str, Any]]) -> None:
     reader = Reader()
     reader.feed(page({**DATA, "units": units}))
     assert reader.open == [] and len(reader.bars) == len(units)
+    reader = Reader()
+    reader.feed(page({**DATA, "units": units, "runs": [RUN]}))
+    assert reader.open == [] and len(reader.bars) == len(units) + 1
 
 
 def entry(**values: Any) -> Entry:

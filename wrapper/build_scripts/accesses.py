@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from wrapper.build_scripts.names import is_below
@@ -14,31 +14,39 @@ _NEUTRAL = re.compile(
     r"|/proc/(self|thread-self)"
     r"|/proc/(self|thread-self|\d+)/(exe|maps|mountinfo|cgroup|stat|statm|status|auxv|limits|comm"
     r"|cmdline|oom_score_adj|fd|fd/\d+(/daemon\.sock)?|task(/\d+(/\w+)?)?)"
-    r"|/proc/(meminfo|loadavg|stat|uptime|filesystems|mounts|sys/(vm|kernel)/[\w/]+)"
+    r"|/proc/(meminfo|loadavg|stat|uptime|filesystems|mounts)"
+    r"|/proc/sys/(vm/\w+|kernel/(ngroups_max|pid_max|threads-max|cap_last_cap|random/\w+))"
     r"|/sys/fs/cgroup(/.*)?|/sys/devices/system/cpu(/.*)?|/sys/kernel/mm(/.*)?"
     r"|/etc/ld\.so\.cache|/etc/localtime|/"
 )
 """What tells about the machine's load and limits, or where libraries are, which are seen anyway."""
 
 
+OTHER_RIGHTS = "it runs a program with another user's rights"
+"""As wrapper/shim/watch.h has it: such a program has no such rights under watch."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
     """What a run may do as it likes: `own` are paths below which it may write; `unseen` those that
-    do not count; `temporary` where names are made up."""
+    do not count; `temporary` where names are made up. `links` are those below `own` that lead out,
+    and where to."""
 
     own: str
     unseen: tuple[str, ...]
     temporary: str
+    links: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True, kw_only=True)
 class Seen:
     """`reads` maps paths to `o` when they were opened and to `s` when it was only asked whether
-    they are there; `programs` are the paths of what was run; `trouble` says, if anything does, why
-    the run must not be kept."""
+    they are there; `programs` are the paths of what was run; `made` what was made where names are
+    made up; `trouble` says, if anything does, why the run must not be kept."""
 
     reads: dict[str, str] = field(default_factory=dict)
     programs: set[str] = field(default_factory=set)
+    made: set[str] = field(default_factory=set)
     trouble: str | None = None
 
 
@@ -51,18 +59,20 @@ def decode(data: bytes) -> list[tuple[str, str]]:
 def sort_out(accesses: Iterable[tuple[str, str]], around: Surroundings) -> Seen:
     """What of the accesses the run's result depends on."""
     seen = Seen()
-    made: set[str] = set()
     for kind, named in accesses:
         if kind == "!":
             seen.trouble = seen.trouble or named
             continue
-        path = _normal(named)
+        path = _led(_normal(named), kind, around)
         if is_below(path, (around.own, *around.unseen)) or _NEUTRAL.fullmatch(path):
             continue
-        if path == around.temporary or any(part in made for part in _self_and_above(path)):
+        if path == around.temporary or any(part in seen.made for part in _self_and_above(path)):
             continue
-        if kind == "c" and is_below(path, (around.temporary,)):
-            made.add(path)
+        if kind == "l":
+            if os.path.realpath(path) not in around.links.values():
+                seen.trouble = seen.trouble or f"it makes a link to {path} that is gone"
+        elif kind == "c" and is_below(path, (around.temporary,)):
+            seen.made.add(path)
         elif kind in "cm":
             seen.trouble = seen.trouble or f"it writes {path}"
         elif is_below(path, ("/proc", "/sys", "/dev")):
@@ -70,6 +80,20 @@ def sort_out(accesses: Iterable[tuple[str, str]], around: Surroundings) -> Seen:
         else:
             _note_read(seen, kind, path)
     return seen
+
+
+def left_behind(seen: Seen) -> str | None:
+    """What a run that has ended made outside of OUT_DIR and did not remove."""
+    return next((path for path in sorted(seen.made) if os.path.lexists(path)), None)
+
+
+def _led(path: str, kind: str, around: Surroundings) -> str:
+    """Where a path through a link that leads out of OUT_DIR really lies."""
+    if around.links and is_below(path, (around.own,)):
+        for link, target in around.links.items():
+            if path.startswith(link + "/") or (path == link and kind in "osx"):
+                return target + path[len(link) :]
+    return path
 
 
 def _note_read(seen: Seen, kind: str, path: str) -> None:

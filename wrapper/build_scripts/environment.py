@@ -16,16 +16,24 @@ _CARGOS = re.compile(
     r"|TARGET|HOST|OPT_LEVEL|PROFILE|DEBUG|OUT_DIR|RUSTC|RUSTDOC|RUSTC_LINKER"
 )
 _NEUTRAL = re.compile(
-    r"PATH|HOME|SHELL|SHLVL|PWD|OLDPWD|_|TERM|COLORTERM|TERM_\w+|LS_COLORS"
-    r"|EDITOR|VISUAL|PAGER|LESS\w*|DISPLAY|WAYLAND_\w+|XAUTHORITY|XDG_\w+|DBUS_\w+|SSH_\w+|GPG_\w+"
-    r"|TMUX\w*|STY|WINDOWID|HIST\w+|MAIL|TMPDIR|TEMP|TMP|DISTBUILD_\w+|CARGO|CARGO_HOME"
+    r"PATH|LD_LIBRARY_PATH|HOME|SHLVL|PWD|OLDPWD|_|TMPDIR|TEMP|TMP|DISTBUILD_\w+|CARGO|CARGO_HOME"
     r"|CARGO_MAKEFLAGS|MAKEFLAGS|MFLAGS|MAKELEVEL|NUM_JOBS|CARGO_BUILD_JOBS|CARGO_TERM_\w+"
     r"|CARGO_NET_\w+|CARGO_HTTP_\w+|CARGO_REGISTRIES_\w+|RUSTC_WRAPPER"
-    r"|RUSTC_WORKSPACE_WRAPPER|CARGO_BUILD_RUSTC_WRAPPER|LD_LIBRARY_PATH|RUSTUP_\w+"
+    r"|RUSTC_WORKSPACE_WRAPPER|CARGO_BUILD_RUSTC_WRAPPER|RUSTUP_\w+"
     r"|RUST_RECURSION_COUNT|RUST_BACKTRACE|RUST_LIB_BACKTRACE|RUST_LOG|CARGO_LOG"
     r"|(?i:(http|https|ftp|no|all)_proxy)"
 )
-_WHO = re.compile(r"USER|USERNAME|LOGNAME|HOSTNAME")
+"""What differs between users and runs, and changes no result: PATH and LD_LIBRARY_PATH count by
+what is found along them."""
+
+_SESSION = re.compile(
+    r"USER|USERNAME|LOGNAME|SHELL|TERM|COLORTERM|TERM_\w+|LS_COLORS|EDITOR|VISUAL|PAGER|LESS\w*"
+    r"|DISPLAY|WAYLAND_\w+|XAUTHORITY|XDG_(?!CONFIG|DATA|CACHE|STATE)\w+|DBUS_\w+|SSH_\w+|GPG_\w+"
+    r"|TMUX\w*|STY|WINDOWID|HIST\w+|HOSTNAME|MAIL|INVOCATION_ID|JOURNAL_STREAM"
+)
+"""Of the user's session: of no interest unless the script names them."""
+
+_LOADED = re.compile(r"LD_PRELOAD|LD_AUDIT")
 _LOCALE = re.compile(r"LANG|LANGUAGE|LC_\w+|TZ")
 _PROGRAMS = re.compile(
     r"(?:[\w.]+-)*(?:cc|c\+\+|gcc|g\+\+|clang|clang\+\+|cpp|cc1|cc1plus|cc1obj|as|ar|ld|collect2"
@@ -37,7 +45,7 @@ _OF_PROGRAMS = re.compile(
     r"|\w*FLAGS\w*|SOURCE_DATE_EPOCH|ZERO_AR_DATE|\w*DEPENDENCIES_OUTPUT|GIT_\w+|PKG_CONFIG\w*"
     r"|CCACHE_\w+|RUST\w*|CARGO_\w+|MACOSX_DEPLOYMENT_TARGET"
 )
-_TOKEN = re.compile(rb"[A-Z][A-Z0-9_]{2,}")
+_TOKEN = re.compile(rb"[A-Z_][A-Z0-9_]+")
 _DECLARED = re.compile(rb"^cargo::?rerun-if-env-changed=(.+)$", re.MULTILINE)
 
 
@@ -80,12 +88,21 @@ def users_variables(
 def _counts(name: str, tokens: str, reach: str) -> bool:
     if _NEUTRAL.fullmatch(name):
         return False
+    if _SESSION.fullmatch(name):
+        return name in tokens.split()  # other words have some of these in them
     if _LOCALE.fullmatch(name):
         return reach == "any"
-    if _WHO.fullmatch(name):  # other words have these in them
-        return name in tokens.split()
     if reach == "any" or (reach == "known" and _OF_PROGRAMS.fullmatch(name)):
         return True
-    # a name may be put together, and its beginning is then in the program
-    first = name.partition("_")[0]
-    return not name.isupper() or name in tokens or (len(first) > 2 and first in tokens)
+    return bool(_LOADED.fullmatch(name)) or not name.isupper() or _is_named(name, tokens)
+
+
+def _is_named(name: str, tokens: str) -> bool:
+    """Whether a program that has these words may ask for a variable.
+
+    A name may be put together: its first part or its last two are then in the program.
+    """
+    parts = name.split("_")
+    ends = [parts[0]] if len(parts[0]) > 2 else []
+    ends += ["_".join(parts[-2:])] if len(parts) > 2 else []
+    return len(name) < 2 or any(each in tokens for each in (name, *ends))

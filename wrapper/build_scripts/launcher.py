@@ -20,6 +20,12 @@ def real_name(name: str) -> str:
     return f".{name}.real"
 
 
+def trailer(home: Home, name: str, workspace: str) -> bytes:
+    """How a launcher's file ends that stands for the script of that name beside it."""
+    end = b"".join(os.fsencode(text) + b"\0" for text in (home.path, name, workspace))
+    return end + len(end).to_bytes(4, "little") + _MARK
+
+
 def install_launchers(home: Home, unit: Unit) -> dict[str, str]:
     """Where a unit is a build script, have the launcher stand in its place.
 
@@ -39,10 +45,8 @@ def install_launchers(home: Home, unit: Unit) -> dict[str, str]:
 def _install(home: Home, launcher: bytes, roots: Roots, name: str) -> str:
     program = os.path.join(roots.out_dir, name)
     real = os.path.join(roots.out_dir, real_name(name))
-    strings = (str(home.path), real_name(name), roots.workspace)
-    end = b"".join(os.fsencode(text) + b"\0" for text in strings)
     temporary = Path(roots.out_dir, f".distbuild-launcher-{os.getpid()}")
-    temporary.write_bytes(launcher + end + len(end).to_bytes(4, "little") + _MARK)
+    temporary.write_bytes(launcher + trailer(home, real_name(name), roots.workspace))
     temporary.chmod(os.stat(program).st_mode & 0o777)
     with suppress(FileNotFoundError):
         os.unlink(real)

@@ -2,8 +2,7 @@
 
 A path below one of the run's places has the place's staged name. One that lies beside the way to a
 place, where programs look upwards (`.git`, `.cargo/config.toml`), is named by `above:` and stands
-for all directories above all places. What was looked for in a directory of PATH is named by
-`path:`, and stands for what PATH finds. The rest, the system's own, keeps its path.
+for all directories above all places. The rest, the system's own, keeps its path.
 """
 
 from __future__ import annotations
@@ -15,7 +14,6 @@ from dataclasses import replace
 from wrapper.roots import ROOT, Place, Roots
 
 _ABOVE = "above:"
-_ON_PATH = "path:"
 _SYSTEM = tuple(
     f"/{name}"
     for name in ("usr", "lib", "lib32", "lib64", "libx32", "bin", "sbin", "etc", "opt", "proc",
@@ -33,7 +31,7 @@ class Names:
 
     def __init__(self, roots: Roots, search: str = "") -> None:
         self.roots = roots
-        self._search = [path for path in search.split(":") if path.startswith("/")]
+        self._search = [each.rstrip("/") for each in search.split(":") if each.startswith("/")]
         self._places = [place for place in roots.places if place.staged]
         self._by_staged = sorted(self._places, key=lambda place: -len(place.staged))
         above = {each for place in self._places for each in _above(place.real)}
@@ -42,19 +40,6 @@ class Names:
     def leads_here(self, path: str) -> bool:
         """Whether the path is a directory above a place: it is there for everybody."""
         return path in self._above
-
-    def on_path(self, path: str) -> str | None:
-        """The name of a program's place on PATH, where an absolute path is that."""
-        directory, name = os.path.split(path)
-        return _ON_PATH + name if directory in self._search else None
-
-    def found_on_path(self, name: str) -> str | None:
-        """The program that PATH finds for a name that `on_path` gave."""
-        for directory in self._search:
-            path = os.path.join(directory, name.removeprefix(_ON_PATH))
-            if os.path.isfile(path) and os.access(path, os.X_OK):
-                return path
-        return None
 
     def name(self, path: str) -> str:
         """The name of an absolute path."""
@@ -67,6 +52,15 @@ class Names:
             if path.startswith(directory.rstrip("/") + "/"):
                 return _ABOVE + path[len(directory.rstrip("/")) + 1 :]
         return path
+
+    def is_searched(self, path: str) -> bool:
+        """Whether a path is one where a program is looked for by its name alone."""
+        return os.path.dirname(path) in self._search
+
+    def program(self, name: str) -> str | None:
+        """The first program of that name on PATH."""
+        paths = (f"{directory}/{name}" for directory in self._search)
+        return next((p for p in paths if os.access(p, os.X_OK) and os.path.isfile(p)), None)
 
     def paths(self, name: str) -> list[tuple[str, str]]:
         """The paths that a name stands for here, each with a word that says which it is."""

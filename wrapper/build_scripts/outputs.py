@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 import time
 from collections.abc import Iterable, Mapping
@@ -25,6 +26,13 @@ _NOTES = (".pc", ".la", ".cmake", ".log", ".d", "CMakeCache.txt", "Makefile")
 _NOTE_SIZE = 1 << 20
 
 
+# C's __DATE__, `date` and others
+_DATES = (
+    *("%Y-%m-%d", "%Y/%m/%d", "%Y%m%d", "%b %e %Y", "%a %b %e", "%d %b %Y", "%d %B %Y"),
+    *("%B %d, %Y", "%m/%d/%Y", "%d/%m/%Y", "%d.%m.%Y", "%m/%d/%y"),
+)
+
+
 class NotStorable(Exception):
     """OUT_DIR holds what is not kept; the message says what."""
 
@@ -34,8 +42,8 @@ def take_outputs(
 ) -> tuple[re_pb.ActionResult, dict[Digest, Source], dict[str, os.stat_result]]:
     """The result with all that is below OUT_DIR, where its blobs are, and the files' stats.
 
-    Other build systems' notes about paths are kept with staged paths, and marked so. Raises
-    NotStorable and OSError.
+    Links, and other build systems' notes about paths, are kept with staged paths, the latter
+    marked so. Raises NotStorable and OSError.
     """
     result = re_pb.ActionResult()
     blobs: dict[Digest, Source] = {}
@@ -51,7 +59,8 @@ def take_outputs(
             path = os.path.join(directory, name)
             st = os.lstat(path)
             if stat.S_ISLNK(st.st_mode):
-                result.output_symlinks.add(path=f"{prefix}/{name}", target=os.readlink(path))
+                target = roots.stage_text(os.readlink(path))
+                result.output_symlinks.add(path=f"{prefix}/{name}", target=target)
             elif stat.S_ISREG(st.st_mode):
                 file = re_pb.OutputFile(path=f"{prefix}/{name}")
                 source: Source = path
@@ -100,8 +109,31 @@ def put_outputs(
         path = os.path.join(out_dir, _inside(link.path))
         os.makedirs(os.path.dirname(path), exist_ok=True)
         with suppress(FileExistsError):
-            os.symlink(link.target, path)
+            os.symlink(Names(roots).unstage(link.target), path)
     return placed
+
+
+def empty_directory(path: str) -> None:
+    """Remove all that is in a directory. Raises OSError."""
+    with os.scandir(path) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path)
+            else:
+                os.unlink(entry.path)
+
+
+def links_out(out_dir: str) -> dict[str, str]:
+    """The links below a directory that lead out of it, and where to."""
+    found = {}
+    real = os.path.realpath(out_dir)
+    for directory, names, others in os.walk(out_dir):
+        for path in (os.path.join(directory, name) for name in (*names, *others)):
+            if os.path.islink(path):
+                target = os.path.realpath(path)
+                if target != real and not target.startswith(real + "/"):
+                    found[path] = target
+    return found
 
 
 def is_staged(file: re_pb.OutputFile) -> bool:
@@ -140,7 +172,7 @@ def _inside(path: str) -> str:
 def times(started: float) -> Iterable[bytes]:
     """Texts that say when a run took place, which what it made must not hold."""
     for moment in (started, time.time()):
-        for form in ("%Y-%m-%d", "%b %e %Y", "%d %b %Y"):  # the second is C's __DATE__
+        for form in _DATES:
             yield time.strftime(form, time.gmtime(moment)).encode()
             yield time.strftime(form, time.localtime(moment)).encode()
         yield str(int(moment))[:7].encode()

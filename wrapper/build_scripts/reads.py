@@ -19,6 +19,8 @@ from wrapper.inputs.snapshot import skip_in_package
 _MAX_READS = 20_000
 _MAX_RECORDS = 8
 _TRUSTED_SECONDS = 1.0
+_CLOCK_STEP_NS = 20_000_000
+"""Files' times come from a clock that goes in steps, and lags behind by up to one."""
 
 
 class NotNameable(Exception):
@@ -29,7 +31,8 @@ class NotNameable(Exception):
 class Record:
     """What runs of one script with one set of cargo's variables were seen to depend on.
 
-    `paths` are kinds and names (names.py); `variables`, `tokens` and `reach` say which of the
+    `paths` are kinds (accesses.py) and names (names.py), and beside them `p` and the name of what
+    was looked for on PATH; `variables`, `tokens` and `reach` say which of the
     user's variables count (environment.py).
     """
 
@@ -73,15 +76,12 @@ def load_records(data: bytes) -> list[Record]:
 
 def named(seen: Seen, names: Names) -> frozenset[tuple[str, str]]:
     """The names of what a run read. Raises NotNameable when it is too much."""
-    found = set()
-    for path, kind in seen.reads.items():
-        program = names.on_path(path)
-        if program is not None:
-            found.add(("s", program))
-            if not os.path.lexists(path):
-                continue  # another user's PATH does not lead there
-        if kind != "s" or not names.leads_here(path):
-            found.add((kind, names.name(path)))
+    found = {
+        (kind, names.name(path))
+        for path, kind in seen.reads.items()
+        if kind != "s" or not names.leads_here(path)
+    }
+    found |= {("p", os.path.basename(path)) for path in seen.reads if names.is_searched(path)}
     if len(found) > _MAX_READS:
         raise NotNameable(f"it reads {len(found)} files")
     for _, name in found:
@@ -99,18 +99,18 @@ class Values:
         self._files = files
         self._system: dict[tuple[str, str], tuple[float, str]] = {}
 
-    def of(
-        self, paths: Iterable[tuple[str, str]], names: Names, *, looks_again: bool = False
-    ) -> list[str]:
-        """A line for each name. Raises NotNameable and OSError.
-
-        `looks_again`: also at what was looked at just before.
-        """
-        if looks_again:
-            self._system.clear()
+    def of(self, paths: Iterable[tuple[str, str]], names: Names) -> list[str]:
+        """A line for each name. Raises NotNameable and OSError."""
         return [f"{kind} {name} {self._of(kind, name, names)}" for kind, name in sorted(paths)]
 
+    def forget(self) -> None:
+        """Look at all of them next time."""
+        self._system.clear()
+
     def _of(self, kind: str, name: str, names: Names) -> str:
+        if kind == "p":
+            path = names.program(name)
+            return "none" if path is None else self._value("x", path, names)
         if not name.startswith("/"):
             return self._now(kind, name, names)
         now = time.monotonic()
@@ -121,9 +121,6 @@ class Values:
         return value
 
     def _now(self, kind: str, name: str, names: Names) -> str:
-        if name.startswith("path:"):
-            found = names.found_on_path(name)
-            return "none" if found is None else self._digest(found, os.stat(found))
         values = [(word, self._value(kind, path, names)) for word, path in names.paths(name)]
         return " ".join(f"{word}={value}" for word, value in values if value != "none")
 
@@ -154,40 +151,45 @@ class Values:
 def _listing(path: str, names: Names) -> str:
     """The names in a directory but for those that differ between checkouts of the same."""
     skip = skip_in_package(names.roots.target)
-    found = sorted(name for name in os.listdir(path) if not skip(path, name))
+    with os.scandir(path) as entries:
+        found = sorted(f"{each.name}{_mark(each)}" for each in entries if not skip(path, each.name))
     return hashlib.sha256("\0".join(found).encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def changed_since(seen: Seen, started_ns: int, target: str) -> str | None:
-    """Something that was changed since a run began that read it, or None.
+def _mark(entry: os.DirEntry[str]) -> str:
+    """What kind of thing it is, which a program sees with the name."""
+    if entry.is_symlink():
+        return "@"
+    return "/" if entry.is_dir() else ""
 
-    What is not there now may have been there then: its directory tells. cargo itself changes the
-    target directory all the time, and nothing that a run reads is removed from there.
+
+def changed_since(seen: Seen, started_ns: int, target: str) -> str | None:
+    """A path that may have been changed since the run began, or None.
+
+    Where nothing is something may have been: then its directory has changed. Not in the target
+    directory, where other units come and go.
     """
+    started_ns -= _CLOCK_STEP_NS
     for path, kind in seen.reads.items():
-        if is_below(path, (target,)) and not os.path.isfile(path):
-            continue
         try:
             states = [os.lstat(path), os.stat(path)]
         except OSError:
-            states = [_nearest(path)]
+            if is_below(path, (target,)):
+                continue
+            path = _nearest(path)
+            states, kind = [os.stat(path)], "o"
         for st in states:
-            if stat.S_ISDIR(st.st_mode) and kind == "s" and len(states) > 1:
-                continue  # it was only asked whether it is there
-            if max(st.st_mtime_ns, st.st_ctime_ns) >= started_ns:
+            is_content = not stat.S_ISDIR(st.st_mode) or kind != "s"
+            if is_content and max(st.st_mtime_ns, st.st_ctime_ns) >= started_ns:
                 return path
     return None
 
 
-def _nearest(path: str) -> os.stat_result:
-    """The state of the nearest directory above that is there."""
-    while True:
+def _nearest(path: str) -> str:
+    """The directory in which a way to what is not there ends."""
+    while not os.path.isdir(path):
         path = os.path.dirname(path)
-        try:
-            return os.lstat(path)
-        except OSError:
-            if path == "/":
-                raise
+    return path
 
 
 def interpreter_of(program: str) -> str | None:

@@ -8,8 +8,7 @@ import os
 import re
 import socket
 from collections.abc import AsyncIterator, Iterable, Mapping
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 
 from remote_apis.digest import Digest
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
@@ -23,7 +22,7 @@ from wrapper.build_scripts.environment import (
     users_variables,
 )
 from wrapper.build_scripts.keys import RECORD, run_action, script_action
-from wrapper.build_scripts.names import Names
+from wrapper.build_scripts.names import Names, is_below
 from wrapper.build_scripts.outputs import (
     empty_tree,
     is_staged,
@@ -56,6 +55,7 @@ _LONG = 8
 """A value of so many characters is not in an output by chance."""
 
 
+_CARGO_LOADS = ("target", "toolchain")
 _OF_NO_INTEREST = {"SHELL", "TERM", "LANG", "LC_ALL", "LC_CTYPE"}
 """Variables whose values stand in many a file by chance."""
 
@@ -76,6 +76,11 @@ class Run:
     def out_dir(self) -> str:
         """OUT_DIR."""
         return self.environment["OUT_DIR"]
+
+    @property
+    def names(self) -> Names:
+        """Names of paths in this run."""
+        return Names(self.roots, self.environment.get("PATH", ""))
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +130,7 @@ class BuildScriptRuns:
                 shared = self._key(run, script, record)
             except NotNameable:
                 continue  # what it names is here nothing that a run could have read
-            for action in (shared, of_paths(shared, run.roots)):
+            for action in (shared, _of_paths(shared, run.roots)):
                 if action.digest in tried:
                     continue
                 result = await self._local.lookup(instance, action.digest)
@@ -165,15 +170,9 @@ class BuildScriptRuns:
         digests = [Digest.from_message(f.digest, FUNCTION) for f in result.output_files]
         return [r for digest in digests for r in load_records(await self._local.read(digest))]
 
-    def _key(
-        self, run: Run, script: BuiltAction, record: Record, *, looks_again: bool = False
-    ) -> BuiltAction:
-        names = Names(run.roots, run.environment.get("PATH", ""))
-        lines = self._values.of(record.paths, names, looks_again=looks_again)
-        variables = users_variables(
-            run.environment, tokens=record.tokens, named=record.variables, reach=record.reach
-        )
-        return run_action(script, lines, variables, run.roots)
+    def _key(self, run: Run, script: BuiltAction, record: Record) -> BuiltAction:
+        lines = self._values.of(record.paths, run.names)
+        return run_action(script, lines, _variables(run, record), run.roots)
 
     async def place(self, run: Run, result: re_pb.ActionResult) -> tuple[bytes, bytes]:
         """Fill OUT_DIR; what the run said on stdout and stderr. Raises DistbuildError, OSError."""
@@ -205,13 +204,11 @@ class BuildScriptRuns:
         Raises NotKept, NotNameable, NotStorable, DistbuildError and OSError.
         """
         record = await asyncio.to_thread(self._record_of, watched)
-        action = await asyncio.to_thread(
-            partial(self._key, watched.run, script, record, looks_again=True)
-        )
+        action = await asyncio.to_thread(self._key_then, watched, script, record)
         result, blobs, stats = await asyncio.to_thread(self._result_of, watched, record)
         is_shared = not self._holds_paths(watched.run, result, blobs)
         if not is_shared:
-            action = of_paths(action, watched.run.roots)
+            action = _of_paths(action, watched.run.roots)
         for digest, source in blobs.items():
             if isinstance(source, bytes):
                 await self._local.store(digest, source)
@@ -236,6 +233,16 @@ class BuildScriptRuns:
         is_there = await remote.publish(script.digest, {own: data, **command_of(script)}, about)
         return action.digest if is_there else None
 
+    def _key_then(self, watched: Watched, script: BuiltAction, record: Record) -> BuiltAction:
+        """The key of the run as it was then. Blocks. Raises NotKept, NotNameable and OSError."""
+        self._values.forget()
+        action = self._key(watched.run, script, record)
+        started, target = int(watched.started * 1e9), watched.run.roots.target
+        changed = changed_since(watched.seen, started, target)
+        if changed is not None:
+            raise NotKept(f"{changed} was changed while it ran")
+        return action
+
     def _record_of(self, watched: Watched) -> Record:
         """Blocks. Raises NotKept, NotNameable and OSError."""
         run, seen = watched.run, watched.seen
@@ -244,13 +251,10 @@ class BuildScriptRuns:
         for interpreter in filter(None, map(interpreter_of, set(seen.programs))):
             seen.programs.add(interpreter)
             seen.reads[interpreter] = "o"
-        changed = changed_since(seen, int(watched.started * 1e9), run.roots.target)
-        if changed is not None:
-            raise NotKept(f"{changed} was changed while it ran")
         with open(run.program, "rb") as file:
             tokens = tokens_of(file.read())
         return Record(
-            paths=named(seen, Names(run.roots, run.environment.get("PATH", ""))),
+            paths=named(seen, run.names),
             variables=frozenset(declared(watched.stdout)),
             tokens=tokens,
             reach=reach_of(path for path in seen.programs if os.path.exists(path)),
@@ -262,9 +266,7 @@ class BuildScriptRuns:
         """Blocks. Raises NotKept, NotStorable and OSError."""
         run = watched.run
         result, blobs, stats = take_outputs(run.out_dir, self._files, run.roots)
-        counted = users_variables(
-            run.environment, tokens=record.tokens, named=record.variables, reach=record.reach
-        )
+        counted = _variables(run, record)
         said = (watched.stdout, watched.stderr)
         needles = [*times(watched.started), *_unnamed_values(run, counted)]
         is_said = any(needle in each for needle in needles for each in said)
@@ -313,6 +315,26 @@ def holds_path(data: bytes | mmap.mmap, path: str) -> bool:
     if data.find(needle) < 0:
         return False
     return path.count("/") > 1 or bool(re.search(re.escape(needle) + rb"(?![\w.-])", data))
+
+
+def _of_paths(action: BuiltAction, roots: Roots) -> BuiltAction:
+    """The action for these places alone, and for where they are when they lie behind links."""
+    real = tuple(replace(place, real=os.path.realpath(place.real)) for place in roots.places)
+    return of_paths(action, replace(roots, places=(*roots.places, *real)))
+
+
+def _variables(run: Run, record: Record) -> dict[str, str]:
+    """The user's variables that runs with this record depend on."""
+    found = users_variables(
+        run.environment, tokens=record.tokens, named=record.variables, reach=record.reach
+    )
+    if record.reach != "none":
+        # cargo puts its own directories before the user's
+        places = [place.real for place in run.roots.places if place.staged in _CARGO_LOADS]
+        searched = run.environment.get("LD_LIBRARY_PATH", "").split(":")
+        own = [each for each in searched if each and not is_below(each, places)]
+        found |= {"LD_LIBRARY_PATH": ":".join(own)} if own else {}
+    return found
 
 
 def _unnamed_values(run: Run, counted: Mapping[str, str]) -> list[bytes]:

@@ -38,10 +38,17 @@ from wrapper.rustc.incremental import is_fresh, without_incremental
 from wrapper.rustc.outputs import dep_info_name, metadata_name, unit_kind
 from wrapper.stats import made_in_seconds
 
+WATCHED = "DISTBUILD_WATCHED"
+"""Names, to all that a watched build script starts, its run."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """What answering calls needs; one of each a daemon."""
+    """What answering calls needs; one of each a daemon.
+
+    `failing_scripts` are build scripts that cannot be watched, and why; `compiles_within` the
+    watched runs in which units were compiled, whose reads nobody saw.
+    """
 
     home: Home
     files: FileDigests
@@ -56,7 +63,8 @@ class Parts:
     lines: BuildLines
     script_runs: BuildScriptRuns
     beginnings: Beginnings
-    failing_scripts: set[str] = field(default_factory=set)
+    failing_scripts: dict[str, str] = field(default_factory=dict)
+    compiles_within: set[str] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +101,8 @@ class CallHandler:
             if "CARGO_CRATE_NAME" not in self.call.environment:
                 raise Probe  # a build script tries the compiler: no unit of cargo's
             invocation = parse(self.call.argv)
+            if WATCHED in self.call.environment:
+                self.parts.compiles_within.add(self.call.environment[WATCHED])
         except Probe:
             self.reply.exec_rustc()
             return

@@ -6,18 +6,26 @@ import asyncio
 import logging
 import os
 import time
+import uuid
 from dataclasses import dataclass, field
 
 from remote_apis.digest import Digest
 from remote_apis.errors import DistbuildError
 from wrapper.action import BuiltAction
-from wrapper.build_scripts.accesses import Surroundings, decode, sort_out
+from wrapper.build_scripts.accesses import (
+    OTHER_RIGHTS,
+    Seen,
+    Surroundings,
+    decode,
+    left_behind,
+    sort_out,
+)
 from wrapper.build_scripts.c_flags import c_flags
 from wrapper.build_scripts.names import with_places
-from wrapper.build_scripts.outputs import NotStorable
+from wrapper.build_scripts.outputs import NotStorable, empty_directory, links_out
 from wrapper.build_scripts.reads import NotNameable
 from wrapper.build_scripts.runs import NotKept, Run, Watched
-from wrapper.daemon.calls import Parts
+from wrapper.daemon.calls import WATCHED, Parts
 from wrapper.daemon.protocol import Call, Reply
 from wrapper.daemon.tally import Tally, build_of
 from wrapper.home import RemoteSettings
@@ -49,8 +57,9 @@ class ScriptCallHandler:
             if os.listdir(run.out_dir):
                 raise NotKept("OUT_DIR holds files from a run before")
             script = self.parts.script_runs.script(run)
-            if script.digest.hash in self.parts.failing_scripts:
-                raise NotKept("it failed when it was watched")
+            failing = self.parts.failing_scripts.get(script.digest.hash)
+            if failing is not None:
+                raise NotKept(failing)
         except (NotKept, OutsideRoots, OSError) as error:
             self.tally.unit(SCRIPT_RUN, "local", reason=_words(error))
             self.reply.exec_rustc()
@@ -79,16 +88,25 @@ class ScriptCallHandler:
     async def _run_here(
         self, run: Run, script: BuiltAction, server: Remote | None, reason: str
     ) -> None:
+        await asyncio.to_thread(empty_directory, run.out_dir)  # a result may be there in part
         started, clock = time.time(), time.monotonic()
-        ended = await self.reply.watch(c_flags(run.roots, run.environment))
+        name = uuid.uuid4().hex
+        variables = {**c_flags(run.roots, run.environment), WATCHED: name}
+        ended = await self.reply.watch(variables)
         seconds = time.monotonic() - clock
-        if ended.status != 0:
+        accesses = decode(ended.accesses)
+        if ended.status != 0 or ("!", OTHER_RIGHTS) in accesses:
             # it may be the watching: what it says unwatched is what the user sees
-            self.parts.failing_scripts.add(script.digest.hash)
-            self.tally.unit(SCRIPT_RUN, "local", reason="it failed when it was watched")
+            why = "it failed when it was watched" if ended.status else OTHER_RIGHTS
+            self.parts.failing_scripts[script.digest.hash] = why
+            await asyncio.to_thread(empty_directory, run.out_dir)
+            self.tally.unit(SCRIPT_RUN, "local", reason=why)
             self.reply.exec_rustc()
             return
-        seen = await asyncio.to_thread(sort_out, decode(ended.accesses), self._around(run))
+        seen = await asyncio.to_thread(self._seen, run, accesses)
+        if name in self.parts.compiles_within:
+            self.parts.compiles_within.discard(name)
+            seen.trouble = seen.trouble or "it has cargo compile other packages"
         self.reply.let_stand()
         self.tally.unit(SCRIPT_RUN, "local", reason=seen.trouble or reason)
         watched = Watched(
@@ -123,14 +141,28 @@ class ScriptCallHandler:
         self.parts.beginnings.note(build, f"{name} script", script.digest)
         self.parts.beginnings.note(build, f"{name} run", key)
 
+    def _seen(self, run: Run, accesses: list[tuple[str, str]]) -> Seen:
+        """Blocks."""
+        seen = sort_out(accesses, self._around(run))
+        left = left_behind(seen)
+        if left is not None:
+            seen.trouble = seen.trouble or f"it leaves {left} behind"
+        return seen
+
     def _around(self, run: Run) -> Surroundings:
         environment = run.environment
         unseen = [str(self.parts.home.path), os.path.dirname(run.program)]
+        unseen.append(os.path.realpath(run.out_dir))
         jobserver = environment.get("CARGO_MAKEFLAGS", "").rpartition("--jobserver-auth=fifo:")
         if jobserver[1]:
             unseen.append(jobserver[2].split()[0])
         temporary = environment.get("TMPDIR", "/tmp").rstrip("/") or "/tmp"
-        return Surroundings(own=run.out_dir, unseen=tuple(unseen), temporary=temporary)
+        return Surroundings(
+            own=run.out_dir,
+            unseen=tuple(unseen),
+            temporary=temporary,
+            links=links_out(run.out_dir),
+        )
 
 
 def _run_of(call: Call) -> Run:

@@ -144,12 +144,17 @@ static int attend(int listener, int out, int err, FILE *kept[2]) {
         }
         if (on[2].revents & (POLLHUP | POLLERR)) on[2].fd = -1;
     }
-    // what it leaves running must be answered for as long as it runs
-    struct pollfd rest = {listener, 0, 0};
-    if (listener >= 0 && (poll(&rest, 1, 0) == 0 || !(rest.revents & POLLHUP))) {
+    // what it leaves running must be answered for as long as it runs; some is about to end
+    int is_left = listener >= 0;
+    for (int waited = 0; is_left && waited < 20; waited++) {
+        struct pollfd rest = {listener, POLLIN, 0};
+        if (poll(&rest, 1, 10) > 0) is_left = !(rest.revents & POLLHUP) && serve(listener);
+    }
+    if (is_left) {
         note('!', "it leaves a program running");
         if (fork() == 0) {
             setsid();
+            if (chdir("/") != 0) _exit(1);
             for (int fd = 0; fd < 3; fd++) close(fd);
             close(daemon_fd);
             serve_unseen(listener);
@@ -160,7 +165,9 @@ static int attend(int listener, int out, int err, FILE *kept[2]) {
 }
 
 static void run_watched(char *variables, uint32_t size) {
-    int ends[2][2], pair[2];
+    int ends[2][2], pair[2], probe = (int)syscall(SYS_pidfd_open, getpid(), 0);
+    if (probe < 0) become_script(); // then its end could not be waited for
+    close(probe);
     char *data[2], kind = 0, *payload = NULL;
     size_t sizes[2];
     FILE *kept[2] = {open_memstream(data, sizes), open_memstream(data + 1, sizes + 1)};

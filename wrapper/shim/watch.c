@@ -6,6 +6,7 @@
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <poll.h>
 #include <search.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -19,6 +20,8 @@
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/un.h>
+#include <sys/utsname.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include "watch.h"
@@ -29,7 +32,10 @@
 #define ARCHITECTURE AUDIT_ARCH_AARCH64
 #endif
 
-enum what { LOOK, OPEN, OPEN2, RUN, MAKE, ALTER, SOCKET, CONNECT, FARTHER };
+// x86-64 has a second set of numbers, from here on, for 32-bit pointers.
+#define OTHER_NUMBERS 0x40000000
+
+enum what { LOOK, OPEN, OPEN2, RUN, MAKE, LINK, ALTER, SOCKET, CONNECT, SEND, FARTHER };
 
 // `base` and `path` are numbers of arguments; -1: the working directory.
 struct call { int number; enum what what; signed char base, path, flags; };
@@ -42,20 +48,24 @@ static const struct call calls[] = {
     {SYS_getxattr, LOOK, -1, 0, -1}, {SYS_lgetxattr, LOOK, -1, 0, -1},
     {SYS_listxattr, LOOK, -1, 0, -1}, {SYS_llistxattr, LOOK, -1, 0, -1},
     {SYS_chdir, LOOK, -1, 0, -1}, {SYS_execve, RUN, -1, 0, -1}, {SYS_execveat, RUN, 0, 1, -1},
-    {SYS_mkdirat, MAKE, 0, 1, -1}, {SYS_mknodat, MAKE, 0, 1, -1}, {SYS_symlinkat, MAKE, 1, 2, -1},
+    {SYS_mkdirat, MAKE, 0, 1, -1}, {SYS_mknodat, MAKE, 0, 1, -1}, {SYS_symlinkat, LINK, 1, 2, -1},
     {SYS_linkat, LOOK, 0, 1, -1}, {SYS_linkat, MAKE, 2, 3, -1},
     {SYS_renameat2, ALTER, 0, 1, -1}, {SYS_renameat2, MAKE, 2, 3, -1},
     {SYS_unlinkat, ALTER, 0, 1, -1}, {SYS_fchmodat, ALTER, 0, 1, -1},
     {SYS_fchownat, ALTER, 0, 1, -1}, {SYS_truncate, ALTER, -1, 0, -1},
     {SYS_utimensat, ALTER, 0, 1, -1}, {SYS_setxattr, ALTER, -1, 0, -1},
-    {SYS_lsetxattr, ALTER, -1, 0, -1},
+    {SYS_lsetxattr, ALTER, -1, 0, -1}, {SYS_removexattr, ALTER, -1, 0, -1},
+    {SYS_lremovexattr, ALTER, -1, 0, -1},
+#ifdef SYS_fchmodat2
+    {SYS_fchmodat2, ALTER, 0, 1, -1},
+#endif
 #ifdef SYS_renameat
     {SYS_renameat, ALTER, 0, 1, -1}, {SYS_renameat, MAKE, 2, 3, -1},
 #endif
 #ifdef SYS_open
     {SYS_open, OPEN, -1, 0, 1}, {SYS_creat, MAKE, -1, 0, -1}, {SYS_stat, LOOK, -1, 0, -1},
     {SYS_lstat, LOOK, -1, 0, -1}, {SYS_access, LOOK, -1, 0, -1}, {SYS_readlink, LOOK, -1, 0, -1},
-    {SYS_mkdir, MAKE, -1, 0, -1}, {SYS_mknod, MAKE, -1, 0, -1}, {SYS_symlink, MAKE, -1, 1, -1},
+    {SYS_mkdir, MAKE, -1, 0, -1}, {SYS_mknod, MAKE, -1, 0, -1}, {SYS_symlink, LINK, -1, 1, -1},
     {SYS_link, LOOK, -1, 0, -1}, {SYS_link, MAKE, -1, 1, -1},
     {SYS_rename, ALTER, -1, 0, -1}, {SYS_rename, MAKE, -1, 1, -1},
     {SYS_unlink, ALTER, -1, 0, -1}, {SYS_rmdir, ALTER, -1, 0, -1}, {SYS_chmod, ALTER, -1, 0, -1},
@@ -63,11 +73,13 @@ static const struct call calls[] = {
     {SYS_utimes, ALTER, -1, 0, -1}, {SYS_futimesat, ALTER, 0, 1, -1},
 #endif
     {SYS_socket, SOCKET, -1, -1, -1}, {SYS_connect, CONNECT, -1, -1, -1},
+    {SYS_bind, CONNECT, -1, -1, -1}, {SYS_sendto, SEND, -1, -1, -1},
     {SYS_mount, FARTHER, -1, -1, -1}, {SYS_chroot, FARTHER, -1, -1, -1},
     {SYS_pivot_root, FARTHER, -1, -1, -1}, {SYS_unshare, FARTHER, -1, -1, -1},
     {SYS_setns, FARTHER, -1, -1, -1}, {SYS_ptrace, FARTHER, -1, -1, -1},
     {SYS_io_uring_setup, FARTHER, -1, -1, -1}, {SYS_open_by_handle_at, FARTHER, -1, -1, -1},
     {SYS_shmget, FARTHER, -1, -1, -1}, {SYS_mq_open, FARTHER, -1, -1, -1},
+    {SYS_msgget, FARTHER, -1, -1, -1}, {SYS_semget, FARTHER, -1, -1, -1},
 };
 #define CALLS (sizeof calls / sizeof *calls)
 
@@ -90,34 +102,76 @@ void note(char kind, const char *path) {
     else free(text);
 }
 
+enum found { FOUND, NOTHING, HIDDEN };
+
+// Whether the kernel would not find either what we could not read, or this is hidden from us.
+static enum found why(void) {
+    return errno == EFAULT || errno == ESRCH || errno == ENOENT ? NOTHING : HIDDEN;
+}
+
 // A program's string. It may end close before memory that is not there, so page by page.
-static int text_of(pid_t pid, uint64_t address, char *text) {
+static enum found text_of(pid_t pid, uint64_t address, char *text) {
     size_t used = 0;
     while (used < PATH_MAX) {
         size_t n = 4096 - (address + used) % 4096;
         if (n > PATH_MAX - used) n = PATH_MAX - used;
         struct iovec here = {text + used, n}, there = {(void *)(address + used), n};
-        if (process_vm_readv(pid, &here, 1, &there, 1, 0) != (ssize_t)n) return -1;
-        if (memchr(text + used, 0, n)) return 0;
+        if (process_vm_readv(pid, &here, 1, &there, 1, 0) != (ssize_t)n) return why();
+        if (memchr(text + used, 0, n)) return FOUND;
         used += n;
     }
-    return -1;
+    return NOTHING; // too long for the kernel too
 }
 
-// The absolute path that an argument names; -1 when it names none, or none that can be read.
-static int path_of(const struct seccomp_notif *asked, const struct call *call, char *path) {
+// The absolute path that an argument names.
+static enum found path_of(const struct seccomp_notif *asked, const struct call *call, char *path) {
     char text[PATH_MAX], link[64];
-    if (text_of((pid_t)asked->pid, asked->data.args[(int)call->path], text) != 0) return -1;
-    if (text[0] == '/') return snprintf(path, PATH_MAX, "%s", text) < 0;
-    if (text[0] == 0) return -1; // the descriptor itself
+    uint64_t address = asked->data.args[(int)call->path];
+    if (address == 0) return NOTHING;
+    enum found found = text_of((pid_t)asked->pid, address, text);
+    if (found != FOUND) return found;
+    if (text[0] == '/') return snprintf(path, PATH_MAX, "%s", text) < 0 ? HIDDEN : FOUND;
+    // the descriptor itself is meant, whose opening was noted
+    if (text[0] == 0 && (call->what != RUN || call->base < 0)) return NOTHING;
     int base = call->base < 0 ? AT_FDCWD : (int)asked->data.args[(int)call->base];
     if (base == AT_FDCWD) snprintf(link, sizeof link, "/proc/%d/cwd", (int)asked->pid);
     else snprintf(link, sizeof link, "/proc/%d/fd/%d", (int)asked->pid, base);
     ssize_t n = readlink(link, path, PATH_MAX - 1);
-    if (n <= 0 || (size_t)n + strlen(text) + 2 > PATH_MAX) return -1;
+    if (n <= 0) return why();
+    path[n] = 0;
+    if (text[0] == 0) return FOUND;
+    if ((size_t)n + strlen(text) + 2 > PATH_MAX) return HIDDEN;
     path[n] = '/';
     strcpy(path + n + 1, text);
-    return 0;
+    return FOUND;
+}
+
+// Where a link leads that is made at `path`.
+static void note_target(const struct seccomp_notif *asked, char *path) {
+    char text[PATH_MAX];
+    if (text_of((pid_t)asked->pid, asked->data.args[0], text) != FOUND) return;
+    size_t n = text[0] == '/' ? 0 : (size_t)(strrchr(path, '/') - path) + 1;
+    if (n + strlen(text) >= PATH_MAX) return note('!', "it makes a link whose end cannot be seen");
+    strcpy(path + n, text);
+    note('l', path);
+}
+
+// What the paths do not say of a program that is about to be run.
+static void note_run(const struct seccomp_notif *asked, const struct call *call, const char *path) {
+    char text[PATH_MAX];
+    struct stat st;
+    if (geteuid() != 0 && stat(path, &st) == 0 && S_ISREG(st.st_mode) &&
+        ((st.st_mode & (S_ISUID | S_ISGID)) || getxattr(path, "security.capability", NULL, 0) > 0))
+        note('!', OTHER_RIGHTS);
+    uint64_t at = asked->data.args[call->path + 1], address = 0;
+    struct iovec here = {&address, sizeof address};
+    for (;; at += sizeof address) {
+        struct iovec there = {(void *)at, sizeof address};
+        if (process_vm_readv((pid_t)asked->pid, &here, 1, &there, 1, 0) != sizeof address || !address) return;
+        if (text_of((pid_t)asked->pid, address, text) != FOUND) continue;
+        if (strstr(text, "=native") && (strstr(text, "-m") || strstr(text, "target-cpu")))
+            note('!', "it compiles for this machine's own processor");
+    }
 }
 
 static uint64_t open_flags(const struct seccomp_notif *asked, const struct call *call) {
@@ -132,7 +186,7 @@ static char kind_of(const struct seccomp_notif *asked, const struct call *call, 
     struct stat st;
     int is_there = 1;
     if (call->what == LOOK) return 's';
-    if (call->what == RUN) return 'x';
+    if (call->what == RUN) return access(path, F_OK) == 0 || errno != ENOENT ? 'x' : 's';
     if (call->what == OPEN || call->what == OPEN2) {
         uint64_t flags = open_flags(asked, call);
         if ((flags & O_TMPFILE) == O_TMPFILE || (flags & O_PATH)) return 's';
@@ -160,7 +214,8 @@ static void note_connect(const struct seccomp_notif *asked) {
 
 static void look_at(const struct seccomp_notif *asked) {
     char path[PATH_MAX];
-    if (asked->data.arch != ARCHITECTURE) note('!', "it runs a program of another architecture");
+    if (asked->data.arch != ARCHITECTURE || asked->data.nr >= OTHER_NUMBERS)
+        note('!', "it runs a program of another architecture");
     for (size_t i = 0; i < CALLS; i++) {
         const struct call *call = calls + i;
         if (call->number != asked->data.nr) continue;
@@ -168,26 +223,46 @@ static void look_at(const struct seccomp_notif *asked) {
             if (asked->data.args[0] != AF_UNIX) note('!', "it opens a network socket");
         } else if (call->what == CONNECT) {
             note_connect(asked);
+        } else if (call->what == SEND) {
+            if (asked->data.args[4]) note('!', "it talks to another program over a socket");
         } else if (call->what == FARTHER) {
             snprintf(path, sizeof path, "it uses system call %d", asked->data.nr);
             note('!', path);
-        } else if (path_of(asked, call, path) == 0) {
+        } else {
+            enum found found = path_of(asked, call, path);
+            if (found == HIDDEN) note('!', "it names a file that cannot be seen");
+            if (found != FOUND) continue;
             note(kind_of(asked, call, path), path);
+            if (call->what == RUN) note_run(asked, call, path);
+            if (call->what == LINK) note_target(asked, path);
         }
     }
 }
 
+// Whether the kernel lets noted calls go on (5.5) and says when nobody is left (5.8).
+static int is_recent(void) {
+    struct utsname system;
+    unsigned major = 0, minor = 0;
+    if (uname(&system) != 0 || sscanf(system.release, "%u.%u", &major, &minor) != 2) return 0;
+    return major > 5 || (major == 5 && minor >= 8);
+}
+
 int watch_self(void) {
-    struct sock_filter filter[CALLS + 5];
+    struct sock_filter filter[CALLS + 6];
     size_t n = 0;
     filter[n++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch));
-    filter[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, ARCHITECTURE, 0, CALLS + 2);
+    filter[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, ARCHITECTURE, 0, CALLS + 3);
     filter[n++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr));
+    filter[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, OTHER_NUMBERS, CALLS + 1, 0);
     for (size_t i = 0; i < CALLS; i++)
         filter[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)calls[i].number, (unsigned char)(CALLS - i), 0);
     filter[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
     filter[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_USER_NOTIF);
     struct sock_fprog program = {(unsigned short)n, filter};
+    if (!is_recent()) {
+        errno = ENOSYS;
+        return -1;
+    }
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return -1;
     return (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER, &program);
 }
@@ -204,5 +279,8 @@ static int answer(int listener, int notes) {
 int serve(int listener) { return answer(listener, 1); }
 
 void serve_unseen(int listener) {
-    while (answer(listener, 0)) {}
+    struct pollfd on = {listener, POLLIN, 0};
+    do {
+        if (poll(&on, 1, -1) < 0) continue;
+    } while (!(on.revents & (POLLHUP | POLLERR)) && answer(listener, 0));
 }

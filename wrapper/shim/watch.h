@@ -5,9 +5,13 @@
 // them go on. An access is one byte of kind, the path, absolute, and NUL:
 //   s whether it is there, or what a link says    o opened to be read    x run as a program
 //   c made where nothing was    m something that was there may be changed or removed
+//   l where a link leads that is made
 //   ! what may reach farther than paths tell, in words
 #ifndef DISTBUILD_WATCH_H
 #define DISTBUILD_WATCH_H
+
+// Said of programs that do less under watch than they would otherwise: sudo and its kind.
+#define OTHER_RIGHTS "it runs a program with another user's rights"
 
 // Puts this process and its children under watch; the descriptor for `serve`, or -1 with errno.
 int watch_self(void);

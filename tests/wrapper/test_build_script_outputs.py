@@ -1,0 +1,113 @@
+"""What a run leaves in OUT_DIR is stored and put back as it was, with the paths of the place."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from remote_apis.digest import Digest
+from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
+from tests.wrapper.test_build_script_reads import roots_of
+from wrapper.build_scripts.outputs import (
+    NotStorable,
+    empty_directory,
+    empty_tree,
+    put_outputs,
+    take_outputs,
+)
+from wrapper.inputs.file_digests import FileDigests
+from wrapper.inputs.snapshot import Source
+from wrapper.ladder import FUNCTION
+from wrapper.roots import Roots
+
+
+def filled(directory: Path, roots: Roots) -> Path:
+    """An OUT_DIR with things of every kind."""
+    (directory / "deep" / "er").mkdir(parents=True)
+    (directory / "empty" / "too").mkdir(parents=True)
+    (directory / "deep" / "er" / "file").write_bytes(b"\0\xff")
+    (directory / "program").write_text("#!/bin/sh\n")
+    (directory / "program").chmod(0o755)
+    (directory / "made.pc").write_text(f"prefix={roots.workspace}/x\n")
+    (directory / "within").symlink_to("deep/er")
+    (directory / "out").symlink_to(f"{roots.package}/src")
+    return directory
+
+
+def seen(directory: Path) -> dict[str, str]:
+    found = {}
+    for path in sorted(directory.rglob("*")):
+        name = str(path.relative_to(directory))
+        if path.is_symlink():
+            found[name] = f"-> {os.readlink(path)}"
+        elif path.is_dir():
+            found[name] = "directory"
+        else:
+            found[name] = f"{os.access(path, os.X_OK)} {path.read_bytes()!r}"
+    return found
+
+
+def stored(
+    directory: Path, result: re_pb.ActionResult, blobs: dict[Digest, Source]
+) -> dict[str, Path]:
+    """The blobs as files, by the output's path."""
+    sources = {}
+    directory.mkdir()
+    for file in result.output_files:
+        digest = Digest.from_message(file.digest, FUNCTION)
+        source = blobs[digest]
+        data = source if isinstance(source, bytes) else Path(source).read_bytes()
+        sources[file.path] = directory / digest.hash
+        sources[file.path].write_bytes(data)
+    return sources
+
+
+def test_another_place_has_the_same_with_its_own_paths(tmp_path: Path) -> None:
+    alice = roots_of(str(tmp_path / "a"), str(tmp_path / "a" / "ws"))
+    bob = roots_of(str(tmp_path / "b"), str(tmp_path / "b" / "other" / "place"))
+    first = filled(tmp_path / "first", alice)
+    result, blobs, stats = take_outputs(str(first), FileDigests(FUNCTION), alice)
+    assert len(stats) == 3
+    assert empty_tree(result) is not None
+    sources = stored(tmp_path / "blobs", result, blobs)
+    for roots, name in ((alice, "again"), (bob, "elsewhere")):
+        (tmp_path / name).mkdir()
+        put_outputs(str(tmp_path / name), result, sources, roots)
+        assert seen(tmp_path / name) == seen(filled(tmp_path / f"{name} wanted", roots))
+
+
+@pytest.mark.parametrize("path", ["out/../x", "out//x", "elsewhere/x", "out", "/x", "out/."])
+def test_paths_that_lead_out_are_refused(tmp_path: Path, path: str) -> None:
+    for kind in ("output_files", "output_symlinks", "output_directories"):
+        result = re_pb.ActionResult()
+        getattr(result, kind).add(path=path)
+        with pytest.raises(OSError, match="not in OUT_DIR"):
+            put_outputs(str(tmp_path), result, {path: Path("/dev/null")}, roots_of())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_no_file_is_not_stored(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(NotStorable, match="it makes pipe, which is no file"):
+        take_outputs(str(tmp_path), FileDigests(FUNCTION), roots_of())
+
+
+def test_too_much_is_not_stored(tmp_path: Path) -> None:
+    with open(tmp_path / "large", "wb") as file:
+        file.truncate((1 << 30) + 1)
+    files = FileDigests(FUNCTION)
+    files.learn(os.stat(file.name), Digest.of(b"", FUNCTION), is_ours=True)
+    with pytest.raises(NotStorable, match="more than is worth keeping"):
+        take_outputs(str(tmp_path), files, roots_of())
+
+
+def test_emptying(tmp_path: Path) -> None:
+    filled(tmp_path / "out", roots_of())
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "kept").touch()
+    (tmp_path / "out" / "beside").symlink_to(tmp_path / "deep")
+    empty_directory(str(tmp_path / "out"))
+    assert list((tmp_path / "out").iterdir()) == []
+    assert (tmp_path / "deep" / "kept").exists()

@@ -1,0 +1,362 @@
+"""Runs of build scripts are kept, shared, and run again when anything that they read is another."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from developers import Developer, developer
+from running import BIN, running_server
+
+pytestmark = [pytest.mark.cargo, pytest.mark.timeout(900)]
+
+CURIOUS = r"""
+use std::{env, fs, os::unix::fs::symlink, path::Path, process::Command};
+
+fn read(path: impl AsRef<Path>) -> String {
+    fs::read_to_string(path).unwrap_or("none".into()).trim().into()
+}
+
+fn run(command: &mut Command) {
+    assert!(command.status().unwrap().success(), "{command:?}");
+}
+
+fn main() {
+    let out = env::var("OUT_DIR").unwrap();
+    let here = env::var("CARGO_MANIFEST_DIR").unwrap();
+    println!("cargo::rerun-if-env-changed=DECLARED");
+    let mut names: Vec<_> = fs::read_dir("data").unwrap().map(|e| e.unwrap().file_name()).collect();
+    names.sort();
+    let _ = fs::remove_file(format!("{out}/link"));
+    symlink(format!("{here}/linked"), format!("{out}/link")).unwrap();
+    let helper = Command::new("helper-of-test").output().map(|o| o.stdout).unwrap_or_default();
+    let said = [
+        read("data/file.txt"), read("data/sub/absent.txt"), format!("{names:?}"),
+        env::var("DECLARED").unwrap_or_default(), env::var("UNDECLARED").unwrap_or_default(),
+        read(format!("{}/.noterc", env::var("HOME").unwrap())), read(format!("{out}/link/text")),
+        read("../.git/HEAD"), String::from_utf8(helper).unwrap().trim().into(),
+        env::var("PROFILE").unwrap(), env::var("CARGO_FEATURE_MORE").is_ok().to_string(),
+    ];
+    println!("cargo::rustc-env=SAID={}", said.join("|"));
+    let target = env::var("TARGET").unwrap().replace('-', "_");
+    let flags = env::var(format!("CFLAGS_{target}")).unwrap_or_default();
+    run(Command::new("cc").args(["-c", "-g", "-O1", "-fPIC"]).args(flags.split_whitespace())
+        .arg(format!("{here}/c/value.c")).arg("-o").arg(format!("{out}/value.o")));
+    run(Command::new("ar").arg("crsD").arg(format!("{out}/libvalue.a")).arg(format!("{out}/value.o")));
+    println!("cargo::rustc-link-search=native={out}");
+    println!("cargo::rustc-link-lib=static=value");
+}
+"""
+MAIN = """
+extern "C" { fn value() -> i32; }
+fn main() { println!("{}|{}", env!("SAID"), unsafe { value() }); }
+"""
+
+
+def package(directory: Path, name: str, script: str, more: str = "", main: str = "") -> Path:
+    (directory / "src").mkdir(parents=True)
+    (directory / "Cargo.toml").write_text(
+        f'[package]\nname = "{name}"\nversion = "0.1.0"\nedition = "2021"\n{more}'
+    )
+    (directory / "src" / "main.rs").write_text(main or "fn main() {}")
+    (directory / "build.rs").write_text(script)
+    return directory
+
+
+def curious(directory: Path) -> Path:
+    """A workspace whose one build script reads things of every kind."""
+    app = package(directory / "app", "app", CURIOUS, "[features]\nmore = []\n", MAIN)
+    for name, text in (
+        ("data/file.txt", "one"), ("data/sub/x", ""), ("linked/text", "linked"),
+        ("c/value.h", "#define VALUE 1\n"),
+        ("c/value.c", '#include "value.h"\nint value(void) { return VALUE; }\n'),
+    ):  # fmt: skip
+        (app / name).parent.mkdir(parents=True, exist_ok=True)
+        (app / name).write_text(text)
+    (directory / "Cargo.toml").write_text('[workspace]\nmembers = ["app"]\nresolver = "2"\n')
+    (directory / ".git").mkdir()
+    (directory / ".git" / "HEAD").write_text("ref: one")
+    return directory
+
+
+def runs(dev: Developer, cwd: Path) -> dict[str, dict[str, Any]]:
+    """The runs of build scripts in the last build, by package."""
+    done = dev.run("cargo", "distbuild", "stats", "--json", cwd=cwd)
+    return {run["crate"]: run for run in json.loads(done.stdout)["runs"]}
+
+
+def built(dev: Developer, checkout: Path, *arguments: str, **environment: str) -> tuple[str, str]:
+    """Where the run of app's script came from in a fresh build, and what the program says."""
+    dev.run("cargo", "clean", cwd=checkout)
+    dev.build(checkout, *arguments, **environment)
+    outcome = runs(dev, checkout)["app"]["outcome"]
+    dev.run("cargo", "distbuild", "stop", cwd=checkout)  # waits until all is kept
+    (program,) = checkout.glob("target/*/app")
+    return outcome, dev.run(program, cwd=checkout).stdout.strip()
+
+
+@contextmanager
+def someone(directory: Path, remote: str | None) -> Iterator[Developer]:
+    """A developer with a HOME of their own, and the toolchains of everybody."""
+    (directory / "home").mkdir(parents=True)
+    rustup = os.environ.get("RUSTUP_HOME", str(Path.home() / ".rustup"))
+    home = str(directory / "home")
+    with developer(directory, remote, HOME=home, RUSTUP_HOME=rustup) as person:
+        yield person
+
+
+@pytest.fixture
+def dev(tmp_path: Path) -> Iterator[Developer]:
+    with someone(tmp_path / "dev", None) as person:
+        yield person
+
+
+AT_FIRST = 'one|none|["file.txt", "sub"]|||none|linked|ref: one||debug|false|1'
+
+
+def test_whatever_it_reads_makes_it_run_again(dev: Developer, tmp_path: Path) -> None:
+    checkout = curious(tmp_path / "w")
+    app = checkout / "app"
+    assert built(dev, checkout) == ("local", AT_FIRST)
+    assert built(dev, checkout) == ("hit-local", AT_FIRST)
+
+    def written(path: Path, text: str, wanted: str) -> None:
+        before = path.read_text() if path.exists() else None
+        path.write_text(text)
+        assert built(dev, checkout) == ("local", wanted)
+        assert built(dev, checkout) == ("hit-local", wanted)
+        if before is None:
+            path.unlink()
+        else:
+            path.write_text(before)
+        assert built(dev, checkout) == ("hit-local", AT_FIRST)
+
+    written(app / "data/file.txt", "two", AT_FIRST.replace("one|", "two|", 1))
+    written(app / "data/sub/absent.txt", "here", AT_FIRST.replace("none", "here", 1))
+    written(app / "data/new", "", AT_FIRST.replace('"file.txt"', '"file.txt", "new"'))
+    written(app / "c/value.h", "#define VALUE 2\n", AT_FIRST[:-1] + "2")
+    written(app / "linked/text", "other", AT_FIRST.replace("linked", "other"))
+    written(checkout / ".git/HEAD", "ref: two", AT_FIRST.replace("ref: one", "ref: two"))
+    home = Path(dev.extra["HOME"])
+    written(home / ".noterc", "noted", AT_FIRST.replace("|||none", "|||noted"))
+
+
+def test_variables_programs_and_cargos_settings(dev: Developer, tmp_path: Path) -> None:
+    checkout = curious(tmp_path / "w")
+    assert built(dev, checkout) == ("local", AT_FIRST)
+    search = f"/nowhere:{dev.environment['PATH']}"
+    assert built(dev, checkout, OF_NO_INTEREST="x", PATH=search) == ("hit-local", AT_FIRST)
+    helper = tmp_path / "bin" / "helper-of-test"
+    helper.parent.mkdir()
+    helper.write_text("#!/bin/sh\necho helped\n")
+    helper.chmod(0o755)
+    search = f"{helper.parent}:{dev.environment['PATH']}"
+    for arguments, environment, wanted in (
+        ((), {"DECLARED": "a"}, AT_FIRST.replace("|||", "|a||")),
+        ((), {"UNDECLARED": "b"}, AT_FIRST.replace("|||", "||b|")),
+        ((), {"PATH": search}, AT_FIRST.replace("||debug", "|helped|debug")),
+        (("--release",), {}, AT_FIRST.replace("debug", "release")),
+        (("--features", "more"), {}, AT_FIRST.replace("false", "true")),
+    ):
+        for outcome in ("local", "hit-local"):
+            assert built(dev, checkout, *arguments, **environment) == (outcome, wanted)
+    script = checkout / "app" / "build.rs"
+    script.write_text(script.read_text().replace('join("|")', 'join("/")'))
+    assert built(dev, checkout)[0] == "local"
+
+
+def test_another_checkout_of_another_user(tmp_path: Path) -> None:
+    with running_server(tmp_path / "data", "--workers", "0") as server:
+        for name, outcome in (("alice", "local"), ("bob", "hit-remote")):
+            directory = tmp_path / name
+            with someone(directory, server.url) as person:
+                checkout = curious(tmp_path / f"{name}s" / "place")
+                assert built(person, checkout) == (outcome, AT_FIRST)
+                (library,) = checkout.glob("target/debug/build/app-*/out/libvalue.a")
+                assert os.fsencode(checkout) not in library.read_bytes()
+    (link,) = checkout.glob("target/debug/build/app-*/out/link")
+    assert os.readlink(link) == str(checkout / "app" / "linked")
+
+
+def test_a_crate_with_c_from_the_registry(tmp_path: Path) -> None:
+    main = 'fn main() { println!("{}", unsafe { libz_sys::zlibCompileFlags() } != 0); }'
+    more = '[dependencies]\nlibz-sys = { version = "=1.1.31", features = ["static"] }\n'
+    with running_server(tmp_path / "data", "--workers", "0") as server:
+        for name, outcome in (("alice", "local"), ("bob", "hit-remote")):
+            directory = tmp_path / name
+            with someone(directory, server.url) as person:
+                checkout = package(directory / "w", "app", "fn main() {}", more, main)
+                person.build(checkout)
+                assert runs(person, checkout)["libz-sys"]["outcome"] == outcome
+                person.run("cargo", "distbuild", "stop", cwd=checkout)
+                said = person.run(checkout / "target/debug/app", cwd=checkout).stdout
+                assert said == "true\n"
+
+
+NOT_KEPT = {
+    "writes": (
+        'std::fs::write("made.txt", "x").unwrap();',
+        "it writes …/made.txt",
+    ),
+    "network": (
+        'let _ = std::net::TcpStream::connect("127.0.0.1:9");',
+        "it opens a network socket",
+    ),
+    "leaves": (
+        'std::process::Command::new("sleep").arg("5").stdout(std::process::Stdio::null())'
+        ".stderr(std::process::Stdio::null()).spawn().unwrap();",
+        "it leaves a program running",
+    ),
+    "temporary": (
+        'std::fs::write(std::env::temp_dir().join(format!("distbuild-test-{}", '
+        'std::process::id())), "").unwrap();',
+        "it leaves … behind",
+    ),
+    "machine": ('std::fs::read("/proc/cpuinfo").unwrap();', "it reads /proc/cpuinfo"),
+    "native": (
+        'std::process::Command::new("cc").args(["-march=native", "-E", "-x", "c", "/dev/null"])'
+        ".output().unwrap();",
+        "it compiles for this machine's own processor",
+    ),
+    "date": (
+        'let out = std::process::Command::new("date").output().unwrap().stdout;'
+        'print!("cargo::rustc-env=DATE={}", String::from_utf8(out).unwrap());',
+        None,
+    ),
+    "user": ('println!("cargo::rustc-env=WHO={}", std::env::var("SOME_NAME").unwrap());', ""),
+}
+
+
+def test_what_is_not_kept(dev: Developer, tmp_path: Path) -> None:
+    (tmp_path / "w").mkdir()
+    (tmp_path / "tmp").mkdir()
+    for name, (code, _) in NOT_KEPT.items():
+        package(tmp_path / "w" / name, name, f"fn main() {{ {code} }}")
+    members = json.dumps(list(NOT_KEPT))
+    checkout = tmp_path / "w"
+    (checkout / "Cargo.toml").write_text(f'[workspace]\nmembers = {members}\nresolver = "2"\n')
+    for again in (False, True):
+        dev.run("cargo", "clean", cwd=checkout)
+        dev.build(checkout, SOME_NAME="a name", TMPDIR=str(tmp_path / "tmp"))
+        found = runs(dev, checkout)
+        for name, (_, reason) in NOT_KEPT.items():
+            run = found[name]
+            is_hit = again and reason == ""
+            assert run["outcome"] == ("hit-local" if is_hit else "local"), name
+            if reason:
+                start, _, end = reason.partition("…")
+                assert run["reason"].startswith(start) and run["reason"].endswith(end), run
+        dev.run("cargo", "distbuild", "stop", cwd=checkout)
+        if again:
+            shutil.rmtree(tmp_path / "tmp")
+
+
+def test_a_script_that_fails_is_heard_once(dev: Developer, tmp_path: Path) -> None:
+    """Also one that minds what it made the first time."""
+    script = """fn main() {
+        let out = std::env::var("OUT_DIR").unwrap();
+        std::fs::create_dir(format!("{out}/made")).expect("nothing was there");
+        println!("said"); eprintln!("said too"); std::process::exit(7);
+    }"""
+    checkout = package(tmp_path / "w", "app", script)
+    ours = dev.run("cargo", "distbuild", "build", cwd=checkout, check=False)
+    dev.run("cargo", "clean", cwd=checkout)
+    plain = dev.run("cargo", "build", cwd=checkout, check=False)
+    said = [line for line in ours.stderr.splitlines() if "Distbuild" not in line]
+    assert ours.returncode == plain.returncode == 101
+    assert ours.stderr.count("said too") == 1
+    assert "exit status: 7" in ours.stderr
+    assert sorted(said) == sorted(plain.stderr.splitlines())
+
+
+def test_old_files_in_out_dir_stay_as_with_cargo(dev: Developer, tmp_path: Path) -> None:
+    script = """fn main() {
+        println!("cargo::rerun-if-changed=note");
+        let path = format!("{}/old", std::env::var("OUT_DIR").unwrap());
+        let old = std::fs::read_to_string(&path).unwrap_or_default();
+        std::fs::write(&path, format!("{old}+")).unwrap();
+        println!("cargo::rustc-env=OLD={old}");
+    }"""
+    checkout = package(
+        tmp_path / "w", "app", script, main='fn main() { println!("{}", env!("OLD")); }'
+    )
+    for wanted in ("", "+", "++"):
+        (checkout / "note").write_text(f"for {wanted}")
+        dev.build(checkout)
+        assert dev.run(checkout / "target/debug/app", cwd=checkout).stdout.strip() == wanted
+        assert runs(dev, checkout)["app"]["outcome"] == "local"
+
+
+def test_plain_cargo_goes_on(dev: Developer, tmp_path: Path) -> None:
+    """It finds all fresh; it runs scripts again without a daemon, and without the home."""
+    checkout = curious(tmp_path / "w")
+    dev.build(checkout)
+    dev.run("cargo", "distbuild", "stop", cwd=checkout)
+    done = dev.run("cargo", "build", cwd=checkout)
+    assert "Compiling" not in done.stderr
+    for word in ("two", "three"):
+        done = dev.run("cargo", "build", cwd=checkout, DECLARED=word)
+        assert "Compiling" in done.stderr
+        said = dev.run(checkout / "target/debug/app", cwd=checkout).stdout.strip()
+        assert said == AT_FIRST.replace("|||", f"|{word}||")
+        shutil.rmtree(dev.home, ignore_errors=True)
+
+
+def test_the_wrapper_by_hand(dev: Developer, tmp_path: Path) -> None:
+    checkout = curious(tmp_path / "w")
+    for outcome in ("local", "hit-local"):
+        dev.run("cargo", "clean", cwd=checkout)
+        dev.run("cargo", "build", cwd=checkout, RUSTC_WRAPPER="cargo-distbuild-wrapper")
+        assert runs(dev, checkout)["app"]["outcome"] == outcome
+        dev.run("cargo", "distbuild", "stop", cwd=checkout)
+
+
+def test_a_damaged_result_is_not_used(dev: Developer, tmp_path: Path) -> None:
+    checkout = curious(tmp_path / "w")
+    assert built(dev, checkout) == ("local", AT_FIRST)
+    for path in (dev.home / "cache").rglob("*"):
+        if path.is_file() and path.stat().st_size > 50 and "results" not in path.parts:
+            path.chmod(0o644)
+            with open(path, "r+b") as file:
+                file.write(b"damaged")
+    assert built(dev, checkout) == ("local", AT_FIRST)
+
+
+def test_a_script_that_has_cargo_build(dev: Developer, tmp_path: Path) -> None:
+    """What the daemon compiles for it is read by nobody who is watched."""
+    script = """fn main() {
+        let out = std::env::var("OUT_DIR").unwrap();
+        let here = std::env::var("CARGO_MANIFEST_DIR").unwrap();
+        let done = std::process::Command::new(std::env::var("CARGO").unwrap())
+            .args(["build", "--offline", "--target-dir", &format!("{out}/inner")])
+            .current_dir(format!("{here}/inner")).status().unwrap();
+        assert!(done.success());
+        let said = std::process::Command::new(format!("{out}/inner/debug/inner")).output().unwrap();
+        println!("cargo::rustc-env=SAID={}", String::from_utf8(said.stdout).unwrap().trim());
+    }"""
+    main = 'fn main() { println!("{}", env!("SAID")); }'
+    checkout = package(tmp_path / "w", "app", script, main=main)
+    inner = package(checkout / "inner", "inner", "fn main() {}", "[workspace]\n")
+    for word in ("one", "two", "one"):
+        (inner / "src" / "main.rs").write_text(f'fn main() {{ println!("{word}"); }}')
+        assert built(dev, checkout) == ("local", word)
+
+
+def test_two_builds_at_once(dev: Developer, tmp_path: Path) -> None:
+    checkout = curious(tmp_path / "w")
+    command = [str(BIN / "cargo-distbuild"), "build"]
+    both = [
+        subprocess.Popen(command, cwd=checkout, env=dev.environment, stderr=subprocess.PIPE)
+        for _ in range(2)
+    ]
+    for process in both:
+        _, said = process.communicate(timeout=300)
+        assert process.returncode == 0, said
+    assert dev.run(checkout / "target/debug/app", cwd=checkout).stdout.strip() == AT_FIRST
