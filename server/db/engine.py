@@ -19,6 +19,12 @@ from server.db.statements import Prepared, Row, values
 
 _READERS = 2
 _GROUP = 256
+_PRAGMAS = (
+    "journal_mode=WAL",
+    "synchronous=FULL",
+    "busy_timeout=10000",
+    "cache_size=-256",  # KiB of each connection; the system's own cache is as good
+)
 _T = TypeVar("_T")
 
 
@@ -195,7 +201,7 @@ def _sqlite_engine(path: Path) -> Engine:
         # Without this the driver begins transactions behind SQLAlchemy's back, which breaks
         # savepoints.
         connection.isolation_level = None
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=10000"):
+        for pragma in _PRAGMAS:
             connection.execute(f"PRAGMA {pragma}").close()
 
     @event.listens_for(engine, "begin")
