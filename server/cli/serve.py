@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import ipaddress
 import logging
 import signal
@@ -17,6 +18,7 @@ from server.cli.workers import local_workers
 
 DRAIN_SECONDS = 30.0
 START_SECONDS = 60.0
+_YOUNG_OBJECTS = 20_000
 
 
 def run_server_command(parsed: argparse.Namespace) -> int:
@@ -68,6 +70,7 @@ async def _serve(settings: ServerSettings, workers: int, parsed: argparse.Namesp
     ):
         await server.wait_for_workers(workers, START_SECONDS)
         with_workers = f" with {workers} workers ({parsed.sandbox})" if workers else ""
+        _calm_garbage_collection()
         print(f"distbuild serves {server.url} from {settings.data_dir}{with_workers}")
         sys.stdout.flush()
         await stop.wait()
@@ -75,3 +78,10 @@ async def _serve(settings: ServerSettings, workers: int, parsed: argparse.Namesp
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)
         await server.drain(DRAIN_SECONDS)
+
+
+def _calm_garbage_collection() -> None:
+    """What is there at the start stays: looking through it stopped everything for 40 ms."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_YOUNG_OBJECTS)

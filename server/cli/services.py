@@ -29,7 +29,7 @@ from server.rpc.byte_stream import ByteStreamServicer
 from server.rpc.capabilities import CapabilitiesServicer, ExecutionOffer, Offer
 from server.rpc.cas import CasServicer
 from server.rpc.execution import ExecutionServicer
-from server.rpc.interceptors import StatusInterceptor
+from server.rpc.handlers import StatusHandlers
 from server.rpc.log_stream import LogByteStreams, LogStreamServicer
 from server.rpc.operation_queue import OperationQueueServicer
 from server.rpc.operations import OperationsServicer
@@ -90,35 +90,33 @@ class Parts:
 
 def make_server(parts: Parts, stack: contextlib.AsyncExitStack) -> grpc.aio.Server:
     """A server with all services; it listens nowhere yet."""
-    server = grpc.aio.server(
-        interceptors=[StatusInterceptor()], options=(*SERVER_OPTIONS, *OPTIONS)
-    )
+    methods = StatusHandlers()
     terms = Terms()
-    _add_storage(server, parts, terms, stack)
-    _add_execution(server, parts, terms)
+    _add_storage(methods, parts, terms, stack)
+    _add_execution(methods, parts, terms)
     assets = parts.assets
-    ra_grpc.add_FetchServicer_to_server(FetchServicer(assets=assets, terms=terms), server)
-    ra_grpc.add_PushServicer_to_server(PushServicer(assets=assets, terms=terms), server)
+    ra_grpc.add_FetchServicer_to_server(FetchServicer(assets=assets, terms=terms), methods)
+    ra_grpc.add_PushServicer_to_server(PushServicer(assets=assets, terms=terms), methods)
     streams = LogStreamServicer(streams=parts.logs.made)
-    ls_grpc.add_LogStreamServiceServicer_to_server(streams, server)
-    health_pb2_grpc.add_HealthServicer_to_server(parts.health, server)
+    ls_grpc.add_LogStreamServiceServicer_to_server(streams, methods)
+    health_pb2_grpc.add_HealthServicer_to_server(parts.health, methods)
     listed = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
-    reflection.enable_server_reflection(listed, server)
-    return server
+    reflection.enable_server_reflection(listed, methods)
+    return methods.server((*SERVER_OPTIONS, *OPTIONS))
 
 
 def _add_storage(
-    server: grpc.aio.Server, parts: Parts, terms: Terms, stack: contextlib.AsyncExitStack
+    methods: StatusHandlers, parts: Parts, terms: Terms, stack: contextlib.AsyncExitStack
 ) -> None:
     logs = LogByteStreams(parts.logs.printed, parts.logs.made)
     streams = ByteStreamServicer(store=parts.store, terms=terms, others=[logs])
     stack.push_async_callback(streams.close)
-    bs_grpc.add_ByteStreamServicer_to_server(streams, server)
+    bs_grpc.add_ByteStreamServicer_to_server(streams, methods)
     fast_cdc, rep_max_cdc = FastCdc2020(), RepMaxCdc()
     cas = CasServicer(store=parts.store, terms=terms, chunkers=(fast_cdc, rep_max_cdc))
-    re_grpc.add_ContentAddressableStorageServicer_to_server(cas, server)
+    re_grpc.add_ContentAddressableStorageServicer_to_server(cas, methods)
     results = ActionCacheServicer(cache=parts.cache, store=parts.store, terms=terms)
-    re_grpc.add_ActionCacheServicer_to_server(results, server)
+    re_grpc.add_ActionCacheServicer_to_server(results, methods)
     offer = Offer(execution=ExecutionOffer(node_properties=("mtime", "unix_mode")))
     capabilities = CapabilitiesServicer(
         terms=terms,
@@ -126,17 +124,17 @@ def _add_storage(
         fast_cdc=fast_cdc,
         rep_max_cdc=rep_max_cdc,
     )
-    re_grpc.add_CapabilitiesServicer_to_server(capabilities, server)
+    re_grpc.add_CapabilitiesServicer_to_server(capabilities, methods)
 
 
-def _add_execution(server: grpc.aio.Server, parts: Parts, terms: Terms) -> None:
+def _add_execution(methods: StatusHandlers, parts: Parts, terms: Terms) -> None:
     scheduler, live = parts.scheduler, parts.logs.live
     execution = ExecutionServicer(
         scheduler=scheduler, store=parts.vouching, cache=parts.cache, terms=terms, live=live
     )
-    re_grpc.add_ExecutionServicer_to_server(execution, server)
+    re_grpc.add_ExecutionServicer_to_server(execution, methods)
     operations = OperationsServicer(scheduler=scheduler, live=live)
-    operations_pb2_grpc.add_OperationsServicer_to_server(operations, server)
+    operations_pb2_grpc.add_OperationsServicer_to_server(operations, methods)
     queue = OperationQueueServicer(scheduler=scheduler, live=live)
-    rw_grpc.add_OperationQueueServicer_to_server(queue, server)
-    w_grpc.add_WorkersServicer_to_server(WorkersServicer(scheduler=scheduler), server)
+    rw_grpc.add_OperationQueueServicer_to_server(queue, methods)
+    w_grpc.add_WorkersServicer_to_server(WorkersServicer(scheduler=scheduler), methods)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import functools
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Insert, bindparam, delete, func, select, update
+from sqlalchemy import ClauseElement, Connection, bindparam, delete, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
 from server.actioncache.interface import ActionKey
 from server.db.batching import Batcher
 from server.db.engine import Database
+from server.db.statements import Prepared
 from server.db.tables import ACTION_RESULTS as T
 
 _Row = dict[str, object]
@@ -27,11 +27,19 @@ _MATCHES = (
     & (T.c.size == bindparam("b_size"))
 )
 
-_GET = select(T.c.hash, T.c.size, T.c.result).where(
-    T.c.instance == bindparam("b_instance"),
-    T.c.digest_function == bindparam("b_digest_function"),
-    T.c.hash.in_(bindparam("b_hashes", expanding=True)),
-)
+
+def _upsert(dialect: str) -> ClauseElement:
+    insert: Any = postgresql.insert if dialect == "postgresql" else sqlite.insert
+    statement = insert(T)
+    upsert: ClauseElement = statement.on_conflict_do_update(
+        index_elements=[T.c[name] for name in _KEY],
+        set_={"result": statement.excluded.result, "last_use": statement.excluded.last_use},
+    )
+    return upsert
+
+
+_GET = Prepared(lambda _: select(T.c.result).where(_MATCHES))
+_PUT = Prepared(_upsert)
 
 
 class SqlActionCache:
@@ -49,13 +57,14 @@ class SqlActionCache:
         self._clock = clock
         self._uses: dict[ActionKey, float] = {}
         self._puts_since_trim = 0
-        self._gets = Batcher(self._get_all)
         self._puts = Batcher(self._put_all)
 
     async def get(self, key: ActionKey) -> re_pb.ActionResult | None:
-        data = await self._gets.ask(key)
-        if data is None:
+        rows = await self._database.look_up(_GET, _key(key))
+        if not rows:
             return None
+        ((data,),) = rows
+        assert isinstance(data, bytes)
         self._uses[key] = self._clock()
         if len(self._uses) >= _USES_IN_MEMORY:
             await self.save_uses()
@@ -94,27 +103,8 @@ class SqlActionCache:
         await self.save_uses()
         return await self._database.write(self._trim)
 
-    async def _get_all(self, keys: Sequence[ActionKey]) -> list[bytes | None]:
-        hashes: dict[tuple[str, int], list[str]] = {}
-        for key in keys:
-            group = (key.instance, key.digest.function.number)
-            hashes.setdefault(group, []).append(key.digest.hash)
-
-        def read(connection: Connection) -> dict[tuple[str, int, str, int], bytes]:
-            found = {}
-            for (instance, function), asked in hashes.items():
-                where = {"b_instance": instance, "b_digest_function": function, "b_hashes": asked}
-                for hash_, size, result in connection.execute(_GET, where):
-                    found[instance, function, hash_, size] = result
-            return found
-
-        found = await self._database.read(read)
-        return [found.get((k.instance, k.digest.function.number, *k.digest[1:])) for k in keys]
-
     async def _put_all(self, rows: Sequence[_Row]) -> list[None]:
-        await self._database.write(
-            lambda connection: connection.execute(_upsert(connection.dialect.name), rows)
-        )
+        await self._database.write(lambda connection: _PUT.run(connection, rows))
         return [None] * len(rows)
 
     def _trim(self, connection: Connection) -> int:
@@ -134,14 +124,3 @@ def _key(key: ActionKey) -> _Row:
         "b_hash": key.digest.hash,
         "b_size": key.digest.size,
     }
-
-
-@functools.cache
-def _upsert(dialect: str) -> Insert:
-    insert: Any = postgresql.insert if dialect == "postgresql" else sqlite.insert
-    statement = insert(T)
-    upsert: Insert = statement.on_conflict_do_update(
-        index_elements=[T.c[name] for name in _KEY],
-        set_={"result": statement.excluded.result, "last_use": statement.excluded.last_use},
-    )
-    return upsert

@@ -15,9 +15,16 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 
 from remote_apis.errors import DistbuildError, OutOfSpace, Unavailable
 from server.db.migrations import migrate
+from server.db.statements import Prepared, Row, values
 
 _READERS = 2
 _GROUP = 256
+_PRAGMAS = (
+    "journal_mode=WAL",
+    "synchronous=FULL",
+    "busy_timeout=10000",
+    "cache_size=-256",  # KiB of each connection; the system's own cache is as good
+)
 _T = TypeVar("_T")
 
 
@@ -34,10 +41,13 @@ class Database:
     were asked for; those that wait together are committed together, each in its own savepoint.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, path: Path) -> None:
         self._engine = engine
         self._readers = ThreadPoolExecutor(_READERS, "db-read")
         self._writer = ThreadPoolExecutor(1, "db-write")
+        # Kept, for getting one from the pool and giving it back costs as much as a small write.
+        self._writing: Connection | None = None
+        self._look_ups = _look_up_connection(path)
         self._waiting: list[_Write[Any]] = []
         self._running: asyncio.Future[None] | None = None
 
@@ -47,7 +57,7 @@ class Database:
 
         Raises FailedPrecondition when it is newer than this program.
         """
-        self = cls(_sqlite_engine(path))
+        self = cls(_sqlite_engine(path), path)
         try:
             await self.write(migrate)
         except BaseException:
@@ -60,13 +70,26 @@ class Database:
         while self._running is not None:
             await asyncio.wait([self._running])
         self._readers.shutdown()
-        self._writer.submit(self._engine.dispose).result()
+        self._look_ups.close()
+        self._writer.submit(self._dispose).result()
         self._writer.shutdown()
 
     async def read(self, function: Callable[[Connection], _T]) -> _T:
         """Run a function that only reads. Raises Unavailable when the database fails."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._readers, self._read, function)
+
+    async def look_up(self, statement: Prepared, key: Row) -> list[tuple[object, ...]]:
+        """The rows that a look-up by a whole key finds. Raises as `read`.
+
+        It takes some microseconds and is done here and now: a thread would cost ten times as much.
+        """
+        text, order = statement.text(self._engine.dialect)
+        try:
+            return self._look_ups.execute(text, values(key, order)).fetchall()
+        except sqlite3.Error:
+            # whoever has to wait, or has an error to tell, does so on a thread
+            return await self.read(lambda connection: statement.rows(connection, key))
 
     async def write(self, function: Callable[[Connection], _T]) -> _T:
         """Run a function and commit; durable when this returns.
@@ -112,14 +135,26 @@ class Database:
         running.set_result(None)
 
     def _write_group(self, group: Sequence[_Write[Any]]) -> list[object]:
-        outcomes: list[object] = []
         try:
-            with self._engine.begin() as connection:
-                for write in group:
-                    outcomes.append(_write_one(connection, write))
+            connection = self._writing = self._writing or self._engine.connect()
+            with connection.begin():
+                if len(group) == 1:  # the transaction is its savepoint
+                    return [group[0].function(connection)]
+                return [_write_one(connection, write) for write in group]
         except DBAPIError as error:
+            self._disconnect()
             raise _translated(error) from error
-        return outcomes
+
+    def _disconnect(self) -> None:
+        """Drop the connection for writes, whatever state it is in."""
+        connection, self._writing = self._writing, None
+        if connection is not None:
+            connection.invalidate()
+            connection.close()
+
+    def _dispose(self) -> None:
+        self._disconnect()
+        self._engine.dispose()
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +188,11 @@ def _translated(error: DBAPIError) -> DistbuildError:
     return Unavailable(f"the database refused a statement: {error.orig}")
 
 
+def _look_up_connection(path: Path) -> sqlite3.Connection:
+    """One that is used on the event loop's thread and therefore waits for nobody."""
+    return sqlite3.connect(path, timeout=0.0, isolation_level=None, check_same_thread=False)
+
+
 def _sqlite_engine(path: Path) -> Engine:
     engine = create_engine(f"sqlite:///{path}", connect_args={"check_same_thread": False})
 
@@ -161,7 +201,7 @@ def _sqlite_engine(path: Path) -> Engine:
         # Without this the driver begins transactions behind SQLAlchemy's back, which breaks
         # savepoints.
         connection.isolation_level = None
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=10000"):
+        for pragma in _PRAGMAS:
             connection.execute(f"PRAGMA {pragma}").close()
 
     @event.listens_for(engine, "begin")

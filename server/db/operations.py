@@ -12,6 +12,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from remote_apis.digest import Digest
 from remote_apis.digest_functions import BY_NUMBER
+from server.db.statements import Prepared
 from server.scheduler.values import ExecuteSpec, OperationRecord, Platform, Requirement, Wishes
 
 if TYPE_CHECKING:
@@ -43,12 +44,26 @@ OPERATIONS = sa.Table(
 )
 
 
+def _upsert(dialect: str) -> sa.ClauseElement:
+    insert: Any = postgresql.insert if dialect == "postgresql" else sqlite.insert
+    statement = insert(OPERATIONS)
+    changing = ("action", "attempts", "worker", "response", "finished_at")
+    updates = {name: statement.excluded[name] for name in changing}
+    upsert: sa.ClauseElement = statement.on_conflict_do_update(
+        index_elements=["name"], set_=updates
+    )
+    return upsert
+
+
+_PUT = Prepared(_upsert)
+_REMOVE = Prepared(lambda _: sa.delete(OPERATIONS).where(OPERATIONS.c.name == sa.bindparam("gone")))
+
+
 class SqlOperationRepository:
     """An OperationRepository on a Database; call `prepare` before anything else."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._delete = sa.delete(OPERATIONS).where(OPERATIONS.c.name == sa.bindparam("gone"))
 
     async def prepare(self) -> None:
         """Make the table if it is not there. Raises Unavailable."""
@@ -65,9 +80,9 @@ class SqlOperationRepository:
 
         def write(connection: sa.Connection) -> None:
             if rows:
-                connection.execute(_upsert(connection.dialect.name), rows)
+                _PUT.run(connection, rows)
             if gone:
-                connection.execute(self._delete, gone)
+                _REMOVE.run(connection, gone)
 
         await self._database.write(write)
 
@@ -82,16 +97,6 @@ class SqlOperationRepository:
 def create_operations(connection: sa.Connection) -> None:
     """Make the table if it is not there."""
     OPERATIONS.create(connection, checkfirst=True)
-
-
-@functools.cache
-def _upsert(dialect: str) -> sa.Insert:
-    insert: Any = postgresql.insert if dialect == "postgresql" else sqlite.insert
-    statement = insert(OPERATIONS)
-    changing = ("action", "attempts", "worker", "response", "finished_at")
-    updates = {name: statement.excluded[name] for name in changing}
-    upsert: sa.Insert = statement.on_conflict_do_update(index_elements=["name"], set_=updates)
-    return upsert
 
 
 def _to_row(record: OperationRecord) -> dict[str, Any]:

@@ -217,7 +217,7 @@ class Core:
             self._operations.recorded(operation, event.now)
 
     def _result_checked(self, event: e.ResultChecked) -> None:
-        execution = self._operations.executions.get(event.execution)
+        execution = self._operations.checking.get(event.execution)
         if execution is None or execution.attempts != event.attempt:
             return
         if execution.state is not State.CHECKING:

@@ -12,12 +12,14 @@ _SLACK = 64
 
 
 class Deadlines(Generic[K]):
-    """At most one deadline a key. Cleared entries leave the heap when they outnumber the rest."""
+    """At most one deadline a key. Cleared entries leave the heap when they are a quarter more.
+
+    Keys of one kind must be comparable: of equal deadlines the lesser key's is taken first.
+    """
 
     def __init__(self) -> None:
         self._at: dict[K, float] = {}
-        self._heap: list[tuple[float, int, K]] = []
-        self._counter = 0
+        self._heap: list[tuple[float, K]] = []
 
     def __len__(self) -> int:
         return len(self._at)
@@ -28,10 +30,9 @@ class Deadlines(Generic[K]):
     def set(self, key: K, at: float) -> None:
         """Set or move the deadline of `key`."""
         self._at[key] = at
-        self._counter += 1
-        heapq.heappush(self._heap, (at, self._counter, key))
-        if len(self._heap) > 2 * len(self._at) + _SLACK:
-            self._heap = [(at, n, key) for n, (key, at) in enumerate(self._at.items())]
+        heapq.heappush(self._heap, (at, key))
+        if len(self._heap) > 1.25 * len(self._at) + _SLACK:
+            self._heap = [(at, key) for key, at in self._at.items()]
             heapq.heapify(self._heap)
 
     def clear(self, key: K) -> None:
@@ -41,7 +42,7 @@ class Deadlines(Generic[K]):
     def next(self) -> float | None:
         """The earliest deadline."""
         while self._heap:
-            at, _, key = self._heap[0]
+            at, key = self._heap[0]
             if self._at.get(key) == at:
                 return at
             heapq.heappop(self._heap)
@@ -51,7 +52,7 @@ class Deadlines(Generic[K]):
         """Clear and return the keys whose deadline is `now` or earlier, earliest first."""
         due: list[K] = []
         while self._heap and self._heap[0][0] <= now:
-            at, _, key = heapq.heappop(self._heap)
+            at, key = heapq.heappop(self._heap)
             if self._at.get(key) == at:
                 del self._at[key]
                 due.append(key)

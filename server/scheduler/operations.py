@@ -25,7 +25,8 @@ class Operations:
 
     def __init__(self, settings: SchedulerSettings, out: list[c.Command]) -> None:
         self.by_name: dict[str, Operation] = {}
-        self.executions: dict[int, Execution] = {}
+        self.checking: dict[int, Execution] = {}
+        """Those whose results are being looked at, by number."""
         self.unattended: Deadlines[str] = Deadlines()
         self.retained: Deadlines[str] = Deadlines()
         self._settings = settings
@@ -38,7 +39,6 @@ class Operations:
         self._finished: dict[str, int] = {}
         self._finished_bytes = 0
         self._sequence = 0
-        self._executions = 0
 
     def in_flight(self, key: ExecutionKey) -> Execution | None:
         """The execution that a request with this key may share."""
@@ -53,21 +53,20 @@ class Operations:
         )
         key = sharing_key(spec)
         execution = self.in_flight(key) if key is not None else None
+        number = self._numbered(sequence)
         if execution is None:
-            self._executions += 1
             execution = Execution(
-                number=self._executions,
+                number=number,
                 spec=spec,
                 queued_at=queued_at,
                 operations=(),
                 priority=spec.priority,
             )
-            self.executions[execution.number] = execution
             if key is not None:
                 self._sharing.setdefault(key.instance, {})[key.digest] = execution
         else:
             spec = replace(spec, action=execution.spec.action, digest=execution.spec.digest)
-        operation = self._add(name, spec, queued_at, execution, sequence)
+        operation = self._add(name, spec, queued_at, execution, number)
         execution.operations = (*execution.operations, operation)
         self.unfinished += 1
         return operation
@@ -76,7 +75,8 @@ class Operations:
         self, name: str, spec: ExecuteSpec, queued_at: int, response: bytes, sequence: int = 0
     ) -> Operation:
         """An operation whose response is known from the start; call `keep` next."""
-        operation = self._add(name, replace(spec, action=b""), queued_at, None, sequence)
+        number = self._numbered(sequence)
+        operation = self._add(name, replace(spec, action=b""), queued_at, None, number)
         operation.own_state = TABLE[State.NEW, Trigger.FOUND].to
         operation.response = response
         return operation
@@ -110,7 +110,7 @@ class Operations:
 
     def close(self, execution: Execution) -> None:
         """Forget an execution that has no operation left."""
-        del self.executions[execution.number]
+        self.checking.pop(execution.number, None)
         key = sharing_key(execution.spec)
         if key is not None:
             in_instance = self._sharing[key.instance]
@@ -186,18 +186,22 @@ class Operations:
             response=operation.response,
         )
 
+    def _numbered(self, sequence: int) -> int:
+        """The number from before a restart, or else the next."""
+        self._sequence = max(self._sequence + 1, sequence)
+        return sequence or self._sequence
+
     def _add(
         self,
         name: str,
         spec: ExecuteSpec,
         queued_at: int,
         execution: Execution | None,
-        sequence: int,
+        number: int,
     ) -> Operation:
-        self._sequence = max(self._sequence + 1, sequence)
         operation = Operation(
             name=name,
-            sequence=sequence or self._sequence,
+            sequence=number,
             spec=spec,
             queued_at=queued_at,
             execution=execution,

@@ -83,6 +83,7 @@ class Reports:
         else:
             self._leases.end(lease)
             self._operations.move(lease, Trigger.REPORTED)
+            self._operations.checking[lease.number] = lease
             self._out.append(_check(lease, worker, report))
         self._offer_work(worker, event)
 

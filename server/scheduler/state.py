@@ -14,8 +14,8 @@ class Execution:
     """An action to be run once, for one or more operations that share it."""
 
     number: int
+    """That of the operation that started it, as `spec` and `queued_at`."""
     spec: ExecuteSpec
-    """Of the request that started it."""
     queued_at: int
     operations: tuple[Operation, ...]
     """Those that are still to be answered."""

@@ -7,19 +7,30 @@ import asyncio
 from remote_apis.errors import Unavailable
 from server.scheduler.values import OperationSnapshot
 
+_SETTLED_AFTER = 0.05
+"""Seconds. An action that a worker is done with by then goes from queued to done in one message."""
+
 
 class Watcher:
-    """One client; it sees the latest snapshot, and misses those that were overtaken."""
+    """One client; it sees the latest snapshot, and misses those that were overtaken.
+
+    The last one it sees at once, the others when nothing has followed for a moment.
+    """
 
     def __init__(self) -> None:
         self._latest: OperationSnapshot | None = None
         self._changed = asyncio.Event()
+        self._settling: asyncio.TimerHandle | None = None
         self._closed = False
 
     def tell(self, snapshot: OperationSnapshot) -> None:
         """There is a new snapshot."""
         self._latest = snapshot
-        self._changed.set()
+        if snapshot.is_done:
+            self._changed.set()
+        elif self._settling is None:
+            loop = asyncio.get_running_loop()
+            self._settling = loop.call_later(_SETTLED_AFTER, self._changed.set)
 
     def close(self) -> None:
         """There will be no more; the client should come back to whoever serves next."""
@@ -37,12 +48,19 @@ class Watcher:
         except TimeoutError:
             return None
         self._changed.clear()
+        self.stop()
         if self._latest is None:
             raise Unavailable("the scheduler is shutting down; wait for the operation again")
         latest, self._latest = self._latest, None
         if self._closed:
             self._changed.set()
         return latest
+
+    def stop(self) -> None:
+        """Nobody waits for what has not been seen yet."""
+        if self._settling is not None:
+            self._settling.cancel()
+            self._settling = None
 
 
 class Watchers:
@@ -62,6 +80,7 @@ class Watchers:
 
     def discard(self, name: str, watcher: Watcher) -> None:
         """The client has gone."""
+        watcher.stop()
         watchers = self._by_name.get(name)
         if watchers is not None:
             watchers.discard(watcher)

@@ -22,7 +22,7 @@ from server.blobstore.interface import read_all, write_all
 from server.blobstore.memory import MemoryBlobStore
 from server.db.assets import SqlAssetIndex
 from server.db.engine import Database
-from server.rpc.interceptors import StatusInterceptor
+from server.rpc.handlers import StatusHandlers
 from server.rpc.remote_asset import FetchServicer, PushServicer
 from server.rpc.terms import Terms
 
@@ -143,10 +143,11 @@ async def asset_server(
             origins = Origins(store=store, directory=path / "under-way", settings=limits)
             stack.callback(origins.close)
         assets = AssetService(index=index, store=store, origins=origins, settings=limits)
-        server = grpc.aio.server(interceptors=[StatusInterceptor()])
+        methods = StatusHandlers()
         terms = Terms()
-        ra_grpc.add_FetchServicer_to_server(FetchServicer(assets=assets, terms=terms), server)
-        ra_grpc.add_PushServicer_to_server(PushServicer(assets=assets, terms=terms), server)
+        ra_grpc.add_FetchServicer_to_server(FetchServicer(assets=assets, terms=terms), methods)
+        ra_grpc.add_PushServicer_to_server(PushServicer(assets=assets, terms=terms), methods)
+        server = methods.server()
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()
         stack.push_async_callback(server.stop, 0)

@@ -8,10 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, column, text
 
 from remote_apis.errors import FailedPrecondition, Unavailable
 from server.db.engine import Database
+from server.db.statements import Prepared
 
 
 def count(connection: Connection) -> int:
@@ -114,4 +115,41 @@ async def test_what_was_acknowledged_before_a_kill_is_there(tmp_path: Path) -> N
     database = await Database.open(path)
     rows = await database.read(lambda c: c.execute(text("select x from t")).scalars().all())
     assert acknowledged <= set(rows)
+    await database.close()
+
+
+FIND = Prepared(lambda _: text("select x from t where x = :number").columns(column("x")))
+
+
+async def test_a_look_up_sees_every_write_that_is_done(tmp_path: Path) -> None:
+    database = await a_database(tmp_path / "db")
+    for number in range(20):
+        assert await database.look_up(FIND, {"number": number}) == []
+        await database.write(insert(number))
+        assert await database.look_up(FIND, {"number": number}) == [(number,)]
+    await database.close()
+
+
+async def test_a_look_up_in_a_damaged_database_says_so(tmp_path: Path) -> None:
+    database = await a_database(tmp_path / "db")
+    await database.write(lambda c: c.execute(text("drop table t")))
+    with pytest.raises(Unavailable, match="no such table"):
+        await database.look_up(FIND, {"number": 7})
+    await database.close()
+
+
+async def test_a_write_by_itself_that_fails_is_undone(tmp_path: Path) -> None:
+    database = await a_database(tmp_path / "db")
+
+    def half(connection: Connection) -> None:
+        connection.execute(text("insert into t values (1)"))
+        raise KeyError("on second thoughts")
+
+    with pytest.raises(KeyError):
+        await database.write(half)
+    await database.write(insert(2))
+    with pytest.raises(Unavailable):
+        await database.write(insert(2))
+    await database.write(insert(3))
+    assert await database.read(count) == 2
     await database.close()

@@ -41,24 +41,22 @@ from remote_apis.stubs.google.bytestream import bytestream_pb2_grpc as bs_grpc
 from server.blobstore.memory import MemoryBlobStore
 from server.rpc.byte_stream import ByteStreamServicer
 from server.rpc.cas import CasServicer
-from server.rpc.interceptors import StatusInterceptor
+from server.rpc.handlers import StatusHandlers
 from server.rpc.terms import Terms
 
 SHA256 = DigestFunction.SHA256
 MIB = 1024 * 1024
 FAST = RetryPolicy(attempts=4, first_delay=0.001, max_delay=0.01)
 _Context = grpc.aio.ServicerContext[Any, Any]
-AddServices = Callable[[grpc.aio.Server], None]
+AddServices = Callable[[StatusHandlers], None]
 
 
 @asynccontextmanager
 async def serving(add: AddServices, address: str = "127.0.0.1:0") -> AsyncIterator[str]:
     """A server with some services; its URL."""
-    server = grpc.aio.server(
-        interceptors=[StatusInterceptor()],
-        options=[("grpc.max_receive_message_length", 4 * MIB)],
-    )
-    add(server)
+    methods = StatusHandlers()
+    add(methods)
+    server = methods.server([("grpc.max_receive_message_length", 4 * MIB)])
     port = server.add_insecure_port(address)
     await server.start()
     try:
@@ -75,11 +73,11 @@ async def real_cas(
     blobs = MemoryBlobStore(**store)
     stream = ByteStreamServicer(store=blobs, terms=Terms())
 
-    def add(server: grpc.aio.Server) -> None:
+    def add(methods: StatusHandlers) -> None:
         re_grpc.add_ContentAddressableStorageServicer_to_server(
-            CasServicer(store=blobs, terms=Terms()), server
+            CasServicer(store=blobs, terms=Terms()), methods
         )
-        bs_grpc.add_ByteStreamServicer_to_server(stream, server)
+        bs_grpc.add_ByteStreamServicer_to_server(stream, methods)
 
     async with serving(add, address) as url, open_channel(url) as channel:
         yield CasClient(channel, instance="some/instance", limits=limits)
@@ -250,7 +248,7 @@ class BrokenStream(bs_grpc.ByteStreamServicer):
 @asynccontextmanager
 async def broken_cas(stream: BrokenStream, **limits: Any) -> AsyncIterator[CasClient]:
     async with (
-        serving(lambda server: bs_grpc.add_ByteStreamServicer_to_server(stream, server)) as url,
+        serving(lambda methods: bs_grpc.add_ByteStreamServicer_to_server(stream, methods)) as url,
         open_channel(url) as channel,
     ):
         yield CasClient(channel, limits=ClientLimits(**({"retry": FAST} | limits)))

@@ -21,7 +21,7 @@ from remote_apis.stubs.google.bytestream import bytestream_pb2_grpc as bs_grpc
 from server.blobstore.memory import MemoryBlobStore
 from server.rpc.byte_stream import ByteStreamServicer
 from server.rpc.cas import CasServicer
-from server.rpc.interceptors import StatusInterceptor
+from server.rpc.handlers import StatusHandlers
 from server.rpc.terms import Terms
 from tests.remote_apis.test_client_cas import blob
 
@@ -51,12 +51,13 @@ async def channel_to(capabilities: Capabilities) -> AsyncIterator[grpc.aio.Chann
     """A channel to a real CAS that takes small batches alone."""
     blobs, terms = MemoryBlobStore(), Terms(max_batch_bytes=BATCH)
     stream = ByteStreamServicer(store=blobs, terms=terms)
-    server = grpc.aio.server(interceptors=[StatusInterceptor()])
-    re_grpc.add_CapabilitiesServicer_to_server(capabilities, server)
+    methods = StatusHandlers()
+    re_grpc.add_CapabilitiesServicer_to_server(capabilities, methods)
     re_grpc.add_ContentAddressableStorageServicer_to_server(
-        CasServicer(store=blobs, terms=terms), server
+        CasServicer(store=blobs, terms=terms), methods
     )
-    bs_grpc.add_ByteStreamServicer_to_server(stream, server)
+    bs_grpc.add_ByteStreamServicer_to_server(stream, methods)
+    server = methods.server()
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     async with open_channel(f"grpc://127.0.0.1:{port}") as channel:

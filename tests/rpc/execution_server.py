@@ -26,7 +26,7 @@ from server.logstream.live import LiveOutputs
 from server.rpc.execution import ExecutionServicer
 from server.rpc.execution_checks import ExecutionLimits
 from server.rpc.execution_results import ResultRecorder
-from server.rpc.interceptors import StatusInterceptor
+from server.rpc.handlers import StatusHandlers
 from server.rpc.operation_queue import OperationQueueServicer
 from server.rpc.operations import OperationsServicer
 from server.rpc.terms import Terms
@@ -132,21 +132,22 @@ async def execution_server(
         settings=settings,
         clock=clock,
     )
-    server = grpc.aio.server(interceptors=[StatusInterceptor()])
+    methods = StatusHandlers()
     execution = ExecutionServicer(
         scheduler=scheduler, store=store, cache=cache, terms=Terms(), limits=limits, live=live
     )
-    re_grpc.add_ExecutionServicer_to_server(execution, server)
+    re_grpc.add_ExecutionServicer_to_server(execution, methods)
     operations_pb2_grpc.add_OperationsServicer_to_server(
-        OperationsServicer(scheduler=scheduler, live=live), server
+        OperationsServicer(scheduler=scheduler, live=live), methods
     )
     rw_grpc.add_OperationQueueServicer_to_server(
         OperationQueueServicer(
             scheduler=scheduler, live=live, wall_clock=(clock or SystemClock()).wall
         ),
-        server,
+        methods,
     )
-    w_grpc.add_WorkersServicer_to_server(WorkersServicer(scheduler=scheduler), server)
+    w_grpc.add_WorkersServicer_to_server(WorkersServicer(scheduler=scheduler), methods)
+    server = methods.server()
     port = server.add_insecure_port("127.0.0.1:0")
     await scheduler.restore()
     running = asyncio.create_task(scheduler.run())

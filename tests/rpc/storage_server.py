@@ -21,7 +21,7 @@ from server.rpc.action_cache import ActionCacheServicer
 from server.rpc.byte_stream import ByteStreamServicer
 from server.rpc.capabilities import CapabilitiesServicer, ExecutionOffer, Offer
 from server.rpc.cas import CasServicer
-from server.rpc.interceptors import StatusInterceptor
+from server.rpc.handlers import StatusHandlers
 from server.rpc.options import SERVER_OPTIONS
 from server.rpc.terms import Terms
 
@@ -62,11 +62,11 @@ async def start_storage(
     byte_stream = ByteStreamServicer(store=store, terms=terms)
     stack.push_async_callback(byte_stream.close)
     offer = Offer(update_enabled=update_enabled, execution=ExecutionOffer())
-    server = grpc.aio.server(interceptors=[StatusInterceptor()], options=SERVER_OPTIONS)
+    methods = StatusHandlers()
     re_grpc.add_ContentAddressableStorageServicer_to_server(
-        CasServicer(store=store, terms=terms, chunkers=(FAST_CDC, REP_MAX_CDC)), server
+        CasServicer(store=store, terms=terms, chunkers=(FAST_CDC, REP_MAX_CDC)), methods
     )
-    bs_grpc.add_ByteStreamServicer_to_server(byte_stream, server)
+    bs_grpc.add_ByteStreamServicer_to_server(byte_stream, methods)
     re_grpc.add_ActionCacheServicer_to_server(
         ActionCacheServicer(
             cache=cache,
@@ -75,14 +75,15 @@ async def start_storage(
             update_enabled=update_enabled,
             requires_action=requires_action,
         ),
-        server,
+        methods,
     )
     re_grpc.add_CapabilitiesServicer_to_server(
         CapabilitiesServicer(
             terms=terms, offer_of=lambda _: offer, fast_cdc=FAST_CDC, rep_max_cdc=REP_MAX_CDC
         ),
-        server,
+        methods,
     )
+    server = methods.server(SERVER_OPTIONS)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     stack.push_async_callback(server.stop, 0)

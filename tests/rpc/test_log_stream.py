@@ -23,7 +23,7 @@ from remote_apis.stubs.google.bytestream import bytestream_pb2_grpc as bs_grpc
 from server.blobstore.memory import MemoryBlobStore
 from server.logstream.streams import LogStreams
 from server.rpc.byte_stream import ByteStreamServicer
-from server.rpc.interceptors import StatusInterceptor
+from server.rpc.handlers import StatusHandlers
 from server.rpc.log_stream import LogByteStreams, LogStreamServicer
 from server.rpc.terms import Terms
 
@@ -83,15 +83,16 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
         async def run(**limits: Any) -> Logs:
             streams = LogStreams(tmp_path / "logs", **limits)
             stack.callback(streams.close)
-            server = grpc.aio.server(interceptors=[StatusInterceptor()])
+            methods = StatusHandlers()
             ls_grpc.add_LogStreamServiceServicer_to_server(
-                LogStreamServicer(streams=streams), server
+                LogStreamServicer(streams=streams), methods
             )
             servicer = ByteStreamServicer(
                 store=MemoryBlobStore(), terms=Terms(), others=[LogByteStreams(streams)]
             )
             stack.push_async_callback(servicer.close)
-            bs_grpc.add_ByteStreamServicer_to_server(servicer, server)
+            bs_grpc.add_ByteStreamServicer_to_server(servicer, methods)
+            server = methods.server()
             port = server.add_insecure_port("127.0.0.1:0")
             await server.start()
             stack.push_async_callback(server.stop, 0)

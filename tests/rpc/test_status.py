@@ -9,13 +9,14 @@ import grpc
 import pytest
 from google.protobuf.message import DecodeError
 from google.rpc import code_pb2, error_details_pb2, status_pb2
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from remote_apis import errors
 from remote_apis.digest import Digest
 from remote_apis.digest_functions import DigestFunction
 from remote_apis.stubs.google.bytestream import bytestream_pb2 as bs_pb
 from remote_apis.stubs.google.bytestream import bytestream_pb2_grpc as bs_grpc
-from server.rpc.interceptors import StatusInterceptor
+from server.rpc.handlers import StatusHandlers
 from server.rpc.status import status_of
 
 DIGEST = Digest.of(b"data", DigestFunction.SHA256)
@@ -111,9 +112,10 @@ class Failing(bs_grpc.ByteStreamServicer):
 
 @pytest.fixture
 async def failing() -> AsyncIterator[tuple[Failing, grpc.aio.Channel]]:
-    server = grpc.aio.server(interceptors=[StatusInterceptor()])
+    methods = StatusHandlers()
     servicer = Failing()
-    bs_grpc.add_ByteStreamServicer_to_server(servicer, server)
+    bs_grpc.add_ByteStreamServicer_to_server(servicer, methods)
+    server = methods.server()
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
@@ -185,3 +187,26 @@ async def test_a_client_that_goes_away_closes_the_handler(
     async with asyncio.timeout(20):
         while not servicer.closed:
             await asyncio.sleep(0.01)
+
+
+async def test_a_method_that_is_not_there(failing: tuple[Failing, grpc.aio.Channel]) -> None:
+    _, channel = failing
+    for path in ("/google.bytestream.ByteStream/Append", "/nowhere.Nothing/Read"):
+        call: Any = channel.unary_unary(path)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call(b"")
+        assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+async def test_a_method_may_write_its_answers_itself() -> None:
+    methods, checker = StatusHandlers(), health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(checker, methods)
+    server = methods.server()
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        call = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+        assert (await call.read()).status == health_pb2.HealthCheckResponse.SERVING
+        await checker.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
+        assert (await call.read()).status == health_pb2.HealthCheckResponse.NOT_SERVING
+    await server.stop(0)

@@ -33,7 +33,7 @@ from server.rpc.byte_stream import ByteStreamServicer
 from server.rpc.cas import CasServicer
 from server.rpc.execution import ExecutionServicer
 from server.rpc.execution_results import ResultRecorder
-from server.rpc.interceptors import StatusInterceptor
+from server.rpc.handlers import StatusHandlers
 from server.rpc.operation_queue import OperationQueueServicer
 from server.rpc.terms import Terms
 from server.scheduler.driver import Scheduler
@@ -203,21 +203,22 @@ async def open_world(
         settings=settings,
         clock=clock,
     )
-    server = grpc.aio.server(interceptors=[StatusInterceptor()], options=MESSAGES)
+    methods = StatusHandlers()
     byte_stream = ByteStreamServicer(store=store, terms=terms)
     re_grpc.add_ContentAddressableStorageServicer_to_server(
-        CasServicer(store=store, terms=terms), server
+        CasServicer(store=store, terms=terms), methods
     )
-    bs_grpc.add_ByteStreamServicer_to_server(byte_stream, server)
+    bs_grpc.add_ByteStreamServicer_to_server(byte_stream, methods)
     re_grpc.add_ExecutionServicer_to_server(
-        ExecutionServicer(scheduler=scheduler, store=store, cache=cache, terms=terms), server
+        ExecutionServicer(scheduler=scheduler, store=store, cache=cache, terms=terms), methods
     )
     re_grpc.add_ActionCacheServicer_to_server(
-        ActionCacheServicer(cache=cache, store=store, terms=terms), server
+        ActionCacheServicer(cache=cache, store=store, terms=terms), methods
     )
     rw_grpc.add_OperationQueueServicer_to_server(
-        queue or OperationQueueServicer(scheduler=scheduler, wall_clock=clock.wall), server
+        queue or OperationQueueServicer(scheduler=scheduler, wall_clock=clock.wall), methods
     )
+    server = methods.server(MESSAGES)
     port = server.add_insecure_port("127.0.0.1:0")
     await scheduler.restore()
     running = asyncio.create_task(scheduler.run())
