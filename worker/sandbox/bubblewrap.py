@@ -22,9 +22,8 @@ from worker.sandbox.other_root import (
     has_other_root,
     other_root,
 )
-from worker.sandbox.system_view import PROCESSES, system_view
+from worker.sandbox.system_view import PROCESSES, SystemView
 
-MAX_SLOTS = 1024
 _NAMESPACES = (
     *("--unshare-ipc", "--unshare-pid", "--unshare-uts"),
     *("--unshare-cgroup-try", "--die-with-parent", "--new-session"),
@@ -37,7 +36,8 @@ _SCRIPT = "/run/command"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BubblewrapProgram:
-    """How to start bubblewrap. `first_uid`: the worker is root, and slot n runs as first_uid + n.
+    """How to start bubblewrap. `first_uid`: the worker is root, and slot n of `slots` runs as
+    first_uid + n.
 
     `setpriv` drops to that user inside the sandbox; without it the action has the worker's own
     user. `more` paths of the machine are shown to actions, read-only.
@@ -46,6 +46,7 @@ class BubblewrapProgram:
     bwrap: str
     setpriv: str | None = None
     first_uid: int | None = None
+    slots: int = 1
     more: tuple[Path, ...] = ()
 
 
@@ -64,7 +65,7 @@ class BubblewrapSandbox:
     def __init__(
         self, program: BubblewrapProgram, directory: Path, tether: int | None = None
     ) -> None:
-        """`directory` takes the /etc that actions see; it is made anew.
+        """`directory` takes the /etc that actions see.
 
         `tether` (see `worker.tether`) is held by bubblewrap and the namespace's first process,
         never by the action.
@@ -72,9 +73,10 @@ class BubblewrapSandbox:
         self._program = program
         self._tether = tether
         first = program.first_uid
-        users = [ORDINARY_UID] if first is None else range(first, first + MAX_SLOTS)
-        self._view = system_view(directory / "etc", users, program.more)
-        self._network_view = system_view(
+        # No more than there are: every program that looks a user up reads all of them.
+        users = [ORDINARY_UID] if first is None else range(first, first + program.slots)
+        self._view = SystemView(directory / "etc", users, program.more)
+        self._network_view = SystemView(
             directory / "etc-network", users, program.more, network=True
         )
 
@@ -177,7 +179,8 @@ class BubblewrapSandbox:
 
     def _seen(self, start: list[str], request: SandboxRequest, owner: Owner | None) -> list[str]:
         """What is mounted, and who mounts it."""
-        arguments = [*start, *(self._network_view if request.network else self._view)]
+        view = self._network_view if request.network else self._view
+        arguments = [*start, *view.arguments()]
         arguments += ["--bind", str(request.temporary), "/tmp"]
         arguments += ["--bind", str(request.root), BUILD_PATH]
         if owner is None:
