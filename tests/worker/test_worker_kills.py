@@ -22,7 +22,7 @@ from tests.worker.world import SHA256, World, half_made, open_world, serving, wo
 
 SAMPLE = 25
 SIZE = 3_000_000
-SCRIPT = "sleep 0.05; {vandal}; head -c {size} /dev/zero > out # {number} {mark}"
+SCRIPT = "sleep 0.2; {vandal}; head -c {size} /dev/zero > out # {number} {mark}"
 
 
 async def listing(world: World, root: Digest) -> str:

@@ -98,7 +98,9 @@ class BubblewrapSandbox:
             uid, gid = (owner.uid, owner.gid) if owner is not None else (None, None)
             stdout = stack.enter_context(output_file(request.stdout, uid, gid))
             stderr = stack.enter_context(output_file(request.stderr, uid, gid))
-            namespace = stack.enter_context(Namespace())
+            namespace = stack.enter_context(
+                Namespace(has_inner=owner is not None and has_other_root(request))
+            )
             line, inherited = self._arguments(request, owner, namespace)
             started = time.monotonic()
             try:
@@ -116,7 +118,7 @@ class BubblewrapSandbox:
             seconds = time.monotonic() - started
         if timed_out:
             return Finished(exit_code=128 + signal.SIGKILL, timed_out=True, seconds=seconds)
-        code = namespace.exit_code(is_inner=owner is not None and has_other_root(request))
+        code = namespace.exit_code
         if code is None:
             said = tail(request.stderr)
             # All was set up, and what bubblewrap was to run is not there: the action's own doing.
