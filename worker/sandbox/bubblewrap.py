@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from worker.sandbox.command_line import command_line, is_long, write_script
 from worker.sandbox.interface import Finished, SandboxError, SandboxRequest, tail
 from worker.sandbox.limits import limited
 from worker.sandbox.namespace import Namespace
+from worker.sandbox.network import EmptyNetwork
 from worker.sandbox.other_root import (
     BUILD_PATH,
     ORDINARY_UID,
@@ -72,6 +73,7 @@ class BubblewrapSandbox:
         """
         self._program = program
         self._tether = tether
+        self._networks: dict[int, EmptyNetwork] = {}
         first = program.first_uid
         # No more than there are: every program that looks a user up reads all of them.
         users = [ORDINARY_UID] if first is None else range(first, first + program.slots)
@@ -104,13 +106,14 @@ class BubblewrapSandbox:
             line, inherited = self._arguments(request, owner, namespace)
             started = time.monotonic()
             try:
-                child = Child(
-                    [*request.wrapper, *line],
-                    environment={},
-                    stdout=stdout,
-                    stderr=stderr,
-                    inherited=inherited,
-                )
+                with self._network(request):
+                    child = Child(
+                        [*request.wrapper, *line],
+                        environment={},
+                        stdout=stdout,
+                        stderr=stderr,
+                        inherited=inherited,
+                    )
             except OSError as error:
                 raise SandboxError(f"bubblewrap cannot be started: {error}") from error
             namespace.started()
@@ -127,12 +130,18 @@ class BubblewrapSandbox:
             code = 127
         return Finished(exit_code=code, timed_out=False, seconds=seconds)
 
+    def _network(self, request: SandboxRequest) -> AbstractContextManager[None]:
+        """Where bubblewrap is started: as root in the slot's network, else in the worker's own."""
+        if request.network or self._program.first_uid is None:
+            return nullcontext()
+        return self._networks.setdefault(request.slot, EmptyNetwork()).entered()
+
     def _arguments(
         self, request: SandboxRequest, owner: Owner | None, namespace: Namespace
     ) -> tuple[list[str], tuple[int, ...]]:
         """The command line, and the descriptors that it needs."""
         start = [self._program.bwrap, *_NAMESPACES, "--json-status-fd", str(namespace.status_fd)]
-        if not request.network:
+        if not request.network and owner is None:
             start.append("--unshare-net")
         inherited: tuple[int, ...] = (namespace.status_fd,)
         if self._tether is not None:
