@@ -17,7 +17,8 @@ from worker.threads import in_thread
 
 # Up to here blobs are read together and are in memory for a moment.
 SMALL_BYTES = 256 * 1024
-_GROUP_BYTES = 4 * 1024 * 1024
+# Some are written while others come.
+_GROUP_BYTES = 512 * 1024
 
 
 class BlobFetcher:
