@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import shlex
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.worker.test_sandbox import Bench, sandbox_of
+from tests.worker.test_worker_process import ROOT
 from worker.sandbox.network import EmptyNetwork
 
 NEEDS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
@@ -93,3 +96,29 @@ def test_a_thread_gets_back_when_the_block_fails() -> None:
         assert os.readlink("/proc/thread-self/ns/net") != before
         raise ZeroDivisionError
     assert os.readlink("/proc/thread-self/ns/net") == before
+
+
+CAN_COME_BACK = "from worker.sandbox.network import can_come_back; print(can_come_back())"
+
+
+@NEEDS_ROOT
+@pytest.mark.parametrize(
+    ("namespaces", "can"), [(["--user", "--map-root-user"], False), (["--net"], True)]
+)
+def test_a_network_is_entered_only_where_one_can_come_back(
+    namespaces: list[str], can: bool
+) -> None:
+    """Root of a user namespace may make networks, and not enter the machine's again."""
+    command = ["unshare", *namespaces, sys.executable, "-c", CAN_COME_BACK]
+    said = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    assert said == f"{can}\n"
+
+
+@NEEDS_ROOT
+async def test_there_is_no_network_where_none_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.sandbox.bubblewrap.can_come_back", lambda: False)
+    bench = Bench(sandbox_of("as-another-user", tmp_path / "sandbox"), tmp_path / "actions")
+    assert await bash(bench, WHERE) != os.readlink("/proc/self/ns/net") + "\n"
+    assert await bash(bench, "grep -c : /proc/net/dev") == "1\n"

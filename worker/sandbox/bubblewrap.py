@@ -15,7 +15,7 @@ from worker.sandbox.command_line import command_line, is_long, write_script
 from worker.sandbox.interface import Finished, SandboxError, SandboxRequest, tail
 from worker.sandbox.limits import limited
 from worker.sandbox.namespace import Namespace
-from worker.sandbox.network import EmptyNetwork
+from worker.sandbox.network import EmptyNetwork, can_come_back
 from worker.sandbox.other_root import (
     BUILD_PATH,
     ORDINARY_UID,
@@ -73,6 +73,7 @@ class BubblewrapSandbox:
         """
         self._program = program
         self._tether = tether
+        self._keeps_networks = program.first_uid is not None and can_come_back()
         self._networks: dict[int, EmptyNetwork] = {}
         first = program.first_uid
         # No more than there are: every program that looks a user up reads all of them.
@@ -131,8 +132,8 @@ class BubblewrapSandbox:
         return Finished(exit_code=code, timed_out=False, seconds=seconds)
 
     def _network(self, request: SandboxRequest) -> AbstractContextManager[None]:
-        """Where bubblewrap is started: as root in the slot's network, else in the worker's own."""
-        if request.network or self._program.first_uid is None:
+        """Where bubblewrap is started: in the slot's network, or in the worker's own."""
+        if request.network or not self._keeps_networks:
             return nullcontext()
         return self._networks.setdefault(request.slot, EmptyNetwork()).entered()
 
@@ -141,7 +142,7 @@ class BubblewrapSandbox:
     ) -> tuple[list[str], tuple[int, ...]]:
         """The command line, and the descriptors that it needs."""
         start = [self._program.bwrap, *_NAMESPACES, "--json-status-fd", str(namespace.status_fd)]
-        if not request.network and owner is None:
+        if not request.network and not self._keeps_networks:
             start.append("--unshare-net")
         inherited: tuple[int, ...] = (namespace.status_fd,)
         if self._tether is not None:

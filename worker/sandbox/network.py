@@ -19,8 +19,23 @@ _STATE = "/proc/thread-self/net/"
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
+def can_come_back() -> bool:
+    """Whether this process may enter its own network, and so come back from another one.
+
+    Root of a user namespace may not where its network is that of the machine.
+    """
+    home = os.open(_OWN, os.O_RDONLY)
+    try:
+        _enter(home)
+    except OSError:
+        return False
+    finally:
+        os.close(home)
+    return True
+
+
 class EmptyNetwork:
-    """A network namespace with a loopback device alone. Needs root.
+    """A network namespace with a loopback device alone. For root, where `can_come_back`.
 
     Making one takes the kernel a millisecond, and removing it as much again, so an action gets the
     former one's, if that left no trace in it: no open socket, no packet on the loopback device,
