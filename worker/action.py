@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import logging
 import time
@@ -11,19 +10,19 @@ from concurrent.futures import Executor
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
 
-from google.protobuf.message import DecodeError
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import code_pb2
 
 from remote_apis.client.action_cache import ActionCacheClient
 from remote_apis.client.cas import CasClient
-from remote_apis.errors import DistbuildError, FailedPrecondition, InvalidRequest
+from remote_apis.early_outputs import VARIABLE
+from remote_apis.errors import DistbuildError, FailedPrecondition
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
+from worker.action_reader import ActionReader
 from worker.assignment import Assignment
 from worker.cgroup import ControlGroups, beyond_groups
-from worker.command import CommandSpec, parse_command
+from worker.command import CommandSpec
 from worker.config import ResourceLimits, WorkerConfig
 from worker.early import EarlyOutputs
 from worker.input_root import InputRoot, InputRoots
@@ -33,16 +32,14 @@ from worker.materialise import make_output_parents
 from worker.output_tree import OutputBlobs
 from worker.outputs import collect_outputs, collect_stream
 from worker.paths import ActionRoot
-from worker.platform import PlatformWishes, parse_platform
 from worker.removal import remove_tree
 from worker.room import check_room
 from worker.sandbox.containers import Containers
 from worker.sandbox.interface import Finished, Sandbox, SandboxRequest
 from worker.status import is_foreseen, status_of_error
-from worker.threads import in_thread
+from worker.threads import FEW, in_thread
 
 _LOG = logging.getLogger(__name__)
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +47,7 @@ class WorkerParts:
     """What all slots of a worker share."""
 
     config: WorkerConfig
+    reader: ActionReader
     inputs: InputRoots
     containers: Containers
     executor: Executor
@@ -108,28 +106,31 @@ class ActionRunner:
         cas = parts.cas(assignment)
         on_stage(Stage.FETCHING_INPUTS)
         self._stamp(metadata.input_fetch_start_timestamp)
-        action, command, wishes = await _read_command(assignment, cas)
+        read = await parts.reader.read(assignment, cas)
+        action, command, wishes = read.action, read.command, read.wishes
         sandbox = await parts.containers.sandbox(wishes)
         owner = sandbox.owner(self._slot)
         root = directory / "root"
-        digest = assignment.digest_of(action.input_root_digest)
         async with (
             parts.inputs.open(
-                digest, cas, root, owner, working_directory=command.working_directory
+                read.input_root, cas, root, owner, working_directory=command.working_directory
             ) as inputs,
             self._live(assignment, directory) as has_ended,
         ):
             inside = sandbox.inside(root, is_file_system=inputs.is_file_system)
             action_root = ActionRoot(root, inside)
-            await self._in_thread(lambda: make_output_parents(command, action_root, owner))
+            await in_thread(
+                parts.executor,
+                lambda: make_output_parents(command, action_root, owner),
+                is_short=len(command.outputs) <= FEW,
+            )
             self._stamp(metadata.input_fetch_completed_timestamp)
             on_stage(Stage.RUNNING)
             network = wishes.network and parts.config.allows_network
             request = self._request(command, directory, inputs, network=network)
-            early = self._early(assignment, action, command, action_root, request, cas)
-            async with early.watched(self._in_thread):
+            async with self._early(assignment, action, command, action_root, request, cas):
                 finished = await self._execute(action, sandbox, request, metadata)
-            has_ended.set()
+            has_ended()
             check_room(directory)
             await inputs.check(metadata.execution_start_timestamp.ToNanoseconds())
             on_stage(Stage.UPLOADING_OUTPUTS)
@@ -153,9 +154,9 @@ class ActionRunner:
 
     def _live(
         self, assignment: Assignment, directory: Path
-    ) -> AbstractAsyncContextManager[asyncio.Event]:
+    ) -> AbstractAsyncContextManager[Callable[[], None]]:
         if self._parts.live is None:
-            return nullcontext(asyncio.Event())
+            return nullcontext(lambda: None)
         return self._parts.live(assignment.streams, directory / "stdout", directory / "stderr")
 
     def _early(
@@ -166,8 +167,10 @@ class ActionRunner:
         action_root: ActionRoot,
         request: SandboxRequest,
         cas: CasClient,
-    ) -> EarlyOutputs:
-        return EarlyOutputs(
+    ) -> AbstractAsyncContextManager[None]:
+        if VARIABLE not in command.environment:
+            return nullcontext()
+        early = EarlyOutputs(
             action=action,
             digest=assignment.action_digest,
             command=command,
@@ -178,6 +181,7 @@ class ActionRunner:
             cas=cas,
             action_cache=self._parts.early_results(assignment),
         )
+        return early.watched(self._in_thread)
 
     def _blobs(self, assignment: Assignment, command: CommandSpec) -> OutputBlobs:
         return OutputBlobs(
@@ -265,7 +269,10 @@ class ActionRunner:
             collect_outputs(command, action_root, result, blobs)
 
         try:
-            await self._in_thread(collect)
+            # Where nothing is hashed there is little to do.
+            streams = (directory / "stdout", directory / "stderr")
+            is_empty = not any((command.outputs, *(path.lstat().st_size for path in streams)))
+            await in_thread(self._parts.executor, collect, is_short=is_empty)
         except FailedPrecondition as error:
             # What the command said is still of use.
             wrong = error
@@ -273,25 +280,5 @@ class ActionRunner:
         if wrong is not None:
             raise wrong
 
-    async def _in_thread(self, call: Callable[[], T]) -> T:
-        return await in_thread(self._parts.executor, call)
-
     def _stamp(self, timestamp: Timestamp) -> None:
         timestamp.FromNanoseconds(self._parts.now_ns())
-
-
-async def _read_command(
-    assignment: Assignment, cas: CasClient
-) -> tuple[re_pb.Action, CommandSpec, PlatformWishes]:
-    """The Action, if the scheduler did not send it along, its Command, and what both ask for."""
-    action = assignment.action
-    try:
-        if action is None:
-            content = await cas.read_many([assignment.action_digest])
-            action = re_pb.Action.FromString(content[assignment.action_digest])
-        command_digest = assignment.digest_of(action.command_digest)
-        content = await cas.read_many([command_digest])
-        command = re_pb.Command.FromString(content[command_digest])
-    except DecodeError as error:
-        raise InvalidRequest(f"the action or its command cannot be decoded: {error}") from error
-    return action, parse_command(command), parse_platform(action, command)

@@ -11,9 +11,11 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Collection, Iterable
 from concurrent.futures import Executor
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 from remote_apis.client.cas import CasClient
+from remote_apis.digest import Digest
 from remote_apis.errors import OutOfSpace
 from worker.blob_fetch import BlobFetcher
 from worker.cached_file import (
@@ -21,9 +23,10 @@ from worker.cached_file import (
     CachedFile,
     copy_file,
     is_intact_at,
+    new_file,
     parse_name,
-    seal,
 )
+from worker.threads import in_thread
 
 _LOG = logging.getLogger(__name__)
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -42,7 +45,8 @@ class BlobCache:
     """Verified blobs as read-only files: at most `max_bytes`, more only while actions hold more.
 
     Nothing is synced to the disk, so what was cached before a reboot is thrown away. A blob that
-    several actions need at a time is fetched once.
+    several actions need at a time is fetched once. All are in one directory: file systems have no
+    trouble with large ones, and spread the files of many over the whole disk.
     """
 
     def __init__(
@@ -50,10 +54,9 @@ class BlobCache:
     ) -> None:
         self._directory = directory
         self._files = directory / "files"
-        self._temporary = directory / "temporary"
         self._max_bytes = max_bytes
         self._executor = executor
-        self._fetcher = BlobFetcher(self._temporary, executor)
+        self._fetcher = BlobFetcher(self.place, executor)
         self._boot_id = boot_id or _BOOT_ID.read_text().strip()
         # Least recently used first.
         self._index: OrderedDict[CachedFile, None] = OrderedDict()
@@ -78,16 +81,15 @@ class BlobCache:
         marker = self._directory / "boot-id"
         if not marker.exists() or marker.read_text() != self._boot_id:
             shutil.rmtree(self._files, ignore_errors=True)
-        shutil.rmtree(self._temporary, ignore_errors=True)
         self._files.mkdir(parents=True, exist_ok=True)
-        self._temporary.mkdir(parents=True, exist_ok=True)
         marker.write_text(self._boot_id)
         found = []
-        for shard in self._files.iterdir():
-            with os.scandir(shard) as entries:
-                found += [
-                    (entry.stat(follow_symlinks=False), Path(entry.path)) for entry in entries
-                ]
+        with os.scandir(self._files) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    shutil.rmtree(entry.path)
+                else:
+                    found.append((entry.stat(follow_symlinks=False), Path(entry.path)))
         # Each hard link sets the ctime: the order of use survives a restart.
         found.sort(key=lambda item: item[0].st_ctime_ns)
         for status, path in found:
@@ -100,7 +102,11 @@ class BlobCache:
 
     def path(self, file: CachedFile) -> Path:
         """Where the file is, or would be."""
-        return self._files / file.digest.hash[:2] / file.name
+        return Path(self.place(file))
+
+    def place(self, file: CachedFile) -> str:
+        """The same as a string: for thousands of files Paths cost more than the system's calls."""
+        return f"{self._files}/{file.name}"
 
     @asynccontextmanager
     async def hold(
@@ -133,14 +139,14 @@ class BlobCache:
                     del self._users[file]
             self._evict(self._max_bytes)
 
-    def intact_path(self, file: CachedFile) -> Path:
+    def intact_path(self, file: CachedFile) -> str:
         """Where the file is. Raises AlteredInputs when it is not as the cache made it."""
-        path = self.path(file)
+        path = self.place(file)
         if not is_intact_at(file, path):
             raise AlteredInputs([file])
         return path
 
-    def link(self, file: CachedFile, path: Path | str) -> None:
+    def link(self, file: CachedFile, path: str) -> None:
         """Put the file, which is held, at `path`, by copy where it cannot be linked.
 
         Raises AlteredInputs, as `intact_path`.
@@ -196,37 +202,23 @@ class BlobCache:
             arrived.set_result(None)
 
     async def _fetch(self, files: list[CachedFile], cas: CasClient) -> None:
-        run = asyncio.get_running_loop().run_in_executor
-        wanted = {file.digest for file in files if file.twin not in self._index}
-        fetched = await self._fetcher.fetch(wanted, cas)
-        moves = []
+        absent: dict[Digest, CachedFile] = {}
         for file in files:
-            source = fetched.pop(file.digest, None)
-            if source is not None:
-                moves.append((source, file))
-        await run(self._executor, self._install, moves)
-        for _, file in moves:
+            if file.twin not in self._index:
+                absent.setdefault(file.digest, file)
+        await self._fetcher.fetch(absent.values(), cas)
+        for file in absent.values():
             self._add(file)
         # The second mode of a blob is a local copy.
         for file in [file for file in files if file not in self._index]:
-            await run(self._executor, self._copy_twin, file)
+            await in_thread(self._executor, partial(self._copy_twin, file))
             self._add(file)
         self._evict(self._max_bytes)
 
-    def _install(self, moves: list[tuple[Path, CachedFile]]) -> None:
-        for source, file in moves:
-            target = self.path(file)
-            seal(source, file.mode)
-            try:
-                source.rename(target)
-            except FileNotFoundError:
-                target.parent.mkdir(exist_ok=True)
-                source.rename(target)
-
     def _copy_twin(self, file: CachedFile) -> None:
-        temporary = self._temporary / f"{file.name}.copy"
-        copy_file(self.path(file.twin), temporary, mode=file.mode)
-        temporary.rename(self.path(file))
+        path = self.place(file)
+        os.close(new_file(path))
+        copy_file(self.intact_path(file.twin), path, mode=file.mode)
 
     def _add(self, file: CachedFile) -> None:
         if file not in self._index:

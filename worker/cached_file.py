@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +15,7 @@ from remote_apis.errors import InvalidRequest
 
 FIXED_MTIME_NS = 946_684_800 * 10**9
 """2000-01-01. Inputs have this mtime everywhere; another one shows that a file was altered."""
+_SEALED, _SEALED_EXECUTABLE = stat.S_IFREG | 0o444, stat.S_IFREG | 0o555
 
 
 class CachedFile(NamedTuple):
@@ -42,9 +43,9 @@ class CachedFile(NamedTuple):
 
     def is_intact(self, status: os.stat_result) -> bool:
         """Whether a file with this status is as the cache made it."""
+        mode = _SEALED_EXECUTABLE if self.is_executable else _SEALED
         return (
-            stat.S_ISREG(status.st_mode)
-            and stat.S_IMODE(status.st_mode) == self.mode
+            status.st_mode == mode
             and status.st_size == self.digest.size
             and status.st_mtime_ns == FIXED_MTIME_NS
         )
@@ -56,6 +57,23 @@ def is_intact_at(file: CachedFile, path: Path | str) -> bool:
         return file.is_intact(os.lstat(path))
     except FileNotFoundError:
         return False
+
+
+def altered_in(directory: int, files: Iterable[tuple[str, CachedFile]]) -> list[CachedFile]:
+    """Those of the named files that are not as the cache made them, or not there.
+
+    `directory` is a descriptor: looking up whole paths would cost a third more. Raises OSError.
+    """
+    found = []
+    for name, file in files:
+        try:
+            status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+        except FileNotFoundError:
+            found.append(file)
+            continue
+        if not file.is_intact(status):
+            found.append(file)
+    return found
 
 
 class AlteredInputs(Exception):
@@ -84,13 +102,26 @@ def parse_name(name: str) -> CachedFile | None:
     return CachedFile(digest, parts[3] == "x")
 
 
-def seal(path: Path | str, mode: int) -> None:
-    """Give a finished file its mode and the fixed mtime."""
-    os.chmod(path, mode)
-    os.utime(path, ns=(FIXED_MTIME_NS, FIXED_MTIME_NS))
+def new_file(path: str) -> int:
+    """A descriptor to write a file at `path` by, in place of one that may be there; its directory
+    is made if need be. Raises OSError.
+    """
+    while True:
+        try:
+            return os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+        except FileNotFoundError:
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+        except FileExistsError:
+            os.unlink(path)
 
 
-def copy_file(source: Path, target: Path | str, *, mode: int) -> None:
+def seal(file: str | int, mode: int) -> None:
+    """Give a finished file, by path or descriptor, its mode and the fixed mtime."""
+    os.chmod(file, mode)
+    os.utime(file, ns=(FIXED_MTIME_NS, FIXED_MTIME_NS))
+
+
+def copy_file(source: str, target: str, *, mode: int) -> None:
     """A sealed copy of its own. Raises OSError, leaving nothing partial behind."""
     try:
         shutil.copyfile(source, target)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Mapping
 
 from remote_apis.client.cas import CasClient
 from remote_apis.digest import Digest
 from remote_apis.merkle import parse_directory as decode
 from worker.parsed_directory import ParsedDirectory, parse_directory
+from worker.remembered import Remembered
+
+_MAX_BYTES = 32 * 1024 * 1024
 
 
 class DirectoryReader:
@@ -17,10 +19,17 @@ class DirectoryReader:
     `max_bytes` bounds the encoded size of what is remembered.
     """
 
-    def __init__(self, *, max_bytes: int = 32 * 1024 * 1024) -> None:
-        self._max_bytes = max_bytes
-        self._known: OrderedDict[Digest, ParsedDirectory] = OrderedDict()
-        self._bytes = 0
+    def __init__(self, *, max_bytes: int = _MAX_BYTES) -> None:
+        self._known: Remembered[ParsedDirectory] = Remembered(max_bytes=max_bytes)
+
+    def __contains__(self, digest: Digest) -> bool:
+        return digest in self._known
+
+    def learn(self, digest: Digest, content: bytes) -> ParsedDirectory:
+        """Remember a Directory that was read. Raises InvalidRequest when it is malformed."""
+        directory = parse_directory(decode(content), digest.function)
+        self._known.put(digest, directory)
+        return directory
 
     async def read_tree(self, root: Digest, cas: CasClient) -> Mapping[Digest, ParsedDirectory]:
         """All Directories reachable from `root`, each once.
@@ -41,19 +50,8 @@ class DirectoryReader:
                     if content is None:
                         # Forgotten by another slot's reading since the call began.
                         content = await cas.read(digest)
-                    directory = parse_directory(decode(content), root.function)
-                    self._remember(digest, directory)
-                else:
-                    self._known.move_to_end(digest)
+                    directory = self.learn(digest, content)
                 tree[digest] = directory
                 following.update(child for _, child in directory.directories)
             level = following - tree.keys()
         return tree
-
-    def _remember(self, digest: Digest, directory: ParsedDirectory) -> None:
-        if digest not in self._known:
-            self._known[digest] = directory
-            self._bytes += digest.size
-        while self._bytes > self._max_bytes and len(self._known) > 1:
-            old, _ = self._known.popitem(last=False)
-            self._bytes -= old.size

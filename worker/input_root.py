@@ -17,7 +17,7 @@ from worker.materialise import InputPlan, Owner, make_inputs, plan_inputs
 from worker.removal import remove_tree
 from worker.salvage import Checker, Salvage, move_out
 from worker.sandbox.interface import SandboxError
-from worker.threads import in_thread
+from worker.threads import FEW, in_thread
 from worker.tree_pool import TreePool
 
 _ATTEMPTS = 3
@@ -32,12 +32,13 @@ class InputRoots:
         cache: BlobCache,
         pool: TreePool,
         executor: Executor,
+        directories: DirectoryReader,
         allow_absolute_symlinks: bool,
     ) -> None:
         self.cache = cache
         self.pool = pool
         self.executor = executor
-        self._directories = DirectoryReader()
+        self._directories = directories
         self._allow_absolute_symlinks = allow_absolute_symlinks
 
     @asynccontextmanager
@@ -91,7 +92,11 @@ class InputRoots:
         # What an action could alter is watched; it cannot where it has a user of its own.
         watched = plan.reused_files() if owner is None else ()
         hold = await stack.enter_async_context(self.cache.hold(plan.wanted, cas, watched=watched))
-        await in_thread(self.executor, lambda: make_inputs(plan, self.cache, path, owner))
+        await in_thread(
+            self.executor,
+            lambda: make_inputs(plan, self.cache, path, owner),
+            is_short=plan.root.is_plain and plan.root.entries <= FEW,
+        )
         return hold
 
     def _give_back(self, plan: InputPlan) -> None:
@@ -144,7 +149,9 @@ class InputRoot:
             roots.cache, roots.pool, started_ns=started_ns, files_are_safe=self._files_are_safe
         )
         self._salvage = await in_thread(
-            roots.executor, lambda: checker.check(str(self._path), self._top)
+            roots.executor,
+            lambda: checker.check(str(self._path), self._top),
+            is_short=self._top.entries <= FEW,
         )
         roots.cache.drop(self._salvage.altered)
         if self._hold.is_tainted or self._salvage.altered:

@@ -26,8 +26,8 @@ class LeaseSettings:
     shortest_silence: float = 0.25
     # Pause when a scheduler without work answers at once and not when there is some.
     shortest_poll: float = 0.02
-    # A stage over sooner is not reported: most are, and each report is a call.
-    stage_delay: float = 0.02
+    # A stage over sooner is not reported: most are, nobody could see it, and a report is a call.
+    stage_delay: float = 0.1
     long_poll: float = 300.0
     call_timeout: float = 30.0
     goodbye_timeout: float = 2.0

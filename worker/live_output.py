@@ -28,10 +28,11 @@ _RETRY_SECONDS = 2.0
 
 
 LiveOutput = Callable[
-    [Sequence[AnyMessage], Path, Path], contextlib.AbstractAsyncContextManager[asyncio.Event]
+    [Sequence[AnyMessage], Path, Path],
+    contextlib.AbstractAsyncContextManager[Callable[[], None]],
 ]
 """Sends two files to two log streams while the block runs; `live_output` makes one. The block
-sets the event that it is given when the files are complete."""
+calls what it is given when the files are complete."""
 
 
 def take_streams(
@@ -55,7 +56,7 @@ def live_output(channel: grpc.aio.Channel) -> LiveOutput:
 
     def following(
         streams: Sequence[AnyMessage], stdout: Path, stderr: Path
-    ) -> contextlib.AbstractAsyncContextManager[asyncio.Event]:
+    ) -> contextlib.AbstractAsyncContextManager[Callable[[], None]]:
         names = []
         for detail in streams:
             stream = ls_pb.LogStream()
@@ -75,21 +76,33 @@ class _Sender:
         self._stub = bs_grpc.ByteStreamStub(channel)
 
     @asynccontextmanager
-    async def following(self, files: Mapping[str, Path]) -> AsyncIterator[asyncio.Event]:
+    async def following(self, files: Mapping[str, Path]) -> AsyncIterator[Callable[[], None]]:
         """Send the files by the names of their streams until the block ends, and then the rest.
 
         Files may appear later. What is not sent within two seconds of the end is dropped.
         """
         ended = asyncio.Event()
-        tasks = [
-            asyncio.create_task(self._follow(name, path, ended)) for name, path in files.items()
-        ]
-        try:
-            yield ended
+        tasks: list[asyncio.Task[None]] = []
+
+        def begin() -> None:
+            for name, path in files.items():
+                tasks.append(asyncio.create_task(self._follow(name, path, ended)))
+
+        def end() -> None:
             ended.set()
+            timer.cancel()
+            # The server ends a stream that nobody wrote to.
+            if not tasks and any(_has_bytes(path) for path in files.values()):
+                begin()
+
+        timer = asyncio.get_running_loop().call_later(_FIRST_SECONDS, begin)
+        try:
+            yield end
+            end()
             if tasks:
                 await asyncio.wait(tasks, timeout=_LAST_SECONDS)
         finally:
+            timer.cancel()
             for task in tasks:
                 task.cancel()
             for outcome in await asyncio.gather(*tasks, return_exceptions=True):
@@ -97,10 +110,9 @@ class _Sender:
                     _LOG.debug("live output ended early: %s", outcome)
 
     async def _follow(self, name: str, path: Path, ended: asyncio.Event) -> None:
-        await _wait(ended, _FIRST_SECONDS)
         while not _has_bytes(path):
             if ended.is_set():
-                return  # the server ends a stream that nobody wrote to
+                return
             await _wait(ended, _INTERVAL_SECONDS)
         with path.open("rb", buffering=0) as file:
             while not await self._send(name, file, ended):

@@ -13,8 +13,8 @@ from worker.cached_file import (
     FIXED_MTIME_NS,
     AlteredInputs,
     CachedFile,
+    altered_in,
     copy_file,
-    is_intact_at,
 )
 from worker.command import CommandSpec
 from worker.input_tree import InputNode, set_apart
@@ -164,14 +164,16 @@ def _check_kept(plan: InputPlan, tree: PooledTree) -> None:
     altered = []
     for here, node in tree.node.walk(str(tree.path)):
         try:
-            status = os.lstat(here)
-        except FileNotFoundError:
+            directory = os.open(here, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        except OSError:
             same = False
             continue
-        same = same and (status.st_ino, status.st_ctime_ns) == (node.inode, node.ctime_ns)
-        for name, file in node.directory.files:
-            if not is_intact_at(file, f"{here}/{name}"):
-                altered.append(file)
+        try:
+            status = os.fstat(directory)
+            same = same and (status.st_ino, status.st_ctime_ns) == (node.inode, node.ctime_ns)
+            altered += altered_in(directory, node.directory.files)
+        finally:
+            os.close(directory)
     if altered or not same:
         plan.reused.pop()
         raise AlteredInputs(altered, tree.path)

@@ -17,10 +17,12 @@ from remote_apis.client.cas import CasClient
 from remote_apis.client.channel import open_channel
 from remote_apis.client.settings import ClientLimits, RetryPolicy
 from worker.action import ActionRunner, WorkerParts
+from worker.action_reader import ActionReader
 from worker.assignment import Assignment
 from worker.blob_cache import BlobCache
 from worker.cgroup import find_control_groups
 from worker.config import ResourceLimits, WorkerConfig, platform_message
+from worker.directories import DirectoryReader
 from worker.health import HealthServer
 from worker.input_root import InputRoots
 from worker.lease import Slot
@@ -108,12 +110,15 @@ async def open_worker(config: WorkerConfig) -> AsyncIterator[Worker]:
             _cas_channel(config, channel) as cas_channel,
         ):
             clients = _Clients(cas_channel)
+            directories = DirectoryReader()
             parts = WorkerParts(
                 config=config,
+                reader=ActionReader(directories),
                 inputs=InputRoots(
                     cache=cache,
                     pool=pool,
                     executor=executor,
+                    directories=directories,
                     allow_absolute_symlinks=config.allow_absolute_symlinks,
                 ),
                 containers=containers,

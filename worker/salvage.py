@@ -79,7 +79,7 @@ class Checker:
         expected = {name: child.inode for name, child in node.children}
         for name, file in directory.files:
             try:
-                expected[name] = os.lstat(self._cache.path(file)).st_ino
+                expected[name] = os.lstat(self._cache.place(file)).st_ino
             except OSError:
                 return False
         links = {name: target for name, target, _ in directory.symlinks}
@@ -99,7 +99,7 @@ class Checker:
             path = None  # what is there may be a copy, which the action may do with as it likes
         for name, file in node.directory.files:
             try:
-                status = os.lstat(f"{path}/{name}" if path else self._cache.path(file))
+                status = os.lstat(f"{path}/{name}" if path else self._cache.place(file))
             except OSError:
                 intact = False
                 continue

@@ -8,13 +8,18 @@ from concurrent.futures import Executor
 from typing import TypeVar
 
 T = TypeVar("T")
+FEW = 16
+"""So many files are looked at or made in less time than a hop to a thread and back takes."""
 
 
-async def in_thread(executor: Executor, call: Callable[[], T]) -> T:
+async def in_thread(executor: Executor, call: Callable[[], T], *, is_short: bool = False) -> T:
     """Run what blocks. A cancellation is raised only once it is over.
 
-    Otherwise files would go on appearing in a directory that is being removed.
+    Otherwise files would go on appearing in a directory that is being removed. What `is_short` is
+    done at once, without a thread.
     """
+    if is_short:
+        return call()
     future = asyncio.get_running_loop().run_in_executor(executor, call)
     try:
         return await asyncio.shield(future)

@@ -16,7 +16,7 @@ from small_disk import SmallDisk, small_disk
 
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
 from tests.worker.scripted_queue import ScriptedQueue
-from tests.worker.world import Client, Inputs, client_of, open_world
+from tests.worker.world import Client, Inputs, client_of, half_made, open_world
 
 BOUND = 60.0
 FILLS: Mapping[str, Callable[[SmallDisk], None]] = {
@@ -67,8 +67,8 @@ def check_cramped(response: re_pb.ExecuteResponse) -> None:
 def remains(site: Site) -> list[Path]:
     """What an action leaves in a worker's directory: nothing."""
     worker = site.disk.seen / "cramped"
-    places = [worker / "cache" / "temporary", worker / "slots" / "0"]
-    return [entry for place in places if place.exists() for entry in place.iterdir()]
+    actions = worker / "slots" / "0"
+    return [*half_made(worker / "cache"), *(actions.iterdir() if actions.exists() else ())]
 
 
 @pytest.mark.parametrize("kind", kinds(1, list(FILLS)))

@@ -12,7 +12,7 @@ import pytest
 
 from remote_apis.digest import Digest
 from remote_apis.errors import MissingBlobs, OutOfSpace
-from tests.worker.world import SHA256, World, open_world
+from tests.worker.world import SHA256, World, half_made, open_world
 from worker.blob_cache import BlobCache
 from worker.cached_file import FIXED_MTIME_NS, CachedFile, parse_name
 
@@ -95,7 +95,7 @@ async def test_a_cancelled_fetch_does_not_stop_the_others(
     await asyncio.sleep(0.002)
     first.cancel()
     assert len(await second) == 5_000_000
-    assert not os.listdir(tmp_path / "c" / "temporary")
+    assert not half_made(tmp_path / "c")
 
 
 async def test_missing_blobs_are_all_named_and_leave_nothing(
@@ -108,7 +108,8 @@ async def test_missing_blobs_are_all_named_and_leave_nothing(
         async with cache.hold([there, *gone], world.cas):
             pass
     assert set(raised.value.digests) == {file.digest for file in gone}
-    assert not os.listdir(tmp_path / "c" / "temporary")
+    assert not half_made(tmp_path / "c")
+    assert not any(path.is_file() for path in (tmp_path / "c" / "files").rglob("*"))
     async with cache.hold([there], world.cas):
         assert there in cache
 
@@ -140,7 +141,7 @@ async def test_the_order_of_use_survives_a_restart(
     files = [await put(world, bytes([65 + n]) * 1000) for n in range(3)]
     for number in (0, 1, 2, 0):
         async with cache.hold([files[number]], world.cas):
-            cache.link(files[number], tmp_path / f"use{len(os.listdir(tmp_path))}")
+            cache.link(files[number], f"{tmp_path}/use{len(os.listdir(tmp_path))}")
         await asyncio.sleep(0.03)
     again = cache_at(tmp_path / "c", executor, max_bytes=2000)
     assert [file in again for file in files] == [True, False, True]
@@ -158,7 +159,7 @@ async def test_after_a_reboot_nothing_is_trusted(
     assert not cache.path(file).exists()
 
 
-@pytest.mark.parametrize("damage", ["truncated", "written", "mode", "junk"])
+@pytest.mark.parametrize("damage", ["truncated", "written", "mode", "directory", "junk"])
 async def test_damaged_files_are_thrown_away_at_the_start(
     world: World, executor: ThreadPoolExecutor, tmp_path: Path, damage: str
 ) -> None:
@@ -175,6 +176,10 @@ async def test_damaged_files_are_thrown_away_at_the_start(
         os.utime(path, (1, 1))
     elif damage == "mode":
         path.chmod(0o644)
+    elif damage == "directory":
+        path.rename(tmp_path / "file")
+        path.mkdir()
+        (tmp_path / "file").rename(path / path.name)
     else:
         path.rename(path.with_name("junk"))
     again = cache_at(tmp_path / "c", executor)
@@ -236,7 +241,7 @@ async def test_a_full_disk(world: World, executor: ThreadPoolExecutor, tmp_path:
         with pytest.raises(OutOfSpace):
             async with cache.hold([large], world.cas):
                 pass
-        assert not os.listdir(small / "c" / "temporary")
+        assert not half_made(small / "c")
     finally:
         assert os.system(f"umount {small}") == 0
 

@@ -18,11 +18,11 @@ from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_p
 from tests.worker.scripted_queue import ScriptedQueue
 from tests.worker.test_worker_inputs import LISTING, MANY, VANDALS
 from tests.worker.test_worker_process import ROOT, WORKER
-from tests.worker.world import SHA256, World, open_world, serving, worker_config
+from tests.worker.world import SHA256, World, half_made, open_world, serving, worker_config
 
 SAMPLE = 25
 SIZE = 3_000_000
-SCRIPT = "sleep 0.05; {vandal}; head -c {size} /dev/zero > out # {number} {mark}"
+SCRIPT = "sleep 0.2; {vandal}; head -c {size} /dev/zero > out # {number} {mark}"
 
 
 async def listing(world: World, root: Digest) -> str:
@@ -70,4 +70,4 @@ async def test_a_worker_killed_at_random_points(tmp_path: Path) -> None:
         async with serving(worker_config(world.url, directory)):
             assert await listing(world, root) == before
         assert not (directory / "slots").exists()
-        assert not list((directory / "cache" / "temporary").iterdir())
+        assert not half_made(directory / "cache")

@@ -40,6 +40,7 @@ from server.scheduler.driver import Scheduler
 from server.scheduler.ports import Clock, MemoryRepository, SystemClock
 from server.scheduler.settings import SchedulerSettings
 from tests.worker.scripted_queue import ScriptedQueue
+from worker.cached_file import parse_name
 from worker.config import WorkerConfig, host_properties
 from worker.run import Worker, open_worker
 
@@ -264,3 +265,16 @@ async def serving(config: WorkerConfig) -> AsyncIterator[Worker]:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
+
+
+def half_made(cache: Path) -> list[Path]:
+    """What is in a worker's blob cache and no whole file of it: fetches that failed leave nothing.
+
+    `cache` is the cache's directory.
+    """
+    found = []
+    for path in (cache / "files").rglob("*"):
+        file = parse_name(path.name)
+        if path.is_file() and (file is None or not file.is_intact(path.lstat())):
+            found.append(path)
+    return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from worker.sandbox.command_line import command_line, is_long, write_script
 from worker.sandbox.interface import Finished, SandboxError, SandboxRequest, tail
 from worker.sandbox.limits import limited
 from worker.sandbox.namespace import Namespace
+from worker.sandbox.network import EmptyNetwork, can_come_back
 from worker.sandbox.other_root import (
     BUILD_PATH,
     ORDINARY_UID,
@@ -22,9 +23,8 @@ from worker.sandbox.other_root import (
     has_other_root,
     other_root,
 )
-from worker.sandbox.system_view import PROCESSES, system_view
+from worker.sandbox.system_view import PROCESSES, SystemView
 
-MAX_SLOTS = 1024
 _NAMESPACES = (
     *("--unshare-ipc", "--unshare-pid", "--unshare-uts"),
     *("--unshare-cgroup-try", "--die-with-parent", "--new-session"),
@@ -37,7 +37,8 @@ _SCRIPT = "/run/command"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BubblewrapProgram:
-    """How to start bubblewrap. `first_uid`: the worker is root, and slot n runs as first_uid + n.
+    """How to start bubblewrap. `first_uid`: the worker is root, and slot n of `slots` runs as
+    first_uid + n.
 
     `setpriv` drops to that user inside the sandbox; without it the action has the worker's own
     user. `more` paths of the machine are shown to actions, read-only.
@@ -46,6 +47,7 @@ class BubblewrapProgram:
     bwrap: str
     setpriv: str | None = None
     first_uid: int | None = None
+    slots: int = 1
     more: tuple[Path, ...] = ()
 
 
@@ -64,17 +66,20 @@ class BubblewrapSandbox:
     def __init__(
         self, program: BubblewrapProgram, directory: Path, tether: int | None = None
     ) -> None:
-        """`directory` takes the /etc that actions see; it is made anew.
+        """`directory` takes the /etc that actions see.
 
         `tether` (see `worker.tether`) is held by bubblewrap and the namespace's first process,
         never by the action.
         """
         self._program = program
         self._tether = tether
+        self._keeps_networks = program.first_uid is not None and can_come_back()
+        self._networks: dict[int, EmptyNetwork] = {}
         first = program.first_uid
-        users = [ORDINARY_UID] if first is None else range(first, first + MAX_SLOTS)
-        self._view = system_view(directory / "etc", users, program.more)
-        self._network_view = system_view(
+        # No more than there are: every program that looks a user up reads all of them.
+        users = [ORDINARY_UID] if first is None else range(first, first + program.slots)
+        self._view = SystemView(directory / "etc", users, program.more)
+        self._network_view = SystemView(
             directory / "etc-network", users, program.more, network=True
         )
 
@@ -96,17 +101,20 @@ class BubblewrapSandbox:
             uid, gid = (owner.uid, owner.gid) if owner is not None else (None, None)
             stdout = stack.enter_context(output_file(request.stdout, uid, gid))
             stderr = stack.enter_context(output_file(request.stderr, uid, gid))
-            namespace = stack.enter_context(Namespace())
+            namespace = stack.enter_context(
+                Namespace(has_inner=owner is not None and has_other_root(request))
+            )
             line, inherited = self._arguments(request, owner, namespace)
             started = time.monotonic()
             try:
-                child = Child(
-                    [*request.wrapper, *line],
-                    environment={},
-                    stdout=stdout,
-                    stderr=stderr,
-                    inherited=inherited,
-                )
+                with self._network(request):
+                    child = Child(
+                        [*request.wrapper, *line],
+                        environment={},
+                        stdout=stdout,
+                        stderr=stderr,
+                        inherited=inherited,
+                    )
             except OSError as error:
                 raise SandboxError(f"bubblewrap cannot be started: {error}") from error
             namespace.started()
@@ -114,7 +122,7 @@ class BubblewrapSandbox:
             seconds = time.monotonic() - started
         if timed_out:
             return Finished(exit_code=128 + signal.SIGKILL, timed_out=True, seconds=seconds)
-        code = namespace.exit_code(is_inner=owner is not None and has_other_root(request))
+        code = namespace.exit_code
         if code is None:
             said = tail(request.stderr)
             # All was set up, and what bubblewrap was to run is not there: the action's own doing.
@@ -123,12 +131,18 @@ class BubblewrapSandbox:
             code = 127
         return Finished(exit_code=code, timed_out=False, seconds=seconds)
 
+    def _network(self, request: SandboxRequest) -> AbstractContextManager[None]:
+        """Where bubblewrap is started: in the slot's network, or in the worker's own."""
+        if request.network or not self._keeps_networks:
+            return nullcontext()
+        return self._networks.setdefault(request.slot, EmptyNetwork()).entered()
+
     def _arguments(
         self, request: SandboxRequest, owner: Owner | None, namespace: Namespace
     ) -> tuple[list[str], tuple[int, ...]]:
         """The command line, and the descriptors that it needs."""
         start = [self._program.bwrap, *_NAMESPACES, "--json-status-fd", str(namespace.status_fd)]
-        if not request.network:
+        if not request.network and not self._keeps_networks:
             start.append("--unshare-net")
         inherited: tuple[int, ...] = (namespace.status_fd,)
         if self._tether is not None:
@@ -177,7 +191,8 @@ class BubblewrapSandbox:
 
     def _seen(self, start: list[str], request: SandboxRequest, owner: Owner | None) -> list[str]:
         """What is mounted, and who mounts it."""
-        arguments = [*start, *(self._network_view if request.network else self._view)]
+        view = self._network_view if request.network else self._view
+        arguments = [*start, *view.arguments()]
         arguments += ["--bind", str(request.temporary), "/tmp"]
         arguments += ["--bind", str(request.root), BUILD_PATH]
         if owner is None:

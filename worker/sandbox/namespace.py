@@ -15,12 +15,14 @@ from worker.process import Child, wait_for_exit
 class Namespace:
     """Follows one run of bubblewrap by what it writes to --json-status-fd.
 
-    A context manager around two pipes: give `status_fd` to bubblewrap, and `inner_fd` to another
-    one that runs in it, if there is one. Call `started` when it runs, then `supervise`.
+    A context manager around pipes: give `status_fd` to bubblewrap, and `inner_fd` to another one
+    that runs in it, if there is one. Call `started` when it runs, then `supervise`.
     """
 
-    def __init__(self) -> None:
-        self._outer, self._inner = _Status(), _Status()
+    def __init__(self, *, has_inner: bool) -> None:
+        self._outer = _Status()
+        self._inner = _Status() if has_inner else self._outer
+        self._pipes = {self._outer, self._inner}
 
     def __enter__(self) -> Namespace:
         return self
@@ -32,7 +34,7 @@ class Namespace:
         traceback: TracebackType | None,
     ) -> None:
         self.started()
-        for status in (self._outer, self._inner):
+        for status in self._pipes:
             os.close(status.read_fd)
 
     @property
@@ -47,15 +49,13 @@ class Namespace:
 
     def started(self) -> None:
         """Close this side's copies of the pipes' writing ends."""
-        for status in (self._outer, self._inner):
+        for status in self._pipes:
             status.started()
 
-    def exit_code(self, *, is_inner: bool) -> int | None:
-        """The command's exit code after `supervise`; None when it was never started.
-
-        `is_inner`: the command that the inner bubblewrap was to run.
-        """
-        return (self._inner if is_inner else self._outer).exit_code
+    @property
+    def exit_code(self) -> int | None:
+        """The command's exit code after `supervise`; None when it was never started."""
+        return self._inner.exit_code
 
     async def supervise(self, child: Child, timeout: float | None) -> bool:
         """Wait for the end; after `timeout` seconds or when cancelled, kill. Returns whether late.
@@ -98,8 +98,8 @@ class Namespace:
             raise asyncio.CancelledError
 
     async def _gone(self) -> None:
-        self._outer.refresh()
-        self._inner.refresh()
+        for status in self._pipes:
+            status.refresh()
         if self._outer.first_pid is not None:
             await wait_for_exit(self._outer.first_pid)
 

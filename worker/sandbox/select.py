@@ -57,7 +57,9 @@ def _candidates(bwrap: str, config: WorkerConfig) -> Iterator[BubblewrapProgram]
     more = config.shown_paths
     first = config.first_action_uid
     if os.geteuid() == 0 and setpriv is not None and first is not None:
-        yield BubblewrapProgram(bwrap=bwrap, setpriv=setpriv, first_uid=first, more=more)
+        yield BubblewrapProgram(
+            bwrap=bwrap, setpriv=setpriv, first_uid=first, slots=config.slots, more=more
+        )
     yield BubblewrapProgram(bwrap=bwrap, more=more)
 
 

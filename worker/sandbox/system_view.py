@@ -1,47 +1,107 @@
-"""What of this machine an action sees in bubblewrap: its programs, and an /etc that tells nothing.
-
-Arguments for bubblewrap are made here once, when the worker starts.
-"""
+"""What of this machine an action sees in bubblewrap: programs, and an /etc that tells nothing."""
 
 from __future__ import annotations
 
+import itertools
+import logging
+import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
 from remote_apis.bubblewrap import show_programs
 
-# Parts of /etc that programs below /usr are incomplete without.
-_SHARED_ETC = ("alternatives", "ld.so.cache", "ld.so.conf", "ld.so.conf.d")
+_LOG = logging.getLogger(__name__)
+# Parts of /etc that programs below /usr are incomplete without. They are copied, as each mount
+# costs an action a tenth of a millisecond. Whatever changes these changes the time of what is named
+# here: programs that edit them replace files and links, and ld.so.conf.d counts by ld.so.cache.
+_COPIED_ETC = ("alternatives", "ld.so.cache", "ld.so.conf", "ld.so.conf.d")
 _OPTIONAL_ETC = "java-*"
 # What programs on the network find hosts by, and trust them.
 _NETWORK_ETC = ("resolv.conf", "ssl/certs", "ca-certificates", "pki/ca-trust", "pki/tls/certs")
 
 
-def system_view(
-    etc: Path, users: Iterable[int], more: Iterable[Path] = (), *, network: bool = False
-) -> list[str]:
-    """Arguments that show programs, an /etc made at `etc`, and `more` paths, all read-only.
+class SystemView:
+    """Shows programs, an /etc made in `directory`, and `more` paths, all read-only.
 
-    `users` are the ids that actions may run as; `network`: they can look hosts up. Raises OSError.
+    `users` are the ids that actions may run as; `network`: they can look hosts up.
     """
-    arguments = show_programs()
-    shutil.rmtree(etc, ignore_errors=True)
-    _make_etc(etc, users, "files dns" if network else "files")
-    arguments += ["--ro-bind", str(etc), "/etc"]
-    host = Path("/etc")
-    names = [*_SHARED_ETC, *(_NETWORK_ETC if network else ())]
-    shared = [host / name for name in names if (host / name).exists()]
-    for path in [*shared, *sorted(host.glob(_OPTIONAL_ETC))]:
-        # Something to mount over.
-        place = etc / path.relative_to(host)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.mkdir() if path.is_dir() else place.touch()
-        arguments += ["--ro-bind", str(path), str(path)]
-    for path in more:
-        arguments += ["--ro-bind", str(path), str(path)]
-    arguments += [*PROCESSES, *DEVICES]
-    return [*arguments, "--dir", "/run", "--dir", "/var", "--symlink", "/tmp", "/var/tmp"]
+
+    def __init__(
+        self,
+        directory: Path,
+        users: Iterable[int],
+        more: Iterable[Path] = (),
+        *,
+        network: bool = False,
+        host: Path = Path("/etc"),
+    ) -> None:
+        """`directory` is made anew when it is needed; `host` is this machine's /etc."""
+        self._directory = directory
+        self._host = host
+        self._users = tuple(users)
+        self._more = tuple(more)
+        self._network = network
+        self._numbers = itertools.count()
+        shutil.rmtree(directory, ignore_errors=True)
+        self._stamp: list[tuple[int, int]] = []
+        self._arguments: list[str] = []
+
+    def arguments(self) -> list[str]:
+        """For bubblewrap. When this machine's /etc changed, it is made again.
+
+        The former one stays: actions that run see it. Raises OSError the first time.
+        """
+        stamp = _stamp(self._host)
+        if stamp != self._stamp:
+            try:
+                self._arguments = self._make()
+            except OSError as error:
+                if not self._arguments:
+                    raise
+                _LOG.warning("actions see /etc as it was: %s", error)
+            else:
+                self._stamp = stamp
+        return self._arguments
+
+    def _make(self) -> list[str]:
+        etc = self._directory / str(next(self._numbers))
+        _make_etc(etc, self._users, "files dns" if self._network else "files")
+        for name in _COPIED_ETC:
+            _copy(self._host / name, etc / name)
+        arguments = [*show_programs(), "--ro-bind", str(etc), "/etc"]
+        names = _NETWORK_ETC if self._network else ()
+        shared = [self._host / name for name in names if (self._host / name).exists()]
+        for path in [*shared, *sorted(self._host.glob(_OPTIONAL_ETC))]:
+            # Something to mount over.
+            place = etc / path.relative_to(self._host)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.mkdir() if path.is_dir() else place.touch()
+            arguments += ["--ro-bind", str(path), f"/etc/{path.relative_to(self._host)}"]
+        for path in self._more:
+            arguments += ["--ro-bind", str(path), str(path)]
+        arguments += [*PROCESSES, *DEVICES]
+        return [*arguments, "--dir", "/run", "--dir", "/var", "--symlink", "/tmp", "/var/tmp"]
+
+
+def _stamp(etc: Path) -> list[tuple[int, int]]:
+    """Another one when what is copied is another."""
+    found = []
+    for name in _COPIED_ETC:
+        try:
+            status = os.stat(etc / name)
+        except FileNotFoundError:
+            found.append((0, 0))
+        else:
+            found.append((status.st_ino, status.st_mtime_ns))
+    return found
+
+
+def _copy(source: Path, target: Path) -> None:
+    if source.is_dir():
+        shutil.copytree(source, target, symlinks=True)
+    elif source.exists():
+        shutil.copy2(source, target)
 
 
 PROCESSES = (
