@@ -29,6 +29,7 @@ class Leases:
         started: float,
     ) -> None:
         self.unmatched: Deadlines[Requirement] = Deadlines()
+        self.returning: Deadlines[int] = Deadlines()
         self._settings = settings
         self._board = board
         self._operations = operations
@@ -41,7 +42,7 @@ class Leases:
         queue = self._board.queue_for(execution.requirement)
         queue.push(execution, at_front=at_front)
         if execution.worker:
-            self._former.setdefault(execution.worker, {})[execution.number] = execution
+            self._remember_former(execution)
         worker = self._board.free_worker(execution)
         if worker is not None:
             self.feed(worker, now)
@@ -59,16 +60,39 @@ class Leases:
         self._start(worker, execution, Trigger.ASSIGNED)
         self._workers.assign(worker, call, execution)
 
+    def await_former(self, execution: Execution, now: float) -> None:
+        """Leave an execution to the worker that was at it when the scheduler went down.
+
+        That one needs no longer to report than any other before it counts as lost.
+        """
+        self._remember_former(execution)
+        self.returning.set(execution.number, now + self._settings.worker_lost_after)
+
     def readopt(self, worker: Worker, hash_: str, size: int, queued_at: int = 0) -> None:
         """Give a worker the lease back that it had, if nobody else got it since."""
         for execution in self._former.get(worker.name, {}).values():
             if is_about(execution, hash_, size, queued_at):
+                was_queued = execution.state is State.QUEUED
                 queue = self._board.queue_for(execution.requirement)
                 worker.leased_at = worker.last_seen
                 self._start(worker, execution, Trigger.ADOPTED)
-                queue.discard()
+                if was_queued:
+                    queue.discard()
                 self._tidy(execution.requirement)
                 return
+
+    def not_back_to(self, worker: Worker, now: float) -> None:
+        """A worker has reported: what was left to it and is not its lease now, others may have."""
+        for execution in list(self._former.get(worker.name, {}).values()):
+            if execution.state is State.RETURNING:
+                self.await_no_longer(execution, now)
+
+    def await_no_longer(self, execution: Execution, now: float) -> None:
+        """The worker that an execution was left to does not have it, or did not come back."""
+        self.returning.clear(execution.number)
+        self._operations.move(execution, Trigger.DROPPED)
+        self._operations.watch_unattended(execution.operations, now + self._settings.restored_grace)
+        self.dispatch(execution, now, at_front=True)
 
     def hurry(self, execution: Execution, priority: int) -> None:
         """Raise the priority of an execution because of an operation that joined it."""
@@ -181,7 +205,11 @@ class Leases:
         if self._board.forget_if_empty(requirement):
             self.unmatched.clear(requirement)
 
+    def _remember_former(self, execution: Execution) -> None:
+        self._former.setdefault(execution.worker, {})[execution.number] = execution
+
     def _forget_former(self, execution: Execution) -> None:
+        self.returning.clear(execution.number)
         formers = self._former.get(execution.worker)
         if formers is not None:
             formers.pop(execution.number, None)
