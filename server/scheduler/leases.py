@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from server.scheduler import matching, retries
 from server.scheduler.board import Board
 from server.scheduler.deadlines import Deadlines
@@ -39,15 +41,23 @@ class Leases:
 
     def dispatch(self, execution: Execution, now: float, *, at_front: bool) -> None:
         """Give an execution that became QUEUED to a waiting worker, or have it wait for one."""
-        queue = self._board.queue_for(execution.requirement)
-        queue.push(execution, at_front=at_front)
-        if execution.worker:
-            self._remember_former(execution)
-        worker = self._board.free_worker(execution)
-        if worker is not None:
-            self.feed(worker, now)
-        elif not queue.kinds and execution.requirement not in self.unmatched:
-            self.unmatched.set(execution.requirement, now + self.grace(now))
+        self._dispatch_all([execution], now, at_front=at_front)
+
+    def _dispatch_all(self, executions: Sequence[Execution], now: float, *, at_front: bool) -> None:
+        """The same for several, whose turns are decided once all of them are queued."""
+        for execution in executions:
+            queue = self._board.queue_for(execution.requirement)
+            queue.push(execution, at_front=at_front)
+            if execution.worker:
+                self._remember_former(execution)
+            if not queue.kinds and execution.requirement not in self.unmatched:
+                self.unmatched.set(execution.requirement, now + self.grace(now))
+        for execution in executions:
+            while execution.state is State.QUEUED:
+                worker = self._board.free_worker(execution)
+                if worker is None:
+                    break
+                self.feed(worker, now)
 
     def feed(self, worker: Worker, now: float) -> None:
         """Give a waiting worker the next execution, if there is one for it."""
@@ -83,16 +93,18 @@ class Leases:
 
     def not_back_to(self, worker: Worker, now: float) -> None:
         """A worker has reported: what was left to it and is not its lease now, others may have."""
-        for execution in list(self._former.get(worker.name, {}).values()):
-            if execution.state is State.RETURNING:
-                self.await_no_longer(execution, now)
+        formers = self._former.get(worker.name, {}).values()
+        self.await_no_longer([e for e in formers if e.state is State.RETURNING], now)
 
-    def await_no_longer(self, execution: Execution, now: float) -> None:
-        """The worker that an execution was left to does not have it, or did not come back."""
-        self.returning.clear(execution.number)
-        self._operations.move(execution, Trigger.DROPPED)
-        self._operations.watch_unattended(execution.operations, now + self._settings.restored_grace)
-        self.dispatch(execution, now, at_front=True)
+    def await_no_longer(self, executions: Sequence[Execution], now: float) -> None:
+        """The workers that executions were left to do not have them, or did not come back."""
+        for execution in executions:
+            self.returning.clear(execution.number)
+            self._operations.move(execution, Trigger.DROPPED)
+            self._operations.watch_unattended(
+                execution.operations, now + self._settings.restored_grace
+            )
+        self._dispatch_all(executions, now, at_front=True)
 
     def hurry(self, execution: Execution, priority: int) -> None:
         """Raise the priority of an execution because of an operation that joined it."""

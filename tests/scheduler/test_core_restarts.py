@@ -50,6 +50,19 @@ def test_a_result_made_while_the_scheduler_was_down_is_taken() -> None:
     assert play.one(c.CheckResult).worker == "w1"
 
 
+def test_a_result_is_taken_although_the_request_that_led_to_it_is_gone() -> None:
+    play = Playbook()
+    play.execute("op1")
+    play.connect("w1")
+    queued_at = play.one(c.PersistOperation).record.queued_at
+    play.execute("op2")
+    (joined,) = _records(play).values()
+    play.cancel("op1")
+    play.restart([joined])
+    play.completed("w1", queued_at=queued_at)
+    assert play.one(c.CheckResult).worker == "w1"
+
+
 def test_another_worker_cannot_claim_a_lease_that_it_never_had() -> None:
     play = Playbook()
     play.execute("op")
