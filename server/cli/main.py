@@ -71,6 +71,16 @@ def _worker_options(environment: Mapping[str, str]) -> list[Option]:
                help="where input blobs are kept"),
         Option(name="cache-size", parse=size, default="20G", metavar="SIZE",
                help="how much input blobs may take"),
+        Option(name="cas", parse=str, default=None, metavar="URL",
+               help="where blobs are, when the server has none: a Buildbarn scheduler"),
+        Option(name="results", parse=choice("server", "worker"), default="server",
+               metavar="server|worker", help="who writes results to the action cache; worker: "
+               "for a Buildbarn scheduler, to where the blobs are"),
+        Option(name="machine-properties", parse=choice("on", "off"), default="on",
+               metavar="on|off", help="off: offer what --property says and nothing else; a "
+               "Buildbarn scheduler gives a worker the actions that ask for just that"),
+        Option(name="instance-prefix", parse=str, default="", metavar="NAME",
+               help="work for the instance names under this one"),
         *execution_options(),
     ]  # fmt: skip
 

@@ -14,6 +14,7 @@ import uvloop
 
 from remote_apis import link_set
 from remote_apis.errors import InvalidRequest
+from remote_apis.resource_names import check_instance_name
 from server.cli.execution_options import execution_settings
 from worker.config import WorkerConfig, host_properties
 from worker.run import open_worker
@@ -35,10 +36,6 @@ def run_worker_command(parsed: argparse.Namespace) -> int:
 
 
 def _config(parsed: argparse.Namespace) -> WorkerConfig:
-    extra = [_property(text) for text in parsed.property]
-    own_linker = link_set.link_set()
-    if own_linker is not None:
-        extra.append((link_set.PROPERTY, own_linker))
     return WorkerConfig(
         name=parsed.id,
         server=parsed.server,
@@ -46,11 +43,24 @@ def _config(parsed: argparse.Namespace) -> WorkerConfig:
         slots=parsed.slots,
         numbers_slots=parsed.until_stdin_closes,
         ends_predecessor=parsed.until_stdin_closes,
-        properties=host_properties(extra),
+        cas=parsed.cas,
+        updates_action_cache=parsed.results == "worker",
+        instance_prefix=check_instance_name(parsed.instance_prefix),
+        properties=_properties(parsed),
         cache_bytes=parsed.cache_size,
         http_address=None if parsed.port is None else ("127.0.0.1", parsed.port),
         **execution_settings(parsed),
     )
+
+
+def _properties(parsed: argparse.Namespace) -> tuple[tuple[str, str], ...]:
+    given = [_property(text) for text in parsed.property]
+    if parsed.machine_properties == "off":
+        return tuple(sorted(given))
+    own_linker = link_set.link_set()
+    if own_linker is not None:
+        given.append((link_set.PROPERTY, own_linker))
+    return host_properties(given)
 
 
 def _property(text: str) -> tuple[str, str]:

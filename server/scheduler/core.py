@@ -89,6 +89,7 @@ class Core:
             self._operations.unattended.next(),
             self._operations.retained.next(),
             self._leases.unmatched.next(),
+            self._leases.returning.next(),
         )
         return min((at for at in deadlines if at is not None), default=None)
 
@@ -174,6 +175,10 @@ class Core:
         execution = operation.execution
         assert execution is not None
         self._operations.watch_unattended([operation], now + grace)
+        if execution.state is State.NEW and trigger is Trigger.RESTORED and execution.worker:
+            self._operations.move(execution, Trigger.LEFT)
+            self._leases.await_former(execution, now)
+            return
         if execution.state is State.NEW:
             self._operations.move(execution, trigger)
             self._leases.dispatch(execution, now, at_front=False)
@@ -277,6 +282,8 @@ class Core:
             self._abandon(name)
         for name in self._operations.retained.take_due(now):
             self._operations.forget(self._operations.by_name[name])
+        away = self._leases.returning.take_due(now)
+        self._leases.await_no_longer([self._operations.executions[each] for each in away], now)
         for requirement in self._leases.unmatched.take_due(now):
             self._leases.give_up_unmatched(requirement)
 

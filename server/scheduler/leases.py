@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from server.scheduler import matching, retries
 from server.scheduler.board import Board
 from server.scheduler.deadlines import Deadlines
@@ -29,6 +31,7 @@ class Leases:
         started: float,
     ) -> None:
         self.unmatched: Deadlines[Requirement] = Deadlines()
+        self.returning: Deadlines[int] = Deadlines()
         self._settings = settings
         self._board = board
         self._operations = operations
@@ -38,15 +41,23 @@ class Leases:
 
     def dispatch(self, execution: Execution, now: float, *, at_front: bool) -> None:
         """Give an execution that became QUEUED to a waiting worker, or have it wait for one."""
-        queue = self._board.queue_for(execution.requirement)
-        queue.push(execution, at_front=at_front)
-        if execution.worker:
-            self._former.setdefault(execution.worker, {})[execution.number] = execution
-        worker = self._board.free_worker(execution)
-        if worker is not None:
-            self.feed(worker, now)
-        elif not queue.kinds and execution.requirement not in self.unmatched:
-            self.unmatched.set(execution.requirement, now + self.grace(now))
+        self._dispatch_all([execution], now, at_front=at_front)
+
+    def _dispatch_all(self, executions: Sequence[Execution], now: float, *, at_front: bool) -> None:
+        """The same for several, whose turns are decided once all of them are queued."""
+        for execution in executions:
+            queue = self._board.queue_for(execution.requirement)
+            queue.push(execution, at_front=at_front)
+            if execution.worker:
+                self._remember_former(execution)
+            if not queue.kinds and execution.requirement not in self.unmatched:
+                self.unmatched.set(execution.requirement, now + self.grace(now))
+        for execution in executions:
+            while execution.state is State.QUEUED:
+                worker = self._board.free_worker(execution)
+                if worker is None:
+                    break
+                self.feed(worker, now)
 
     def feed(self, worker: Worker, now: float) -> None:
         """Give a waiting worker the next execution, if there is one for it."""
@@ -59,16 +70,41 @@ class Leases:
         self._start(worker, execution, Trigger.ASSIGNED)
         self._workers.assign(worker, call, execution)
 
+    def await_former(self, execution: Execution, now: float) -> None:
+        """Leave an execution to the worker that was at it when the scheduler went down.
+
+        That one needs no longer to report than any other before it counts as lost.
+        """
+        self._remember_former(execution)
+        self.returning.set(execution.number, now + self._settings.worker_lost_after)
+
     def readopt(self, worker: Worker, hash_: str, size: int, queued_at: int = 0) -> None:
         """Give a worker the lease back that it had, if nobody else got it since."""
         for execution in self._former.get(worker.name, {}).values():
             if is_about(execution, hash_, size, queued_at):
+                was_queued = execution.state is State.QUEUED
                 queue = self._board.queue_for(execution.requirement)
                 worker.leased_at = worker.last_seen
                 self._start(worker, execution, Trigger.ADOPTED)
-                queue.discard()
+                if was_queued:
+                    queue.discard()
                 self._tidy(execution.requirement)
                 return
+
+    def not_back_to(self, worker: Worker, now: float) -> None:
+        """A worker has reported: what was left to it and is not its lease now, others may have."""
+        formers = self._former.get(worker.name, {}).values()
+        self.await_no_longer([e for e in formers if e.state is State.RETURNING], now)
+
+    def await_no_longer(self, executions: Sequence[Execution], now: float) -> None:
+        """The workers that executions were left to do not have them, or did not come back."""
+        for execution in executions:
+            self.returning.clear(execution.number)
+            self._operations.move(execution, Trigger.DROPPED)
+            self._operations.watch_unattended(
+                execution.operations, now + self._settings.restored_grace
+            )
+        self._dispatch_all(executions, now, at_front=True)
 
     def hurry(self, execution: Execution, priority: int) -> None:
         """Raise the priority of an execution because of an operation that joined it."""
@@ -181,7 +217,11 @@ class Leases:
         if self._board.forget_if_empty(requirement):
             self.unmatched.clear(requirement)
 
+    def _remember_former(self, execution: Execution) -> None:
+        self._former.setdefault(execution.worker, {})[execution.number] = execution
+
     def _forget_former(self, execution: Execution) -> None:
+        self.returning.clear(execution.number)
         formers = self._former.get(execution.worker)
         if formers is not None:
             formers.pop(execution.number, None)

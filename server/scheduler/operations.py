@@ -174,13 +174,17 @@ class Operations:
         )
 
     def record(self, operation: Operation) -> OperationRecord:
-        """The operation as it is to be kept."""
+        """The operation as it is to be kept.
+
+        With the stamp of its execution, so that a report about that is still believed when the
+        operation that brought the stamp is gone.
+        """
         execution = operation.execution
         return OperationRecord(
             name=operation.name,
             sequence=operation.sequence,
             spec=operation.spec,
-            queued_at=operation.queued_at,
+            queued_at=operation.queued_at if execution is None else execution.queued_at,
             attempts=operation.attempts if execution is None else execution.attempts,
             worker=operation.worker if execution is None else execution.worker,
             response=operation.response,

@@ -38,6 +38,10 @@ class Reports:
     def hear(self, worker: Worker, event: e.WorkerSynchronized) -> None:
         """Take a report in and answer it, now or when there is work."""
         report = event.report
+        if worker.lease is None and not isinstance(report, e.Idle):
+            fence = report.queued_at if isinstance(report, e.Completed) else 0
+            self._leases.readopt(worker, report.hash, report.size, fence)
+        self._leases.not_back_to(worker, event.now)
         if isinstance(report, e.Executing):
             self._executing(worker, event, report)
         elif isinstance(report, e.Completed):
@@ -56,8 +60,6 @@ class Reports:
             self._repeat(worker, lease, event.call)
 
     def _executing(self, worker: Worker, event: e.WorkerSynchronized, report: e.Executing) -> None:
-        if worker.lease is None:
-            self._leases.readopt(worker, report.hash, report.size)
         lease = worker.lease
         if lease is None:
             self._workers.stay_idle(event.call)
@@ -71,8 +73,6 @@ class Reports:
             self._workers.stay_idle(event.call)
 
     def _completed(self, worker: Worker, event: e.WorkerSynchronized, report: e.Completed) -> None:
-        if worker.lease is None:
-            self._leases.readopt(worker, report.hash, report.size, report.queued_at)
         lease = worker.lease
         if lease is None or not is_about(lease, report.hash, report.size, report.queued_at):
             self._idle(worker, event)

@@ -14,7 +14,7 @@ class SchedulerSettings:
     poll_interval: float = 20.0
     """How long the synchronisation of an idle worker is held open."""
     worker_lost_after: float = 25.0
-    """A worker that is silent for so long has lost its lease."""
+    """A worker that is silent for so long has lost its lease, from before a restart as well."""
     max_attempts: int = 3
     """How many leases an action gets before it is given up."""
     max_repeats: int = 2

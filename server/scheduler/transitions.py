@@ -16,6 +16,8 @@ class State(Enum):
     """Not yet known."""
     QUEUED = auto()
     """Waits for a worker."""
+    RETURNING = auto()
+    """Was at a worker when the scheduler went down, and waits for that one to come back."""
     EXECUTING = auto()
     """A worker has the lease."""
     CHECKING = auto()
@@ -30,6 +32,7 @@ class State(Enum):
 
 STAGES: Mapping[State, Stage] = {
     State.QUEUED: Stage.QUEUED,
+    State.RETURNING: Stage.EXECUTING,
     State.EXECUTING: Stage.EXECUTING,
     State.CHECKING: Stage.EXECUTING,
     State.RECORDING: Stage.EXECUTING,
@@ -42,9 +45,11 @@ class Trigger(Enum):
 
     REQUESTED = "requested"
     RESTORED = "restored after a restart"
+    LEFT = "restored after a restart, was at a worker"
     FOUND = "result was cached"
     ASSIGNED = "leased to a worker"
     ADOPTED = "former worker is still at it"
+    DROPPED = "former worker is not at it, or stays away"
     REPORTED = "worker reports completion"
     ACCEPTED = "result checked and stored"
     RETRIED = "lease lost or result refused, attempts left"
@@ -88,9 +93,12 @@ _DECIDED = _row(State.RECORDING, Persistence.FINAL, quiet=True)
 TABLE: Mapping[tuple[State, Trigger], Transition] = {
     (State.NEW, Trigger.REQUESTED): _row(State.QUEUED, Persistence.URGENT, quiet=True),
     (State.NEW, Trigger.RESTORED): _row(State.QUEUED, quiet=True),
+    (State.NEW, Trigger.LEFT): _row(State.RETURNING, quiet=True),
     (State.NEW, Trigger.FOUND): _row(State.DONE, quiet=True),
     (State.QUEUED, Trigger.ASSIGNED): _row(State.EXECUTING, Persistence.LATER, quiet=False),
     (State.QUEUED, Trigger.ADOPTED): _row(State.EXECUTING, Persistence.LATER, quiet=False),
+    (State.RETURNING, Trigger.ADOPTED): _row(State.EXECUTING, Persistence.LATER, quiet=True),
+    (State.RETURNING, Trigger.DROPPED): _row(State.QUEUED, quiet=False),
     (State.EXECUTING, Trigger.REPORTED): _row(State.CHECKING, quiet=True),
     (State.CHECKING, Trigger.ACCEPTED): _DECIDED,
     (State.EXECUTING, Trigger.RETRIED): _QUEUED_AGAIN,
@@ -99,6 +107,7 @@ TABLE: Mapping[tuple[State, Trigger], Transition] = {
     (State.CHECKING, Trigger.GIVEN_UP): _DECIDED,
     (State.QUEUED, Trigger.UNMATCHED): _DECIDED,
     (State.QUEUED, Trigger.CANCELLED): _DECIDED,
+    (State.RETURNING, Trigger.CANCELLED): _DECIDED,
     (State.EXECUTING, Trigger.CANCELLED): _DECIDED,
     (State.CHECKING, Trigger.CANCELLED): _DECIDED,
     (State.QUEUED, Trigger.ABANDONED): _DECIDED,

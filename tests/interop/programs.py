@@ -78,13 +78,22 @@ class Tools:
 
     @property
     def bb_clientd(self) -> Path:
-        """Alone in skipping under CI too: no package registry has it."""
-        named = os.environ.get("BB_CLIENTD")
-        if not named:
-            pytest.skip("needs BB_CLIENTD, the path of a bb_clientd program")
-        if not os.access(named, os.X_OK):
-            pytest.fail(f"BB_CLIENTD names {named}, which is not a program")
-        return Path(named)
+        """See `buildbarn`."""
+        return self.buildbarn("BB_CLIENTD")[0]
+
+    def buildbarn(self, *variables: str) -> list[Path]:
+        """Buildbarn's programs: no package registry has them, so variables name their paths.
+
+        Alone in skipping under CI too.
+        """
+        missing = [name for name in variables if not os.environ.get(name)]
+        if missing:
+            pytest.skip(f"needs {', '.join(missing)}: paths of Buildbarn's programs of that name")
+        programs = [Path(os.environ[name]) for name in variables]
+        for program in programs:
+            if not os.access(program, os.X_OK):
+                pytest.fail(f"{program} is not a program")
+        return programs
 
     def _file(self, name: str) -> Path:
         path = self.directory / name

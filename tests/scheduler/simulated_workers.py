@@ -11,6 +11,8 @@ from server.scheduler import events as e
 from server.scheduler.values import Offer, WorkerDescription
 from tests.scheduler.world import RPC_TIMEOUT, Violated, World
 
+_TICK_SLACK = 0.001
+
 
 @dataclass(kw_only=True)
 class SimulatedWorker:
@@ -27,6 +29,17 @@ class SimulatedWorker:
     """The status code that it will report."""
     call: int = 0
     """The synchronisation that it waits for; 0 for none."""
+    confirmed: tuple[str, float] = "", 0.0
+    """The action that the scheduler last told it to run or to go on with, and when."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Held:
+    """A call that the scheduler has not answered."""
+
+    worker: SimulatedWorker
+    event: e.WorkerSynchronized
+    since: float
 
 
 class Fleet:
@@ -35,12 +48,13 @@ class Fleet:
     def __init__(self, world: World, feed: Callable[[e.Event], None]) -> None:
         self._world = world
         self._feed = feed
-        self._calls: dict[int, tuple[SimulatedWorker, str]] = {}
-        """With the names that the workers had when they called."""
+        self._calls: dict[int, _Held] = {}
+        """Those that the scheduler has to answer, oldest first."""
         self._answered: set[int] = set()
         self._drained: set[str] = set()
         self._given: dict[str, set[tuple[Digest, int]]] = {}
         """What each worker was ever told to run; it may be told so again."""
+        self._takers: dict[tuple[Digest, int], list[SimulatedWorker]] = {}
         self.workers = [_new_worker(number) for number in range(world.plan.workers)]
 
     def start(self) -> None:
@@ -61,16 +75,40 @@ class Fleet:
         for name in sorted(self._drained):
             self._feed(e.WorkerDrained(now=0.0, worker=name))
 
-    def take_answer(self, command: c.AnswerWorker) -> None:
-        """The scheduler answers a call."""
+    def take_answer(self, command: c.AnswerWorker) -> e.WorkerSynchronized:
+        """The scheduler answers a call, which is returned."""
         if command.call in self._answered:
             raise Violated(f"call {command.call} was answered twice")
         self._answered.add(command.call)
-        worker, name = self._calls.pop(command.call)
+        held = self._calls.pop(command.call)
         if isinstance(command.answer, c.Assign):
-            self._check_assigned(name, command.answer)
+            held.worker.confirmed = command.answer.digest.hash, self._world.now
+        elif isinstance(command.answer, c.KeepGoing) and isinstance(held.event.report, e.Executing):
+            held.worker.confirmed = held.event.report.hash, self._world.now
+        if isinstance(command.answer, c.Assign):
+            self._check_assigned(held.event.worker.name, command.answer)
         if not self._world.happens(self._world.plan.lost_message):
-            self._world.soon(lambda: self._answer(worker, command))
+            self._world.soon(lambda: self._answer(held.worker, command))
+        return held.event
+
+    def check_calls(self, poll_interval: float) -> None:
+        """Raise Violated if a call is held for longer than the poll interval."""
+        for call, held in self._calls.items():
+            if self._world.now > held.since + poll_interval + _TICK_SLACK:
+                raise Violated(f"call {call} of {held.event.worker.name} was never answered")
+            return
+
+    def at_work_on(self, answer: c.Assign) -> list[SimulatedWorker]:
+        """The workers that run just what somebody is told to run, and are well."""
+        return [
+            worker
+            for worker in self._takers.get((answer.digest, answer.queued_at), ())
+            if worker.is_up
+            and worker.paused_until <= self._world.now
+            and not worker.is_finished
+            and worker.job is not None
+            and (worker.job.digest, worker.job.queued_at) == (answer.digest, answer.queued_at)
+        ]
 
     def _later(
         self,
@@ -101,13 +139,18 @@ class Fleet:
         self._later(RPC_TIMEOUT, self._time_out, worker, call)
 
     def _arrive(self, worker: SimulatedWorker, event: e.WorkerSynchronized) -> None:
-        self._calls[event.call] = worker, event.worker.name
+        self._calls[event.call] = _Held(worker=worker, event=event, since=self._world.now)
         self._feed(event)
+
+    def _hang_up(self, name: str, call: int) -> None:
+        self._calls.pop(call, None)
+        self._answered.discard(call)
+        self._feed(e.WorkerHungUp(now=0.0, worker=name, call=call))
 
     def _time_out(self, worker: SimulatedWorker, call: int) -> None:
         if worker.call == call:
             name = worker.description.name
-            self._feed(e.WorkerHungUp(now=0.0, worker=name, call=call))
+            self._hang_up(name, call)
             self._synchronize(worker, worker.life)
 
     def _answer(self, worker: SimulatedWorker, command: c.AnswerWorker) -> None:
@@ -118,6 +161,8 @@ class Fleet:
         worker.call = 0
         if isinstance(command.answer, c.Assign):
             worker.job, worker.is_finished, worker.fault = command.answer, False, 0
+            work = command.answer.digest, command.answer.queued_at
+            self._takers.setdefault(work, []).append(worker)
             worker.job_number += 1
             duration = self._world.random.uniform(*self._world.plan.run_time)
             self._later(duration, self._finish_job, worker, worker.job_number)
@@ -145,7 +190,7 @@ class Fleet:
         worker.job_number += 1
         worker.is_up, worker.job, worker.is_finished, worker.call = False, None, False, 0
         if self._world.random.random() < 0.5:  # else the machine is gone, its connection hangs
-            self._feed(e.WorkerHungUp(now=0.0, worker=name, call=call))
+            self._hang_up(name, call)
         self._world.after(self._world.random.uniform(0, 60), lambda: self._revive(worker))
 
     def _revive(self, worker: SimulatedWorker) -> None:
@@ -177,9 +222,9 @@ class Fleet:
         given.add(work)
 
 
-def result_of(digest: Digest) -> bytes:
-    """What every worker makes of an action."""
-    return b"ok " + digest.hash.encode()
+def result_of(digest: Digest, queued_at: int) -> bytes:
+    """What every worker makes of one execution of an action."""
+    return f"ok {digest.hash} {queued_at}".encode()
 
 
 def _report(worker: SimulatedWorker) -> e.Report:
@@ -191,7 +236,7 @@ def _report(worker: SimulatedWorker) -> e.Report:
     return e.Completed(
         hash=job.digest.hash,
         size=job.digest.size,
-        response=result_of(job.digest),
+        response=b"" if worker.fault else result_of(job.digest, job.queued_at),
         code=worker.fault,
         queued_at=job.queued_at,
     )

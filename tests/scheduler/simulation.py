@@ -6,6 +6,7 @@ Replay one seed by hand with `python -m tests.scheduler.simulation SEED`.
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from dataclasses import dataclass, replace
 
 from remote_apis.digest import Digest
@@ -20,7 +21,7 @@ from server.scheduler.values import (
     OperationSnapshot,
     Requirement,
 )
-from tests.scheduler.invariants import Invariants
+from tests.scheduler.invariants import Answered, Invariants
 from tests.scheduler.simulated_workers import Fleet, result_of
 from tests.scheduler.world import RPC_TIMEOUT, Plan, Violated, World
 
@@ -57,6 +58,11 @@ class Simulation:
         self._accepted: dict[str, Client] = {}
         self._visible: dict[str, bytes] = {}
         self._finished: set[tuple[int, str]] = set()
+        self._published: set[tuple[int, str]] = set()
+        self._started_at = 0.0
+        """When the present life of the scheduler began."""
+        self._left_to: dict[tuple[Digest, int], str] = {}
+        """What the present life knows from before: which worker was at which execution."""
         self._forgotten: set[str] = set()
         self._tick_at: float | None = None
         self._fleet = Fleet(self.world, self._feed)
@@ -65,6 +71,11 @@ class Simulation:
         self._unshared = {
             client.spec.digest.hash for client in self.clients if client.spec.do_not_cache
         }
+        shared = [c.spec.digest for c in self.clients if not c.spec.do_not_cache]
+        self._is_fairness_plain = len(set(shared)) == len(shared)
+        """Nobody's action is run on behalf of somebody else."""
+        self.contested: Counter[str] = Counter()
+        """Leases by invocation, given while every invocation had something queued."""
         self._start_core()
 
     def run(self) -> None:
@@ -157,8 +168,12 @@ class Simulation:
         assert response is not None
         if self._visible.setdefault(name, response) != response:
             raise Violated(f"operation {name} has two different responses")
-        if response.startswith(b"ok ") and response != result_of(client.spec.digest):
+        if response.startswith(b"ok ") and response.split()[1].decode() != client.spec.digest.hash:
             raise Violated(f"operation {name} got the result of another action: {response!r}")
+        if self._durable[name].response != response:
+            raise Violated(f"operation {name} shows a response that is not durable")
+        if b"was cancelled" in response and not client.wants_cancel:
+            raise Violated(f"operation {name} was cancelled, and nobody wanted that")
         client.attached = -1
         self._feed(e.WaiterDropped(now=0.0, operation=name))
         if b"dropped from the queue" in response:
@@ -175,7 +190,11 @@ class Simulation:
             self._perform(command)
         self.events += 1
         if self.events % self.plan.check_every == 0 and not self._is_restoring:
-            self._invariants.check(accepted=self._accepted, forgotten=self._forgotten)
+            self._invariants.check(
+                accepted=self._accepted, forgotten=self._forgotten, answered=self._answered
+            )
+        self._answered.clear()
+        self._fleet.check_calls(self.plan.settings.poll_interval)
         deadline = self._core.next_deadline()
         if deadline is not None and (self._tick_at is None or deadline < self._tick_at):
             self._tick_at = at = max(deadline, self.world.now)
@@ -189,16 +208,25 @@ class Simulation:
     def _start_core(self) -> None:
         settings = self.plan.settings
         self._core = Core(settings, now=self.world.now)
-        self._invariants = Invariants(self._core, settings, unshared=self._unshared)
+        self._answered: list[Answered] = []
+        self._invariants = Invariants(
+            self._core,
+            settings,
+            unshared=self._unshared,
+            invocations=len(self.plan.invocations) if self._is_fairness_plain else None,
+            contested=self.contested,
+        )
 
     def _restart(self) -> None:
         self._life += 1
+        self._started_at = self.world.now
         self._start_core()
         self._is_restoring = True
         self._fleet.scheduler_restarted()
         for record in sorted(self._durable.values(), key=lambda record: record.sequence):
             self._feed(e.OperationRestored(now=0.0, record=record))
         self._is_restoring = False
+        self._check_restored()
         for client in self.clients:
             if client.attached >= 0:
                 client.attached = -1
@@ -207,15 +235,16 @@ class Simulation:
     def _perform(self, command: c.Command) -> None:
         life = self._life
         if isinstance(command, c.AnswerWorker):
-            self._fleet.take_answer(command)
+            call = self._fleet.take_answer(command)
+            self._answered.append((call, command.answer))
+            if isinstance(command.answer, c.Assign):
+                self._check_alone(call.worker.name, command.answer)
         elif isinstance(command, c.CheckResult):
             self.world.soon(lambda: self._check_result(command, life))
         elif isinstance(command, c.PersistOperation):
             self._persist(command, life)
         elif isinstance(command, c.FinishOperation):
-            if (life, command.record.name) in self._finished:
-                raise Violated(f"operation {command.record.name} finished twice")
-            self._finished.add((life, command.record.name))
+            self._check_finish(command.record)
             self.world.soon(lambda: self._record(command.record, life))
         elif isinstance(command, c.ForgetOperation):
             self._forgotten.add(command.operation)
@@ -223,6 +252,53 @@ class Simulation:
             self._publish(command.operation)
         elif isinstance(command, c.RefuseOperation):
             raise Violated(f"operation {command.operation} was refused: {command.failure}")
+
+    def _check_finish(self, record: OperationRecord) -> None:
+        name, client = record.name, self._accepted.get(record.name)
+        known = self._durable.get(name)
+        if (self._life, name) in self._finished or (known is not None and known.response):
+            raise Violated(f"operation {name} finished twice")
+        self._finished.add((self._life, name))
+        is_watched = client is not None and (client.operation, client.attached) == (
+            name,
+            self._life,
+        )
+        if is_watched and b"dropped from the queue" in (record.response or b""):
+            raise Violated(f"operation {name} was dropped while its client waited")
+
+    def _check_restored(self) -> None:
+        """Nothing is forgotten of how often actions were tried, and by whom."""
+        unfinished = [record for record in self._durable.values() if record.response is None]
+        fewest: dict[str, int] = {}
+        for record in unfinished:
+            hash_ = record.spec.digest.hash
+            fewest[hash_] = min(record.attempts, fewest.get(hash_, record.attempts))
+        limit = self.plan.settings.max_attempts - 1
+        self._left_to = {}
+        for record in sorted(unfinished, key=lambda record: record.sequence):
+            snapshot = self._core.snapshot(record.name)
+            if snapshot is None or snapshot.attempts < min(fewest[record.spec.digest.hash], limit):
+                raise Violated(f"operation {record.name} came back with fewer attempts")
+            if snapshot.worker:
+                self._left_to[record.spec.digest, record.queued_at] = snapshot.worker
+
+    def _check_alone(self, name: str, answer: c.Assign) -> None:
+        """What a worker is at by the scheduler's own word, nobody else is told to run too soon.
+
+        But for executions of equal actions that share nothing: reports do not tell those apart.
+        """
+        if answer.digest.hash in self._unshared:
+            return
+        for worker in self._fleet.at_work_on(answer):
+            other, (hash_, since) = worker.description.name, worker.confirmed
+            if hash_ != answer.digest.hash:
+                continue
+            if since < self._started_at:
+                if self._left_to.get((answer.digest, answer.queued_at)) != other:
+                    continue  # its lease is younger than what the database knew
+                since = self._started_at
+            if other != name and self.world.now < since + self.plan.settings.worker_lost_after:
+                raise Violated(f"{name} is told to run {answer.digest}, and {other} runs it")
 
     def _persist(self, command: c.PersistOperation, life: int) -> None:
         record = command.record
@@ -252,6 +328,8 @@ class Simulation:
 
     def _check_result(self, command: c.CheckResult, life: int) -> None:
         verdict: bytes | Failure = command.response
+        if command.response != result_of(command.digest, command.queued_at):
+            raise Violated(f"{command.response!r} is taken for the result of {command.digest}")
         if self.world.happens(self.plan.refused_results):
             verdict = Failure(code=15, message="a blob is not there")
         if life == self._life:
@@ -267,6 +345,10 @@ class Simulation:
     def _publish(self, name: str) -> None:
         snapshot = self._core.snapshot(name)
         client = self._accepted.get(name)
+        if snapshot is not None and snapshot.is_done:
+            if (self._life, name) in self._published:
+                raise Violated(f"operation {name} is answered twice")
+            self._published.add((self._life, name))
         if snapshot is not None and snapshot.is_done and client is not None:
             life = self._life
             if client.attached == life:

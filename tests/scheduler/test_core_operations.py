@@ -7,7 +7,7 @@ from google.rpc import code_pb2
 
 from server.scheduler import commands as c
 from server.scheduler import events as e
-from server.scheduler.values import OperationRecord, Platform, Stage
+from server.scheduler.values import Platform, Stage
 from tests.scheduler.playbook import Playbook, digest_of
 
 LINUX: Platform = (("OSFamily", "linux"),)
@@ -274,108 +274,6 @@ def test_a_worker_serves_the_instances_under_its_prefix_and_is_told_the_rest_of_
     answer = play.execute("op2", instance="team/a").answers["w1"].answer
     assert isinstance(answer, c.Assign)
     assert answer.instance_suffix == "a"
-
-
-def _records(play: Playbook) -> dict[str, OperationRecord]:
-    return {x.record.name: x.record for x in play.all(c.PersistOperation)}
-
-
-def test_a_restart_queues_everything_again_and_running_workers_go_on() -> None:
-    play = Playbook()
-    records: dict[str, OperationRecord] = {}
-    play.execute("op1", "a")
-    records |= _records(play)
-    play.execute("op2", "b")
-    records |= _records(play)
-    play.execute("op3", "a")
-    records |= _records(play)
-    play.connect("w1")
-    records |= _records(play)
-    play.restart(list(records.values()))
-    assert play.operation("op1").stage is Stage.QUEUED
-    assert play.running("w1", "a").goes_on()
-    assert play.operation("op1").worker == "w1"
-    assert play.operation("op3").stage is Stage.EXECUTING
-    assert play.connect("w2").action("w2") == digest_of("b")
-    play.completed("w1", "a")
-    play.check()
-    assert [x.record.name for x in play.all(c.FinishOperation)] == ["op1", "op3"]
-
-
-def test_a_result_made_while_the_scheduler_was_down_is_taken() -> None:
-    play = Playbook()
-    play.execute("op")
-    play.connect("w1")
-    (record,) = _records(play).values()
-    play.restart([record])
-    play.completed("w1", queued_at=record.queued_at)
-    assert play.one(c.CheckResult).worker == "w1"
-
-
-def test_another_worker_cannot_claim_a_lease_that_it_never_had() -> None:
-    play = Playbook()
-    play.execute("op")
-    play.connect("w1")
-    (record,) = _records(play).values()
-    play.restart([record])
-    assert play.running("w2").is_idle("w2")
-    assert play.operation("op").stage is Stage.QUEUED
-
-
-def test_a_restored_operation_waits_longer_for_its_client() -> None:
-    play = Playbook(unattended_grace=60, restored_grace=600, no_worker_grace=2000)
-    play.execute("op")
-    play.restart(list(_records(play).values()))
-    play.wait(599)
-    assert play.operation("op").stage is Stage.QUEUED
-    play.wait(1)
-    assert play.finished("op").status.code == code_pb2.UNAVAILABLE
-
-
-def test_a_finished_operation_is_restored_with_its_response() -> None:
-    play = Playbook(retention=300)
-    play.execute("op")
-    play.connect("w1")
-    play.completed()
-    play.check()
-    record = play.one(c.FinishOperation).record
-    play.restart([])
-    play.feed(e.OperationRestored(now=0, record=record))
-    assert play.operation("op").response == b"result of a"
-    play.wait(300)
-    assert play.core.snapshot("op") is None
-
-
-def test_after_a_restart_operations_wait_for_the_workers_to_find_back() -> None:
-    play = Playbook(no_worker_grace=10, worker_return_grace=60, restored_grace=600)
-    play.execute("op", platform=LINUX)
-    play.restart(list(_records(play).values()))
-    play.connect("w1", (("OSFamily", "windows"),))
-    play.wait(50)
-    assert play.operation("op").stage is Stage.QUEUED
-    assert play.connect("w2", LINUX).action("w2") == digest_of("a")
-
-
-def test_a_restart_leaves_at_least_one_attempt_and_keeps_their_bound() -> None:
-    play = Playbook(max_attempts=2, worker_lost_after=25)
-    play.execute("op")
-    play.connect("w1")
-    play.wait(25)
-    play.connect("w2")
-    (record,) = _records(play).values()
-    assert record.attempts == 2
-    play.restart([record])
-    assert play.connect("w3").action("w3") == digest_of("a")
-    assert play.operation("op").attempts == 2
-
-
-def test_numbers_of_operations_go_on_after_a_restart() -> None:
-    play = Playbook()
-    play.execute("op1", "a")
-    play.execute("op2", "b")
-    play.restart(list(_records(play).values()))
-    play.execute("op3", "c")
-    assert play.operation("op3").sequence > play.operation("op2").sequence
 
 
 @pytest.mark.row(74)

@@ -123,7 +123,7 @@ async def test_a_restart_keeps_operations_and_workers_go_on() -> None:
         work = await Worker(scheduler=scheduler).take()
         queued = await scheduler.execute(spec_of("b"))
     async with running(repository=repository) as scheduler:
-        assert scheduler.get(leased).stage is Stage.QUEUED
+        assert scheduler.get(leased).stage is Stage.EXECUTING
         worker = Worker(scheduler=scheduler)
         assert isinstance(await worker.running(work), c.KeepGoing)
         assert scheduler.get(leased).stage is Stage.EXECUTING

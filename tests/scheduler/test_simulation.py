@@ -23,7 +23,7 @@ def plan_of(seed: int) -> Plan:
     return Plan(
         workers=chance.choice([3, 6, 12]),
         clients=chance.choice([20, 40]),
-        actions=chance.choice([3, 20, 100]),
+        actions=chance.choice([3, 20, 10**6]),
         do_not_cache=chance.choice([0, 0.1, 0.8]),
         run_time=chance.choice([(0.01, 1.0), (0.05, 60.0)]),
         arrivals_within=chance.choice([1.0, 60.0, 200.0]),
@@ -94,6 +94,44 @@ def test_two_invocations_get_equal_shares_whatever_they_have_queued() -> None:
     starts = Counter(invocation for _, invocation in while_both_had_work)
     shares = [count / len(while_both_had_work) for count in starts.values()]
     assert shares == pytest.approx([0.5, 0.5], abs=0.05)
+
+
+def test_invocations_get_equal_shares_whatever_fails() -> None:
+    plan = Plan(
+        workers=9,
+        clients=300,
+        actions=10**9,
+        invocations=(6, 1, 1),
+        priorities=(0,),
+        do_not_cache=0,
+        run_time=(1.0, 20.0),
+        arrivals_within=1.0,
+        faults_until=200.0,
+        restarts=2,
+        worker_deaths=20,
+        worker_pauses=10,
+        worker_drains=20,
+        cancelled=0,
+        settings=PATIENT,
+    )
+    contested = simulate(5, plan).contested
+    shares = [count / contested.total() for count in contested.values()]
+    assert contested.total() > 60
+    assert shares == pytest.approx([1 / 3] * 3, rel=0.1)
+
+
+def test_many_that_are_cancelled_while_they_wait() -> None:
+    plan = Plan(
+        workers=3,
+        clients=400,
+        actions=10**9,
+        cancelled=0.8,
+        arrivals_within=1.0,
+        run_time=(0.05, 5.0),
+        check_every=3,
+        settings=PATIENT,
+    )
+    simulate(11, plan)
 
 
 def test_the_same_seed_gives_the_same_world() -> None:

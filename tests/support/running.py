@@ -81,11 +81,13 @@ def running_worker(
     *,
     prefix: Sequence[str] = (),
     slots: int = 1,
+    options: Sequence[str] = (),
 ) -> Iterator[subprocess.Popen[str]]:
     """`distbuild worker run`, stopped by a drain that must end well."""
     process = subprocess.Popen(
         [*prefix, BIN / "distbuild", "worker", "run", "--id", name, "--port", str(port),
-         "--slots", str(slots), "--server", server, "--cache-dir", directory / name],
+         "--slots", str(slots), "--server", server, "--cache-dir", directory / name,
+         *options],
         stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:
