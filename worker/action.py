@@ -9,6 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -181,7 +182,7 @@ class ActionRunner:
             cas=cas,
             action_cache=self._parts.early_results(assignment),
         )
-        return early.watched(self._in_thread)
+        return early.watched(partial(in_thread, self._parts.executor))
 
     def _blobs(self, assignment: Assignment, command: CommandSpec) -> OutputBlobs:
         return OutputBlobs(

@@ -282,8 +282,7 @@ class Core:
             self._abandon(name)
         for name in self._operations.retained.take_due(now):
             self._operations.forget(self._operations.by_name[name])
-        away = self._leases.returning.take_due(now)
-        self._leases.await_no_longer([self._operations.executions[each] for each in away], now)
+        self._leases.await_no_longer(self._leases.not_come_back(now), now)
         for requirement in self._leases.unmatched.take_due(now):
             self._leases.give_up_unmatched(requirement)
 

@@ -32,6 +32,8 @@ class Leases:
     ) -> None:
         self.unmatched: Deadlines[Requirement] = Deadlines()
         self.returning: Deadlines[int] = Deadlines()
+        self._awaited: dict[int, Execution] = {}
+        """Those that `returning` has, by number."""
         self._settings = settings
         self._board = board
         self._operations = operations
@@ -76,7 +78,12 @@ class Leases:
         That one needs no longer to report than any other before it counts as lost.
         """
         self._remember_former(execution)
+        self._awaited[execution.number] = execution
         self.returning.set(execution.number, now + self._settings.worker_lost_after)
+
+    def not_come_back(self, now: float) -> list[Execution]:
+        """Those whose former workers have not been heard of in time."""
+        return [self._awaited[number] for number in self.returning.take_due(now)]
 
     def readopt(self, worker: Worker, hash_: str, size: int, queued_at: int = 0) -> None:
         """Give a worker the lease back that it had, if nobody else got it since."""
@@ -99,7 +106,7 @@ class Leases:
     def await_no_longer(self, executions: Sequence[Execution], now: float) -> None:
         """The workers that executions were left to do not have them, or did not come back."""
         for execution in executions:
-            self.returning.clear(execution.number)
+            self._await_not(execution)
             self._operations.move(execution, Trigger.DROPPED)
             self._operations.watch_unattended(
                 execution.operations, now + self._settings.restored_grace
@@ -220,8 +227,12 @@ class Leases:
     def _remember_former(self, execution: Execution) -> None:
         self._former.setdefault(execution.worker, {})[execution.number] = execution
 
-    def _forget_former(self, execution: Execution) -> None:
+    def _await_not(self, execution: Execution) -> None:
         self.returning.clear(execution.number)
+        self._awaited.pop(execution.number, None)
+
+    def _forget_former(self, execution: Execution) -> None:
+        self._await_not(execution)
         formers = self._former.get(execution.worker)
         if formers is not None:
             formers.pop(execution.number, None)
