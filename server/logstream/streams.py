@@ -59,10 +59,9 @@ class LogStreams:
         """A new stream; the name carries the token. Raises InvalidRequest, OutOfSpace."""
         check_parent(parent)
         self._make_room()
+        random = secrets.token_hex(2 * _ID_BYTES)
         name = LogName(
-            parent=parent,
-            stream_id=secrets.token_hex(_ID_BYTES),
-            token=secrets.token_hex(_ID_BYTES),
+            parent=parent, stream_id=random[: 2 * _ID_BYTES], token=random[2 * _ID_BYTES :]
         )
         path = self._directory / name.stream_id
         stream = LogStream(name, path, max_bytes=self._max_bytes, now=self._clock())

@@ -52,6 +52,17 @@ async def test_watching_shows_the_state_at_once_and_every_later_one() -> None:
         assert (await last(scheduler, name)).is_done
 
 
+async def test_a_short_action_is_seen_queued_and_done() -> None:
+    async with running() as scheduler:
+        name = await scheduler.execute(spec_of())
+        worker = Worker(scheduler=scheduler)
+        async with aclosing(scheduler.watch(name)) as snapshots:
+            stages = [(await anext(snapshots)).stage]
+            await worker.complete(await worker.take())
+            stages += [snapshot.stage async for snapshot in snapshots]
+        assert stages == [Stage.QUEUED, Stage.COMPLETED]
+
+
 async def test_a_heartbeat_repeats_the_state() -> None:
     async with running(heartbeat=0.02) as scheduler:
         name = await scheduler.execute(spec_of())
