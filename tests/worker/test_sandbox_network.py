@@ -29,6 +29,7 @@ USES = [
     "echo > /dev/udp/127.0.0.1/9 && true",
     "exec 3<> /dev/tcp/127.0.0.1/9; true",
     "echo > /dev/udp/10.1.2.3/9; true",
+    "echo > /dev/udp/fd00::1/9; true",
 ]
 
 
@@ -60,7 +61,7 @@ async def test_an_action_without_network_use_leaves_it_to_the_next(bench: Bench)
 @NEEDS_ROOT
 @pytest.mark.parametrize("use", USES)
 async def test_an_action_finds_no_trace_of_those_before(bench: Bench, use: str) -> None:
-    state = "cat /proc/net/dev /proc/net/snmp /proc/net/tcp /proc/net/unix"
+    state = "cat /proc/net/dev /proc/net/snmp /proc/net/snmp6 /proc/net/tcp /proc/net/unix"
     fresh = await bash(bench, state)
     first = await bash(bench, f"{WHERE} {{ {use}; }} 2> /dev/null")
     assert await bash(bench, state) == fresh

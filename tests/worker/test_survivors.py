@@ -276,7 +276,10 @@ async def test_a_worker_that_ends_leaves_no_watcher(tmp_path: Path) -> None:
         open_world(ScriptedQueue()) as world,
         serving(worker_config(world.url, tmp_path / "w", sandbox="none")),
     ):
-        assert [line for line in processes(tmp_path / "w") if "survivors.py" in line]
+        # A program that is just being started has no command line for a moment.
+        async with asyncio.timeout(20):
+            while not [line for line in processes(tmp_path / "w") if "survivors.py" in line]:
+                await asyncio.sleep(0.01)
     assert not processes(tmp_path / "w")
     assert not (tmp_path / "w" / "processes").exists()
 

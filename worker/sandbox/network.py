@@ -10,13 +10,14 @@ import struct
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache, partial
 
 _CLONE_NEWNET = 0x40000000
 _SIOCSIFFLAGS = 0x8914
 _IFF_UP = 1
 _OWN = "/proc/thread-self/ns/net"
 _STATE = "/proc/thread-self/net/"
-_LIBC = ctypes.CDLL(None, use_errno=True)
+_COUNTERS = ("dev", "snmp", "snmp6")
 
 
 def can_come_back() -> bool:
@@ -70,7 +71,7 @@ class EmptyNetwork:
         if self._release is not None:
             self._release()
         self._handle, self._release = -1, None
-        _check(_LIBC.unshare(_CLONE_NEWNET))
+        _check(_libc().unshare(_CLONE_NEWNET))
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as some:
             fcntl.ioctl(some, _SIOCSIFFLAGS, struct.pack("16sH22x", b"lo", _IFF_UP))
         self._unused = _traces()
@@ -81,20 +82,28 @@ class EmptyNetwork:
 def _traces() -> bytes:
     """What whoever used this thread's network changed in it."""
     open_sockets, _, _ = _state("sockstat").partition(b"\n")
-    return open_sockets + _state("dev") + _state("snmp")
+    return b"".join([open_sockets, *map(_state, _COUNTERS)])
 
 
 def _state(name: str) -> bytes:
-    # Once, and not by a file object: before every action. It is less than a page.
-    handle = os.open(_STATE + name, os.O_RDONLY)
+    # Not by a file object: this is done before every action.
     try:
-        return os.read(handle, 4096)
+        handle = os.open(_STATE + name, os.O_RDONLY)
+    except FileNotFoundError:
+        return b""  # snmp6, where the kernel has no IPv6
+    try:
+        return b"".join(iter(partial(os.read, handle, 16384), b""))
     finally:
         os.close(handle)
 
 
 def _enter(handle: int) -> None:
-    _check(_LIBC.setns(handle, _CLONE_NEWNET))
+    _check(_libc().setns(handle, _CLONE_NEWNET))
+
+
+@cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
 
 
 def _check(result: int) -> None:
