@@ -237,7 +237,7 @@ class ActionRunner:
             collect_outputs(command, action_root, result, blobs)
 
         try:
-            await self._in_thread(collect)
+            await in_thread(self._parts.executor, collect, on_cancel=blobs.abandon)
         except FailedPrecondition as error:
             # What the command said is still of use.
             wrong = error

@@ -10,8 +10,10 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-async def in_thread(executor: Executor, call: Callable[[], T]) -> T:
-    """Run what blocks. A cancellation is raised only once it is over.
+async def in_thread(
+    executor: Executor, call: Callable[[], T], *, on_cancel: Callable[[], None] | None = None
+) -> T:
+    """Run what blocks. A cancellation is raised only once it is over, which `on_cancel` hurries.
 
     Otherwise files would go on appearing in a directory that is being removed.
     """
@@ -19,6 +21,8 @@ async def in_thread(executor: Executor, call: Callable[[], T]) -> T:
     try:
         return await asyncio.shield(future)
     except asyncio.CancelledError:
+        if on_cancel is not None:
+            on_cancel()
         await asyncio.wait({future})
         if not future.cancelled():
             future.exception()  # seen: the cancellation goes first
