@@ -273,7 +273,9 @@ class ActionRunner:
             # Where nothing is hashed there is little to do.
             streams = (directory / "stdout", directory / "stderr")
             is_empty = not any((command.outputs, *(path.lstat().st_size for path in streams)))
-            await in_thread(self._parts.executor, collect, is_short=is_empty)
+            await in_thread(
+                self._parts.executor, collect, is_short=is_empty, on_cancel=blobs.abandon
+            )
         except FailedPrecondition as error:
             # What the command said is still of use.
             wrong = error

@@ -16,6 +16,7 @@ from remote_apis.merkle import build_tree
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
 
 _HASH_CHUNK = 1024 * 1024
+_LARGE = 1024**3
 
 
 @dataclass(slots=True)
@@ -26,6 +27,11 @@ class OutputBlobs:
     allow_absolute_symlinks: bool
     node_properties: frozenset[str]
     blobs: dict[Digest, BlobSource] = field(default_factory=dict)
+    _is_abandoned: bool = False
+
+    def abandon(self) -> None:
+        """Have whoever is hashing in another thread stop: nobody wants the result any more."""
+        self._is_abandoned = True
 
     def add_bytes(self, data: bytes) -> Digest:
         """A blob made here."""
@@ -34,13 +40,16 @@ class OutputBlobs:
         return digest
 
     def add_file(self, path: Path, status: os.stat_result) -> Digest:
-        """A file's content. Blocks while it is hashed. Raises OSError."""
+        """A file's content. Blocks while it is hashed. Raises OSError and FailedPrecondition."""
+        _check_size(path, status.st_size)
         hasher = self.function.hasher(status.st_size)
         size = 0
         with _opened(path) as file:
             while chunk := file.read(_HASH_CHUNK):
                 hasher.update(chunk)
                 size += len(chunk)
+                if self._is_abandoned:
+                    raise FailedPrecondition("the action is not wanted any more")
         if size != status.st_size:
             raise FailedPrecondition(f"output file {path.name!r} changed while it was read")
         digest = Digest(self.function, hasher.hexdigest(), size)
@@ -172,3 +181,13 @@ def check_utf8(text: str, where: str) -> str:
     except UnicodeEncodeError:
         raise FailedPrecondition(f"{where} has a name in it that is not UTF-8") from None
     return text
+
+
+def _check_size(path: Path, size: int) -> None:
+    """A sparse file may be so large that hashing it takes years."""
+    if size > _LARGE:
+        disk = os.statvfs(path.parent)
+        if size > disk.f_blocks * disk.f_frsize:
+            raise FailedPrecondition(
+                f"output file {path.name!r} of {size} bytes is larger than the worker's disk"
+            )

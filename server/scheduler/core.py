@@ -270,6 +270,9 @@ class Core:
         now = event.now
         for name in self._workers.silent.take_due(now):
             worker = self._workers.by_name[name]
+            if event.late > self._settings.stall and not worker.is_forgiven:
+                self._workers.forgive(worker, event.late, now)
+                continue
             self._leases.lose(worker, retries.lost(name, now - worker.last_seen), now)
         for name in self._workers.polls.take_due(now):
             call = self._workers.release(self._workers.by_name[name], now)

@@ -345,7 +345,8 @@ class Scheduler:
 
     def _tick(self) -> None:
         self._timer = None
-        self._feed(e.Tick(now=self._clock.monotonic()))
+        now = self._clock.monotonic()
+        self._feed(e.Tick(now=now, late=max(0.0, now - self._timer_at)))
 
     def _answer_worker(self, command: c.AnswerWorker) -> None:
         future = self._calls.get(command.call)

@@ -159,4 +159,9 @@ class WorkerResumed(WorkerEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tick(Event):
-    """Time has passed; due when `Core.next_deadline` says so, harmless at any time."""
+    """Time has passed; due when `Core.next_deadline` says so, harmless at any time.
+
+    `late`: seconds by which it missed the deadline that it is for.
+    """
+
+    late: float = 0.0

@@ -15,6 +15,8 @@ class SchedulerSettings:
     """How long the synchronisation of an idle worker is held open."""
     worker_lost_after: float = 25.0
     """A worker that is silent for so long has lost its lease, from before a restart as well."""
+    stall: float = 2.0
+    """A Tick that is late by more tells of a scheduler that stood still, not of silent workers."""
     max_attempts: int = 3
     """How many leases an action gets before it is given up."""
     max_repeats: int = 2

@@ -65,6 +65,8 @@ class Worker:
     lease: Execution | None = None
     leased_at: float = 0.0
     """When it got its lease, or was found to have it."""
+    is_forgiven: bool = False
+    """Whether it was given more time since it was last seen."""
     repeats: int = 0
     """How often it was told again of its lease."""
     call: int | None = None

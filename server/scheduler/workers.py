@@ -38,8 +38,14 @@ class Workers:
             worker.kind = self._join_kind(description.offer)
             worker.kind.workers[worker.name] = worker
         worker.last_seen = now
+        worker.is_forgiven = False
         self.silent.set(worker.name, now + self._settings.worker_lost_after)
         return worker
+
+    def forgive(self, worker: Worker, late: float, now: float) -> None:
+        """Give a worker more time, once: the scheduler could not hear it for `late` seconds."""
+        worker.is_forgiven = True
+        self.silent.set(worker.name, now + min(late, self._settings.worker_lost_after))
 
     def hold(self, worker: Worker, call: int, now: float) -> None:
         """Keep the call open until there is work or the poll interval is over."""

@@ -17,13 +17,15 @@ import pytest
 from leftovers import commands, nothing_left, processes
 from rounds import chance as seeded_chance
 from rounds import rounds
+from running import running_server
 
 from remote_apis.digest import Digest
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
 from server.scheduler.settings import SchedulerSettings
 from tests.worker.test_worker_process import ROOT
-from tests.worker.world import Inputs, World, open_world, serving, worker_config
+from tests.worker.world import Inputs, World, client_of, open_world, serving, worker_config
 
+LOST_AFTER = SchedulerSettings().worker_lost_after
 HASTY = SchedulerSettings(busy_interval=0.5, poll_interval=1.0, worker_lost_after=3.0)
 WORKER = """
 import asyncio, sys
@@ -120,6 +122,28 @@ async def test_a_killed_sandbox(tmp_path: Path, depth: int) -> None:
                 assert response.result.exit_code == 128 + signal.SIGKILL
             await nothing_left(lambda mark=mark: processes(mark))  # type: ignore[misc]
     assert not processes(tmp_path)
+
+
+async def test_a_server_that_stops_takes_no_lease_away(tmp_path: Path) -> None:
+    """It hears nobody meanwhile, which is no worker's fault."""
+    chance, log = seeded_chance(), tmp_path / "log"
+    with running_server(tmp_path / "data", "--workers", "2", "--sandbox", "none") as server:
+        for _ in range(rounds(1)):
+            log.write_text("")
+            async with client_of(server.url) as client:
+                script = f"echo ran >> {log}; sleep {chance.uniform(3, 35):.3f}"
+                running = asyncio.create_task(client.run(script))
+                async with asyncio.timeout(30):
+                    while not log.read_text():
+                        await asyncio.sleep(0.05)
+                await asyncio.sleep(chance.random())
+                server.process.send_signal(signal.SIGSTOP)
+                await asyncio.sleep(LOST_AFTER + chance.uniform(3, 8))
+                server.process.send_signal(signal.SIGCONT)
+                response = await asyncio.wait_for(running, 90)
+            assert response.status.code == 0, response.status
+            assert log.read_text() == "ran\n"
+        assert server.stop() == 0
 
 
 @contextmanager

@@ -72,6 +72,32 @@ def test_a_silent_worker_is_lost_and_its_action_goes_to_another_one() -> None:
     assert play.operation("op").attempts == 2
 
 
+def test_a_worker_that_the_scheduler_could_not_hear_gets_more_time_once() -> None:
+    play = Playbook(worker_lost_after=25, max_attempts=3)
+    play.execute("op")
+    play.connect("w1")
+    for late, is_lost in ((35.0, False), (35.0, True)):
+        play.now += 60
+        play.feed(e.Tick(now=0, late=late))
+        assert (not play.core.workers()) is is_lost
+    play.connect("w1")
+    play.now += 60
+    play.feed(e.Tick(now=0, late=1.0))
+    assert not play.core.workers()
+
+
+def test_a_worker_that_was_given_more_time_keeps_its_lease() -> None:
+    play = Playbook(worker_lost_after=25, poll_interval=1000)
+    play.execute("op")
+    play.connect("w1")
+    play.connect("w2")
+    play.now += 60
+    play.feed(e.Tick(now=0, late=35.0))
+    assert play.running("w1").goes_on()
+    assert play.wait(24).action("w2") is None
+    assert play.wait(1).action("w2") == digest_of("a")
+
+
 def test_an_action_that_loses_its_workers_is_given_up_with_a_reason() -> None:
     play = Playbook(max_attempts=2, worker_lost_after=25)
     play.execute("op")
