@@ -244,6 +244,17 @@ os.execve(fd, ["true"], {})""")
     assert any(kind == "x" and path.endswith("/true") for kind, path in launcher.accesses())
 
 
+async def test_the_interpreter_of_a_script(launcher: Launcher) -> None:
+    """The kernel opens it, and no call names it."""
+    tool = launcher.directory / "tool"
+    tool.write_text("#! /bin/sh -e\nexit 0\n")
+    tool.chmod(0o755)
+    launcher.python(f"import os\nos.execv({str(tool)!r}, ['tool'])")
+    done, _ = await launcher.watched()
+    assert done.code == 0
+    assert {("x", str(tool)), ("x", "/bin/sh"), ("x", sys.executable)} <= launcher.accesses()
+
+
 async def test_a_run_that_stands(launcher: Launcher) -> None:
     launcher.python(NOISY)
     done, run = await launcher.watched("a b")

@@ -90,9 +90,9 @@ def left_behind(seen: Seen) -> str | None:
 def _led(path: str, kind: str, around: Surroundings) -> str:
     """Where a path through a link that leads out of OUT_DIR really lies."""
     if around.links and is_below(path, (around.own,)):
-        for link, target in around.links.items():
-            if path.startswith(link + "/") or (path == link and kind in "osx"):
-                return target + path[len(link) :]
+        for each in _self_and_above(path):
+            if each in around.links and (each != path or kind in "osx"):
+                return around.links[each] + path[len(each) :]
     return path
 
 
