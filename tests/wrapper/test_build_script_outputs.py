@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from wrapper.build_scripts.outputs import (
     empty_directory,
     empty_tree,
     put_outputs,
+    stamps,
     take_outputs,
 )
 from wrapper.inputs.file_digests import FileDigests
@@ -101,6 +104,28 @@ def test_too_much_is_not_stored(tmp_path: Path) -> None:
     files.learn(os.stat(file.name), Digest.of(b"", FUNCTION), is_ours=True)
     with pytest.raises(NotStorable, match="more than is worth keeping"):
         take_outputs(str(tmp_path), files, roots_of())
+
+
+def test_stamps_tell_what_was_changed(tmp_path: Path) -> None:
+    out = filled(tmp_path / "out", roots_of())
+    before = stamps(str(out))
+    assert len(before) == 9
+    assert stamps(str(out)) == before
+    changes: list[Callable[[], object]] = [
+        lambda: (out / "new").touch(),
+        lambda: (out / "new").unlink(),
+        lambda: os.utime(out / "program", (1, 1)),
+        lambda: (out / "deep" / "er" / "file").write_text("another"),
+        lambda: (out / "empty" / "too").rmdir(),
+    ]
+    seen_before = []
+    for change in changes:
+        seen_before.append(stamps(str(out)))
+        change()
+        assert stamps(str(out)) != seen_before[-1]
+    shutil.rmtree(out)
+    with pytest.raises(OSError, match="out"):
+        stamps(str(out))
 
 
 def test_emptying(tmp_path: Path) -> None:

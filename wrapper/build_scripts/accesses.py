@@ -42,11 +42,13 @@ class Surroundings:
 class Seen:
     """`reads` maps paths to `o` when they were opened and to `s` when it was only asked whether
     they are there; `programs` are the paths of what was run; `made` what was made where names are
-    made up; `trouble` says, if anything does, why the run must not be kept."""
+    made up; `there` are the paths read where something was when the run had ended; `trouble` says,
+    if anything does, why the run must not be kept."""
 
     reads: dict[str, str] = field(default_factory=dict)
     programs: set[str] = field(default_factory=set)
     made: set[str] = field(default_factory=set)
+    there: set[str] = field(default_factory=set)
     trouble: str | None = None
 
 

@@ -123,6 +123,25 @@ def empty_directory(path: str) -> None:
                 os.unlink(entry.path)
 
 
+def stamps(directory: str) -> dict[str, tuple[int, int, int]]:
+    """All that is in a directory, so that two times can be compared. Raises OSError."""
+    found = {}
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    for base, names, others in os.walk(directory, onerror=fail):
+        for path in (os.path.join(base, name) for name in (*names, *others)):
+            st = os.lstat(path)
+            is_directory = stat.S_ISDIR(st.st_mode)
+            found[path] = (st.st_ino, 0, 0) if is_directory else _identity(st)
+    return found
+
+
+def _identity(st: os.stat_result) -> tuple[int, int, int]:
+    return st.st_ino, st.st_size, st.st_mtime_ns
+
+
 def links_out(out_dir: str) -> dict[str, str]:
     """The links below a directory that lead out of it, and where to."""
     found = {}

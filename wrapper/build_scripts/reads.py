@@ -174,6 +174,8 @@ def changed_since(seen: Seen, started_ns: int, target: str) -> str | None:
         try:
             st = os.stat(path)
         except OSError:
+            if path in seen.there and not os.path.lexists(path):
+                return path
             if is_below(path, (target,)):
                 continue
             path = _nearest(path)

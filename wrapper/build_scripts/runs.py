@@ -26,6 +26,7 @@ from wrapper.build_scripts.outputs import (
     is_staged,
     put_outputs,
     staged,
+    stamps,
     take_outputs,
     times,
     unstaged,
@@ -74,10 +75,12 @@ class Run:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watched:
-    """A run that has ended here with success. `started`: seconds since the epoch."""
+    """A run that has ended here with success, and what OUT_DIR held then (`outputs.stamps`).
+    `started`: seconds since the epoch."""
 
     run: Run
     seen: Seen
+    made: Mapping[str, tuple[int, int, int]]
     stdout: bytes
     stderr: bytes
     started: float
@@ -186,7 +189,7 @@ class BuildScriptRuns:
         if known is not None:
             record = record.joined(await self._record_in(known))
         action = await asyncio.to_thread(self._key_then, watched, script, record)
-        result, blobs, stats = await asyncio.to_thread(self._result_of, watched, record)
+        result, blobs = await asyncio.to_thread(self._result_of, watched, record)
         is_shared = not self._holds_paths(watched.run, result, blobs)
         if not is_shared:
             action = _of_paths(action, watched.run.roots)
@@ -195,7 +198,8 @@ class BuildScriptRuns:
                 await self._local.store(digest, source)
             else:
                 await self._local.store_file(digest, source)
-        if any(_identity(os.lstat(path)) != _identity(st) for path, st in stats.items()):
+        # cargo may have gone on, and somebody may have cleaned meanwhile
+        if await asyncio.to_thread(stamps, watched.run.out_dir) != watched.made:
             raise NotKept("what it made was changed meanwhile")
         data = record.dump()
         own = Digest.of(data, FUNCTION)
@@ -234,7 +238,7 @@ class BuildScriptRuns:
 
     def _result_of(
         self, watched: Watched, record: Record
-    ) -> tuple[re_pb.ActionResult, dict[Digest, Source], dict[str, os.stat_result]]:
+    ) -> tuple[re_pb.ActionResult, dict[Digest, Source]]:
         """Blocks. Raises NotKept, NotStorable and OSError."""
         run = watched.run
         result, blobs, stats = take_outputs(run.out_dir, self._files, run.roots)
@@ -257,7 +261,7 @@ class BuildScriptRuns:
         metadata.execution_start_timestamp.FromNanoseconds(int(watched.started * 1e9))
         end = watched.started + watched.seconds
         metadata.execution_completed_timestamp.FromNanoseconds(int(end * 1e9))
-        return result, blobs, stats
+        return result, blobs
 
     def _holds_paths(
         self, run: Run, result: re_pb.ActionResult, blobs: Mapping[Digest, Source]
@@ -309,7 +313,3 @@ def _unnamed_values(run: Run, counted: Mapping[str, str]) -> list[bytes]:
         for value in values
         if len(value) >= _LONG and not any(p.real.startswith(value) for p in run.roots.places)
     ]
-
-
-def _identity(st: os.stat_result) -> tuple[int, int, int]:
-    return st.st_ino, st.st_size, st.st_mtime_ns
