@@ -121,10 +121,11 @@ def compiled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     return program.read_bytes()
 
 
-@pytest.fixture(scope="session")
-def touches(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+@pytest.fixture(scope="session", params=[[], ["-static"]], ids=["dynamic", "static"])
+def touches(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> bytes:
     program = tmp_path_factory.mktemp("touches") / "touches"
-    subprocess.run(["cc", *STRICT, "-o", program, TOUCHES], check=True, timeout=SECONDS)
+    command = ["cc", *STRICT, *request.param, "-o", program, TOUCHES]
+    subprocess.run(command, check=True, timeout=SECONDS)
     return program.read_bytes()
 
 
