@@ -62,25 +62,33 @@ def take_outputs(
                 target = roots.stage_text(os.readlink(path))
                 result.output_symlinks.add(path=f"{prefix}/{name}", target=target)
             elif stat.S_ISREG(st.st_mode):
-                file = re_pb.OutputFile(path=f"{prefix}/{name}")
-                source: Source = path
-                if name.endswith(_NOTES) and st.st_size <= _NOTE_SIZE:
-                    source = _staged_note(path, roots) or path
-                if isinstance(source, bytes):
-                    digest = Digest.of(source, files.function)
-                    file.node_properties.properties.add(name=_STAGED, value="true")
-                else:
-                    digest = files.digest(path, st)
+                file, digest, source = _output(path, st, files, roots)
+                file.path = f"{prefix}/{name}"
                 blobs[digest], stats[path] = source, st
                 total += st.st_size
-                file.digest.CopyFrom(digest.to_message())
-                file.is_executable = bool(st.st_mode & stat.S_IXUSR)
                 result.output_files.append(file)
             elif not stat.S_ISDIR(st.st_mode):
                 raise NotStorable(f"it makes {name}, which is no file")
         if len(stats) > _MAX_FILES or total > _MAX_BYTES:
             raise NotStorable("it makes more than is worth keeping")
     return result, blobs, stats
+
+
+def _output(
+    path: str, st: os.stat_result, files: FileDigests, roots: Roots
+) -> tuple[re_pb.OutputFile, Digest, Source]:
+    """A file as an output without a name yet, and its blob. Raises OSError."""
+    file = re_pb.OutputFile(is_executable=bool(st.st_mode & stat.S_IXUSR))
+    source: Source = path
+    if path.endswith(_NOTES) and st.st_size <= _NOTE_SIZE:
+        source = _staged_note(path, roots) or path
+    if isinstance(source, bytes):
+        digest = Digest.of(source, files.function)
+        file.node_properties.properties.add(name=_STAGED, value="true")
+    else:
+        digest = files.digest(path, st)
+    file.digest.CopyFrom(digest.to_message())
+    return file, digest, source
 
 
 def empty_tree(result: re_pb.ActionResult) -> bytes | None:
