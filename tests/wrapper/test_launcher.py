@@ -6,17 +6,19 @@ import asyncio
 import contextlib
 import ctypes
 import os
+import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 from tests.wrapper.test_shim import SECONDS, SOURCES, STRICT, Done, finish, is_alive
-from wrapper.build_scripts.accesses import decode
+from wrapper.build_scripts.accesses import OTHER_RIGHTS, decode
 from wrapper.build_scripts.launcher import real_name, trailer
 from wrapper.daemon.protocol import Call, Reply, WatchedRun, read_call
 from wrapper.home import Home
@@ -234,6 +236,36 @@ async def test_what_reaches_farther(launcher: Launcher, code: str, trouble: str)
     done, _ = await launcher.watched()
     assert done.stderr == b""
     assert launcher.troubles() == {trouble}
+
+
+@pytest.fixture
+def nobodys(compiled: bytes) -> Iterator[tuple[Launcher, int | None]]:
+    """A launcher, and the user to start it as who is not root."""
+    with tempfile.TemporaryDirectory(prefix="distbuild-test-") as directory:
+        os.chmod(directory, 0o755)
+        yield Launcher(Path(directory), compiled), 65534 if os.geteuid() == 0 else None
+
+
+async def test_a_program_with_other_rights(nobodys: tuple[Launcher, int | None]) -> None:
+    """It would have none under watch."""
+    launcher, user = nobodys
+    tool = launcher.directory / "tool"
+    shutil.copy("/bin/true", tool)
+    tool.chmod(0o4755)
+    launcher.place(f"#!/bin/sh\n{tool}\n".encode())
+
+    async def answer(call: Call, reply: Reply, writer: asyncio.StreamWriter) -> None:
+        launcher.runs.append(await reply.watch({}))
+        reply.let_stand()
+
+    async with launcher.served(answer):
+        (launcher.directory / "daemon.sock").chmod(0o777)
+        process = await asyncio.create_subprocess_exec(
+            launcher.program, cwd="/", env=WRAPPED, stdin=-1, stdout=-1, stderr=-1, user=user
+        )
+        assert await finish(process) == Done(0, b"", b"")
+    assert launcher.troubles() == {OTHER_RIGHTS}
+    assert ("x", "/bin/sh") in launcher.accesses()
 
 
 async def test_a_program_run_by_descriptor(launcher: Launcher) -> None:
