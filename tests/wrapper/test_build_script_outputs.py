@@ -97,6 +97,19 @@ def test_what_is_no_file_is_not_stored(tmp_path: Path) -> None:
         take_outputs(str(tmp_path), FileDigests(FUNCTION), roots_of())
 
 
+@pytest.mark.parametrize("kind", ["file", "directory", "link"])
+def test_what_has_no_name_in_reapi_is_not_stored(tmp_path: Path, kind: str) -> None:
+    odd = os.fsdecode(b"\xff")
+    if kind == "link":
+        (tmp_path / "x").symlink_to(odd)
+    elif kind == "file":
+        (tmp_path / odd).touch()
+    else:
+        (tmp_path / odd).mkdir()
+    with pytest.raises(NotStorable, match="it makes a file whose name is not UTF-8"):
+        take_outputs(str(tmp_path), FileDigests(FUNCTION), roots_of())
+
+
 def test_too_much_is_not_stored(tmp_path: Path) -> None:
     with open(tmp_path / "large", "wb") as file:
         file.truncate((1 << 30) + 1)

@@ -15,7 +15,7 @@ from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_p
 from wrapper.build_scripts.keys import OUTPUTS
 from wrapper.build_scripts.names import Names
 from wrapper.inputs.file_digests import FileDigests
-from wrapper.inputs.snapshot import Source
+from wrapper.inputs.snapshot import Source, is_text
 from wrapper.materialise import place_outputs
 from wrapper.roots import Roots
 
@@ -58,8 +58,11 @@ def take_outputs(
         for name in [*names, *others]:
             path = os.path.join(directory, name)
             st = os.lstat(path)
-            if stat.S_ISLNK(st.st_mode):
-                target = roots.stage_text(os.readlink(path))
+            target = os.readlink(path) if stat.S_ISLNK(st.st_mode) else ""
+            if not is_text(name + target):
+                raise NotStorable("it makes a file whose name is not UTF-8")
+            if target:
+                target = roots.stage_text(target)
                 result.output_symlinks.add(path=f"{prefix}/{name}", target=target)
             elif stat.S_ISREG(st.st_mode):
                 file, digest, source = _output(path, st, files, roots)

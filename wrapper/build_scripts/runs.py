@@ -109,7 +109,8 @@ class BuildScriptRuns:
         """
         tried = set()
         async for outcome, record in self._records(script, remote, instance):
-            shared = self._key(run, script, record)
+            # a toolchain's files may have to be hashed
+            shared = await asyncio.to_thread(self._key, run, script, record)
             for action in (shared, _of_paths(shared, run.roots)):
                 if action.digest in tried:
                     continue
