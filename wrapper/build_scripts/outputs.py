@@ -17,7 +17,7 @@ from wrapper.build_scripts.names import Names
 from wrapper.inputs.file_digests import FileDigests
 from wrapper.inputs.snapshot import Source, is_text
 from wrapper.materialise import place_outputs
-from wrapper.roots import Roots
+from wrapper.roots import ROOT, Roots
 
 _MAX_FILES = 20_000
 _MAX_BYTES = 1 << 30
@@ -164,6 +164,14 @@ def links_out(out_dir: str) -> dict[str, str]:
                 if target != real and not target.startswith(real + "/"):
                     found[path] = target
     return found
+
+
+def leads_out(link: re_pb.OutputSymlink) -> bool:
+    """Whether a link leads from OUT_DIR to where it lies in this checkout alone."""
+    if link.target.startswith(ROOT):
+        return False
+    target = os.path.normpath(os.path.join(os.path.dirname(link.path), link.target))
+    return target != OUTPUTS and not target.startswith(f"{OUTPUTS}/")
 
 
 def is_staged(file: re_pb.OutputFile) -> bool:

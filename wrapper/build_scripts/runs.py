@@ -24,6 +24,7 @@ from wrapper.build_scripts.names import Names, is_below
 from wrapper.build_scripts.outputs import (
     empty_tree,
     is_staged,
+    leads_out,
     put_outputs,
     staged,
     stamps,
@@ -272,7 +273,7 @@ class BuildScriptRuns:
         paths_here = {*real, *map(os.path.realpath, real)}
         # `/root` alone is a word that may stand anywhere
         needles = [os.fsencode(p if p.count("/") > 1 else f"{p}/") for p in paths_here]
-        if any(link.target.startswith("/") for link in result.output_symlinks):
+        if any(leads_out(link) for link in result.output_symlinks):
             return True
         texts = [source for source in blobs.values() if isinstance(source, bytes)]
         if any(needle in text for needle in needles for text in texts):
