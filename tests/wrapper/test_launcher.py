@@ -484,3 +484,15 @@ print("inner", flush=True)""")
     inner, outer = launcher.runs
     assert b"does not let programs be watched" in inner.accesses
     assert b"does not let programs be watched" not in outer.accesses
+
+
+async def test_without_proc_it_is_the_script(launcher: Launcher) -> None:
+    launcher.python(NOISY)
+    command = f"mount -t tmpfs none /proc && exec {launcher.program} x"
+    process = await asyncio.create_subprocess_exec(
+        "unshare", "--map-root-user", "--mount", "sh", "-c", command, cwd=launcher.directory,
+        env=WRAPPED, stdin=-1, stdout=-1, stderr=-1,
+    )  # fmt: skip
+    done = await finish(process)
+    assert (done.code, done.stdout) == (0, b"out none")
+    assert done.stderr.endswith(b"err x")  # the sanitizer wants /proc for itself
