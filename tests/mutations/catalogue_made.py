@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import platform
+
+from running import BIN
 
 from tests.mutations.mutation import Mutation, edit, quiet_edit, steps, variables
 from tests.mutations.scene import LONG_AGO, Scene, native_library
@@ -92,6 +95,39 @@ SCRIPTS: tuple[Mutation, ...] = (
     edit("metadata of a links package", "ws/csys/c/level.txt", "3", "4"),
 )
 
+QUIET = "ws/gen/quiet"
+
+
+def _helper(says: str) -> Mutation:
+    """A program that a build script asks for by name, at the head of PATH."""
+
+    def apply(scene: Scene) -> None:
+        scene.write("ws/bin/gen-helper", f"#!/bin/sh\necho {says}\n")
+        (scene.root / "ws/bin/gen-helper").chmod(0o755)
+
+    search = f"{{ws}}/bin:{BIN}:{os.environ['PATH']}"
+    return Mutation(name=f"a program says {says}", apply=apply, environment={"PATH": search})
+
+
+UNDECLARED: tuple[Mutation, ...] = (
+    edit("an undeclared file of a build script", f"{QUIET}/a.txt", "a", "other"),
+    quiet_edit("an undeclared file, same size and time", f"{QUIET}/a.txt", "a", "c"),
+    edit("a file behind a link in OUT_DIR", f"{QUIET}/b.txt", "b", "other"),
+    steps("a file that a build script missed", lambda s: s.write(f"{QUIET}/deep/absent.txt", "x")),
+    steps("a file that a build script lists", lambda s: s.write(f"{QUIET}/new.txt", "")),
+    steps("a file that a build script listed is gone", lambda s: s.remove(f"{QUIET}/b.txt")),
+    steps(
+        "an undeclared file of a build script leads out",
+        lambda s: s.link(f"{QUIET}/a.txt", "../../assets/schema.txt"),
+    ),
+    variables("an undeclared variable of a build script", GEN_UNDECLARED="one"),
+    variables("an undeclared variable of a build script, again", GEN_UNDECLARED="two"),
+    _helper("one"),
+    _helper("two"),
+    steps("git's HEAD", lambda s: s.write("ws/.git/HEAD", "ref: one")),
+    steps("git's HEAD, again", lambda s: s.write("ws/.git/HEAD", "ref: two")),
+)
+
 LINKING: tuple[Mutation, ...] = (
     edit("an argument for the linker", "ws/app/link.txt", "first", "second"),
     edit("a linker script", "ws/app/extra.ld", "= first", "= second"),
@@ -123,4 +159,4 @@ LINKING: tuple[Mutation, ...] = (
     _linker(2),
 )
 
-MADE = MACROS + SCRIPTS + LINKING
+MADE = MACROS + SCRIPTS + UNDECLARED + LINKING

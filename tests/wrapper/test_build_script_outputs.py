@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,13 +16,15 @@ from wrapper.build_scripts.outputs import (
     NotStorable,
     empty_directory,
     empty_tree,
+    leads_out,
     put_outputs,
+    stamps,
     take_outputs,
 )
 from wrapper.inputs.file_digests import FileDigests
 from wrapper.inputs.snapshot import Source
 from wrapper.ladder import FUNCTION
-from wrapper.roots import Roots
+from wrapper.roots import ROOT, Roots
 
 
 def filled(directory: Path, roots: Roots) -> Path:
@@ -94,6 +98,19 @@ def test_what_is_no_file_is_not_stored(tmp_path: Path) -> None:
         take_outputs(str(tmp_path), FileDigests(FUNCTION), roots_of())
 
 
+@pytest.mark.parametrize("kind", ["file", "directory", "link"])
+def test_what_has_no_name_in_reapi_is_not_stored(tmp_path: Path, kind: str) -> None:
+    odd = os.fsdecode(b"\xff")
+    if kind == "link":
+        (tmp_path / "x").symlink_to(odd)
+    elif kind == "file":
+        (tmp_path / odd).touch()
+    else:
+        (tmp_path / odd).mkdir()
+    with pytest.raises(NotStorable, match="it makes a file whose name is not UTF-8"):
+        take_outputs(str(tmp_path), FileDigests(FUNCTION), roots_of())
+
+
 def test_too_much_is_not_stored(tmp_path: Path) -> None:
     with open(tmp_path / "large", "wb") as file:
         file.truncate((1 << 30) + 1)
@@ -101,6 +118,39 @@ def test_too_much_is_not_stored(tmp_path: Path) -> None:
     files.learn(os.stat(file.name), Digest.of(b"", FUNCTION), is_ours=True)
     with pytest.raises(NotStorable, match="more than is worth keeping"):
         take_outputs(str(tmp_path), files, roots_of())
+
+
+def test_stamps_tell_what_was_changed(tmp_path: Path) -> None:
+    out = filled(tmp_path / "out", roots_of())
+    before = stamps(str(out))
+    assert len(before) == 9
+    assert stamps(str(out)) == before
+    changes: list[Callable[[], object]] = [
+        lambda: (out / "new").touch(),
+        lambda: (out / "new").unlink(),
+        lambda: os.utime(out / "program", (1, 1)),
+        lambda: (out / "deep" / "er" / "file").write_text("another"),
+        lambda: (out / "empty" / "too").rmdir(),
+    ]
+    seen_before = []
+    for change in changes:
+        seen_before.append(stamps(str(out)))
+        change()
+        assert stamps(str(out)) != seen_before[-1]
+    shutil.rmtree(out)
+    with pytest.raises(OSError, match="out"):
+        stamps(str(out))
+
+
+@pytest.mark.parametrize(
+    ("target", "wanted"),
+    [
+        ("b", False), ("../b", False), ("..", False), ("../../b", True), ("/usr/b", True),
+        (f"{ROOT}/workspace/b", False), ("../../out/b", False), ("../../outer", True),
+    ],
+)  # fmt: skip
+def test_links_that_hold_in_this_checkout_alone(target: str, wanted: bool) -> None:
+    assert leads_out(re_pb.OutputSymlink(path="out/deep/link", target=target)) == wanted
 
 
 def test_emptying(tmp_path: Path) -> None:

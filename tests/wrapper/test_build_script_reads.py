@@ -215,6 +215,9 @@ def counted(name: str, *words: str, reach: str = "none", named: tuple[str, ...] 
         ("HOME", ("HOME",), "any", False),
         ("USER", (), "any", False),
         ("USER", ("USER",), "none", True),
+        ("USER", ("HOMEUSERNAME",), "none", True),
+        ("SHELL", ("CC_SHELL_ESCAPED_FLAGS",), "any", False),
+        ("TERM", ("SIGTERM",), "any", False),
         ("LD_PRELOAD", (), "none", True),
         ("XDG_CONFIG_HOME", (), "any", True),
         ("XDG_SESSION_ID", (), "any", False),
@@ -369,6 +372,8 @@ def test_what_was_changed_meanwhile(tmp_path: Path) -> None:
         assert changed_since(seen, started, "/target") == str(wanted)
         time.sleep(0.05)
     assert changed_since(Seen(reads={str(absent): "s"}), 0, str(tmp_path)) is None
+    gone = Seen(reads={str(absent): "s"}, there={str(absent)})
+    assert changed_since(gone, 0, str(tmp_path)) == str(absent)
 
 
 def key(roots: Roots, *, program: bytes = b"p", reads: tuple[str, ...] = (), **more: str) -> str:

@@ -349,6 +349,19 @@ def test_a_script_that_has_cargo_build(dev: Developer, tmp_path: Path) -> None:
         assert built(dev, checkout) == ("local", word)
 
 
+def test_cleaning_at_once_keeps_nothing_in_part(dev: Developer, tmp_path: Path) -> None:
+    """Results are kept after the build, from a directory that may be gone by then."""
+    checkout = curious(tmp_path / "w")
+    dev.build(checkout)
+    shutil.rmtree(checkout / "target")
+    dev.run("cargo", "distbuild", "stop", cwd=checkout)
+    _, said = built(dev, checkout)
+    assert said == AT_FIRST
+    dev.run("cargo", "clean", "-p", "app", cwd=checkout)
+    dev.build(checkout)
+    assert runs(dev, checkout)["app"]["outcome"] == "hit-local"
+
+
 def test_two_builds_at_once(dev: Developer, tmp_path: Path) -> None:
     checkout = curious(tmp_path / "w")
     command = [str(BIN / "cargo-distbuild"), "build"]

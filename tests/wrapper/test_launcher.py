@@ -6,17 +6,19 @@ import asyncio
 import contextlib
 import ctypes
 import os
+import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 from tests.wrapper.test_shim import SECONDS, SOURCES, STRICT, Done, finish, is_alive
-from wrapper.build_scripts.accesses import decode
+from wrapper.build_scripts.accesses import OTHER_RIGHTS, decode
 from wrapper.build_scripts.launcher import real_name, trailer
 from wrapper.daemon.protocol import Call, Reply, WatchedRun, read_call
 from wrapper.home import Home
@@ -121,10 +123,11 @@ def compiled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     return program.read_bytes()
 
 
-@pytest.fixture(scope="session")
-def touches(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+@pytest.fixture(scope="session", params=[[], ["-static"]], ids=["dynamic", "static"])
+def touches(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> bytes:
     program = tmp_path_factory.mktemp("touches") / "touches"
-    subprocess.run(["cc", *STRICT, "-o", program, TOUCHES], check=True, timeout=SECONDS)
+    command = ["cc", *STRICT, *request.param, "-o", program, TOUCHES]
+    subprocess.run(command, check=True, timeout=SECONDS)
     return program.read_bytes()
 
 
@@ -235,6 +238,36 @@ async def test_what_reaches_farther(launcher: Launcher, code: str, trouble: str)
     assert launcher.troubles() == {trouble}
 
 
+@pytest.fixture
+def nobodys(compiled: bytes) -> Iterator[tuple[Launcher, int | None]]:
+    """A launcher, and the user to start it as who is not root."""
+    with tempfile.TemporaryDirectory(prefix="distbuild-test-") as directory:
+        os.chmod(directory, 0o755)
+        yield Launcher(Path(directory), compiled), 65534 if os.geteuid() == 0 else None
+
+
+async def test_a_program_with_other_rights(nobodys: tuple[Launcher, int | None]) -> None:
+    """It would have none under watch."""
+    launcher, user = nobodys
+    tool = launcher.directory / "tool"
+    shutil.copy("/bin/true", tool)
+    tool.chmod(0o4755)
+    launcher.place(f"#!/bin/sh\n{tool}\n".encode())
+
+    async def answer(call: Call, reply: Reply, writer: asyncio.StreamWriter) -> None:
+        launcher.runs.append(await reply.watch({}))
+        reply.let_stand()
+
+    async with launcher.served(answer):
+        (launcher.directory / "daemon.sock").chmod(0o777)
+        process = await asyncio.create_subprocess_exec(
+            launcher.program, cwd="/", env=WRAPPED, stdin=-1, stdout=-1, stderr=-1, user=user
+        )
+        assert await finish(process) == Done(0, b"", b"")
+    assert launcher.troubles() == {OTHER_RIGHTS}
+    assert ("x", "/bin/sh") in launcher.accesses()
+
+
 async def test_a_program_run_by_descriptor(launcher: Launcher) -> None:
     launcher.python("""import os
 fd = os.open("/bin/true", os.O_RDONLY)
@@ -242,6 +275,17 @@ os.execve(fd, ["true"], {})""")
     done, _ = await launcher.watched()
     assert done.code == 0
     assert any(kind == "x" and path.endswith("/true") for kind, path in launcher.accesses())
+
+
+async def test_the_interpreter_of_a_script(launcher: Launcher) -> None:
+    """The kernel opens it, and no call names it."""
+    tool = launcher.directory / "tool"
+    tool.write_text("#! /bin/sh -e\nexit 0\n")
+    tool.chmod(0o755)
+    launcher.python(f"import os\nos.execv({str(tool)!r}, ['tool'])")
+    done, _ = await launcher.watched()
+    assert done.code == 0
+    assert {("x", str(tool)), ("x", "/bin/sh"), ("x", sys.executable)} <= launcher.accesses()
 
 
 async def test_a_run_that_stands(launcher: Launcher) -> None:
@@ -440,3 +484,15 @@ print("inner", flush=True)""")
     inner, outer = launcher.runs
     assert b"does not let programs be watched" in inner.accesses
     assert b"does not let programs be watched" not in outer.accesses
+
+
+async def test_without_proc_it_is_the_script(launcher: Launcher) -> None:
+    launcher.python(NOISY)
+    command = f"mount -t tmpfs none /proc && exec {launcher.program} x"
+    process = await asyncio.create_subprocess_exec(
+        "unshare", "--map-root-user", "--mount", "sh", "-c", command, cwd=launcher.directory,
+        env=WRAPPED, stdin=-1, stdout=-1, stderr=-1,
+    )  # fmt: skip
+    done = await finish(process)
+    assert (done.code, done.stdout) == (0, b"out none")
+    assert done.stderr.endswith(b"err x")  # the sanitizer wants /proc for itself

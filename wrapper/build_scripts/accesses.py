@@ -42,11 +42,13 @@ class Surroundings:
 class Seen:
     """`reads` maps paths to `o` when they were opened and to `s` when it was only asked whether
     they are there; `programs` are the paths of what was run; `made` what was made where names are
-    made up; `trouble` says, if anything does, why the run must not be kept."""
+    made up; `there` are the paths read where something was when the run had ended; `trouble` says,
+    if anything does, why the run must not be kept."""
 
     reads: dict[str, str] = field(default_factory=dict)
     programs: set[str] = field(default_factory=set)
     made: set[str] = field(default_factory=set)
+    there: set[str] = field(default_factory=set)
     trouble: str | None = None
 
 
@@ -90,9 +92,9 @@ def left_behind(seen: Seen) -> str | None:
 def _led(path: str, kind: str, around: Surroundings) -> str:
     """Where a path through a link that leads out of OUT_DIR really lies."""
     if around.links and is_below(path, (around.own,)):
-        for link, target in around.links.items():
-            if path.startswith(link + "/") or (path == link and kind in "osx"):
-                return target + path[len(link) :]
+        for each in _self_and_above(path):
+            if each in around.links and (each != path or kind in "osx"):
+                return around.links[each] + path[len(each) :]
     return path
 
 

@@ -16,7 +16,7 @@ _CARGOS = re.compile(
     r"|TARGET|HOST|OPT_LEVEL|PROFILE|DEBUG|OUT_DIR|RUSTC|RUSTDOC|RUSTC_LINKER"
 )
 _NEUTRAL = re.compile(
-    r"PATH|LD_LIBRARY_PATH|HOME|SHLVL|PWD|OLDPWD|_|TMPDIR|TEMP|TMP|DISTBUILD_\w+|CARGO|CARGO_HOME"
+    r"PATH|LD_LIBRARY_PATH|HOME|TERM|SHLVL|PWD|OLDPWD|_|TMPDIR|TEMP|TMP|DISTBUILD_\w+|CARGO|CARGO_HOME"
     r"|CARGO_MAKEFLAGS|MAKEFLAGS|MFLAGS|MAKELEVEL|NUM_JOBS|CARGO_BUILD_JOBS|CARGO_TERM_\w+"
     r"|CARGO_NET_\w+|CARGO_HTTP_\w+|CARGO_REGISTRIES_\w+|RUSTC_WRAPPER"
     r"|RUSTC_WORKSPACE_WRAPPER|CARGO_BUILD_RUSTC_WRAPPER|RUSTUP_\w+"
@@ -27,7 +27,7 @@ _NEUTRAL = re.compile(
 what is found along them."""
 
 _SESSION = re.compile(
-    r"USER|USERNAME|LOGNAME|SHELL|TERM|COLORTERM|TERM_\w+|LS_COLORS|EDITOR|VISUAL|PAGER|LESS\w*"
+    r"USER|USERNAME|LOGNAME|SHELL|COLORTERM|TERM_\w+|LS_COLORS|EDITOR|VISUAL|PAGER|LESS\w*"
     r"|DISPLAY|WAYLAND_\w+|XAUTHORITY|XDG_(?!CONFIG|DATA|CACHE|STATE)\w+|DBUS_\w+|SSH_\w+|GPG_\w+"
     r"|TMUX\w*|STY|WINDOWID|HIST\w+|HOSTNAME|MAIL|INVOCATION_ID|JOURNAL_STREAM"
 )
@@ -89,7 +89,8 @@ def _counts(name: str, tokens: str, reach: str) -> bool:
     if _NEUTRAL.fullmatch(name):
         return False
     if _SESSION.fullmatch(name):
-        return name in tokens.split()  # other words have some of these in them
+        # SHELL is part of names like CC_SHELL_ESCAPED_FLAGS
+        return re.search(rf"(?<!_){name}(?!_)", tokens) is not None
     if _LOCALE.fullmatch(name):
         return reach == "any"
     if reach == "any" or (reach == "known" and _OF_PROGRAMS.fullmatch(name)):

@@ -15,9 +15,9 @@ from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_p
 from wrapper.build_scripts.keys import OUTPUTS
 from wrapper.build_scripts.names import Names
 from wrapper.inputs.file_digests import FileDigests
-from wrapper.inputs.snapshot import Source
+from wrapper.inputs.snapshot import Source, is_text
 from wrapper.materialise import place_outputs
-from wrapper.roots import Roots
+from wrapper.roots import ROOT, Roots
 
 _MAX_FILES = 20_000
 _MAX_BYTES = 1 << 30
@@ -58,29 +58,40 @@ def take_outputs(
         for name in [*names, *others]:
             path = os.path.join(directory, name)
             st = os.lstat(path)
-            if stat.S_ISLNK(st.st_mode):
-                target = roots.stage_text(os.readlink(path))
+            target = os.readlink(path) if stat.S_ISLNK(st.st_mode) else ""
+            if not is_text(name + target):
+                raise NotStorable("it makes a file whose name is not UTF-8")
+            if target:
+                target = roots.stage_text(target)
                 result.output_symlinks.add(path=f"{prefix}/{name}", target=target)
             elif stat.S_ISREG(st.st_mode):
-                file = re_pb.OutputFile(path=f"{prefix}/{name}")
-                source: Source = path
-                if name.endswith(_NOTES) and st.st_size <= _NOTE_SIZE:
-                    source = _staged_note(path, roots) or path
-                if isinstance(source, bytes):
-                    digest = Digest.of(source, files.function)
-                    file.node_properties.properties.add(name=_STAGED, value="true")
-                else:
-                    digest = files.digest(path, st)
+                file, digest, source = _output(path, st, files, roots)
+                file.path = f"{prefix}/{name}"
                 blobs[digest], stats[path] = source, st
                 total += st.st_size
-                file.digest.CopyFrom(digest.to_message())
-                file.is_executable = bool(st.st_mode & stat.S_IXUSR)
                 result.output_files.append(file)
             elif not stat.S_ISDIR(st.st_mode):
                 raise NotStorable(f"it makes {name}, which is no file")
         if len(stats) > _MAX_FILES or total > _MAX_BYTES:
             raise NotStorable("it makes more than is worth keeping")
     return result, blobs, stats
+
+
+def _output(
+    path: str, st: os.stat_result, files: FileDigests, roots: Roots
+) -> tuple[re_pb.OutputFile, Digest, Source]:
+    """A file as an output without a name yet, and its blob. Raises OSError."""
+    file = re_pb.OutputFile(is_executable=bool(st.st_mode & stat.S_IXUSR))
+    source: Source = path
+    if path.endswith(_NOTES) and st.st_size <= _NOTE_SIZE:
+        source = _staged_note(path, roots) or path
+    if isinstance(source, bytes):
+        digest = Digest.of(source, files.function)
+        file.node_properties.properties.add(name=_STAGED, value="true")
+    else:
+        digest = files.digest(path, st)
+    file.digest.CopyFrom(digest.to_message())
+    return file, digest, source
 
 
 def empty_tree(result: re_pb.ActionResult) -> bytes | None:
@@ -123,6 +134,25 @@ def empty_directory(path: str) -> None:
                 os.unlink(entry.path)
 
 
+def stamps(directory: str) -> dict[str, tuple[int, int, int]]:
+    """All that is in a directory, so that two times can be compared. Raises OSError."""
+    found = {}
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    for base, names, others in os.walk(directory, onerror=fail):
+        for path in (os.path.join(base, name) for name in (*names, *others)):
+            st = os.lstat(path)
+            is_directory = stat.S_ISDIR(st.st_mode)
+            found[path] = (st.st_ino, 0, 0) if is_directory else _identity(st)
+    return found
+
+
+def _identity(st: os.stat_result) -> tuple[int, int, int]:
+    return st.st_ino, st.st_size, st.st_mtime_ns
+
+
 def links_out(out_dir: str) -> dict[str, str]:
     """The links below a directory that lead out of it, and where to."""
     found = {}
@@ -134,6 +164,14 @@ def links_out(out_dir: str) -> dict[str, str]:
                 if target != real and not target.startswith(real + "/"):
                     found[path] = target
     return found
+
+
+def leads_out(link: re_pb.OutputSymlink) -> bool:
+    """Whether a link leads from OUT_DIR to where it lies in this checkout alone."""
+    if link.target.startswith(ROOT):
+        return False
+    target = os.path.normpath(os.path.join(os.path.dirname(link.path), link.target))
+    return target != OUTPUTS and not target.startswith(f"{OUTPUTS}/")
 
 
 def is_staged(file: re_pb.OutputFile) -> bool:

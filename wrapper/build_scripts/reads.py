@@ -174,6 +174,8 @@ def changed_since(seen: Seen, started_ns: int, target: str) -> str | None:
         try:
             states = [os.lstat(path), os.stat(path)]
         except OSError:
+            if path in seen.there and not os.path.lexists(path):
+                return path
             if is_below(path, (target,)):
                 continue
             path = _nearest(path)
@@ -190,14 +192,3 @@ def _nearest(path: str) -> str:
     while not os.path.isdir(path):
         path = os.path.dirname(path)
     return path
-
-
-def interpreter_of(program: str) -> str | None:
-    """What the kernel starts for a script, without asking for it by a system call."""
-    try:
-        with open(program, "rb") as file:
-            first = file.read(256).partition(b"\n")[0]
-    except OSError:
-        return None
-    words = first[2:].split() if first.startswith(b"#!") else []
-    return os.fsdecode(words[0]) if words else None

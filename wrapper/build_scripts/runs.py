@@ -26,8 +26,10 @@ from wrapper.build_scripts.names import Names, is_below
 from wrapper.build_scripts.outputs import (
     empty_tree,
     is_staged,
+    leads_out,
     put_outputs,
     staged,
+    stamps,
     take_outputs,
     times,
     unstaged,
@@ -38,7 +40,6 @@ from wrapper.build_scripts.reads import (
     Values,
     changed_since,
     dump_records,
-    interpreter_of,
     load_records,
     named,
 )
@@ -94,10 +95,12 @@ class FoundRun:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watched:
-    """A run that has ended here with success. `started`: seconds since the epoch."""
+    """A run that has ended here with success, and what OUT_DIR held then (`outputs.stamps`).
+    `started`: seconds since the epoch."""
 
     run: Run
     seen: Seen
+    made: Mapping[str, tuple[int, int, int]]
     stdout: bytes
     stderr: bytes
     started: float
@@ -127,7 +130,8 @@ class BuildScriptRuns:
         tried = set()
         async for outcome, record in self._records(script, remote, instance):
             try:
-                shared = self._key(run, script, record)
+                # a toolchain's files may have to be hashed
+                shared = await asyncio.to_thread(self._key, run, script, record)
             except NotNameable:
                 continue  # what it names is here nothing that a run could have read
             for action in (shared, _of_paths(shared, run.roots)):
@@ -205,7 +209,7 @@ class BuildScriptRuns:
         """
         record = await asyncio.to_thread(self._record_of, watched)
         action = await asyncio.to_thread(self._key_then, watched, script, record)
-        result, blobs, stats = await asyncio.to_thread(self._result_of, watched, record)
+        result, blobs = await asyncio.to_thread(self._result_of, watched, record)
         is_shared = not self._holds_paths(watched.run, result, blobs)
         if not is_shared:
             action = _of_paths(action, watched.run.roots)
@@ -214,7 +218,8 @@ class BuildScriptRuns:
                 await self._local.store(digest, source)
             else:
                 await self._local.store_file(digest, source)
-        if any(_identity(os.lstat(path)) != _identity(st) for path, st in stats.items()):
+        # cargo may have gone on, and somebody may have cleaned meanwhile
+        if await asyncio.to_thread(stamps, watched.run.out_dir) != watched.made:
             raise NotKept("what it made was changed meanwhile")
         known = await self._records_in(await self._local.lookup(instance, script.digest))
         is_published = remote is not None and is_shared and not remote.is_down
@@ -248,9 +253,6 @@ class BuildScriptRuns:
         run, seen = watched.run, watched.seen
         if seen.trouble is not None:
             raise NotKept(seen.trouble)
-        for interpreter in filter(None, map(interpreter_of, set(seen.programs))):
-            seen.programs.add(interpreter)
-            seen.reads[interpreter] = "o"
         with open(run.program, "rb") as file:
             tokens = tokens_of(file.read())
         return Record(
@@ -262,7 +264,7 @@ class BuildScriptRuns:
 
     def _result_of(
         self, watched: Watched, record: Record
-    ) -> tuple[re_pb.ActionResult, dict[Digest, Source], dict[str, os.stat_result]]:
+    ) -> tuple[re_pb.ActionResult, dict[Digest, Source]]:
         """Blocks. Raises NotKept, NotStorable and OSError."""
         run = watched.run
         result, blobs, stats = take_outputs(run.out_dir, self._files, run.roots)
@@ -285,7 +287,7 @@ class BuildScriptRuns:
         metadata.execution_start_timestamp.FromNanoseconds(int(watched.started * 1e9))
         end = watched.started + watched.seconds
         metadata.execution_completed_timestamp.FromNanoseconds(int(end * 1e9))
-        return result, blobs, stats
+        return result, blobs
 
     def _holds_paths(
         self, run: Run, result: re_pb.ActionResult, blobs: Mapping[Digest, Source]
@@ -293,7 +295,7 @@ class BuildScriptRuns:
         """Whether the result is right for these places alone."""
         real = [place.real for place in run.roots.places]
         paths = {*real, *map(os.path.realpath, real)}
-        if any(link.target.startswith("/") for link in result.output_symlinks):
+        if any(leads_out(link) for link in result.output_symlinks):
             return True
         return any(_holds(source, paths) for source in blobs.values())
 
@@ -350,7 +352,3 @@ def _unnamed_values(run: Run, counted: Mapping[str, str]) -> list[bytes]:
         for value in values
         if len(value) >= _LONG and not any(p.real.startswith(value) for p in run.roots.places)
     ]
-
-
-def _identity(st: os.stat_result) -> tuple[int, int, int]:
-    return st.st_ino, st.st_size, st.st_mtime_ns

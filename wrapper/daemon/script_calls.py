@@ -22,7 +22,7 @@ from wrapper.build_scripts.accesses import (
 )
 from wrapper.build_scripts.c_flags import c_flags
 from wrapper.build_scripts.names import with_places
-from wrapper.build_scripts.outputs import NotStorable, empty_directory, links_out
+from wrapper.build_scripts.outputs import NotStorable, empty_directory, links_out, stamps
 from wrapper.build_scripts.reads import NotNameable
 from wrapper.build_scripts.runs import NotKept, Run, Watched
 from wrapper.daemon.calls import WATCHED, Parts
@@ -107,11 +107,13 @@ class ScriptCallHandler:
         if name in self.parts.compiles_within:
             self.parts.compiles_within.discard(name)
             seen.trouble = seen.trouble or "it has cargo compile other packages"
+        made = await asyncio.to_thread(stamps, run.out_dir)
         self.reply.let_stand()
         self.tally.unit(SCRIPT_RUN, "local", reason=seen.trouble or reason)
         watched = Watched(
             run=run,
             seen=seen,
+            made=made,
             stdout=ended.stdout,
             stderr=ended.stderr,
             started=started,
@@ -144,6 +146,7 @@ class ScriptCallHandler:
     def _seen(self, run: Run, accesses: list[tuple[str, str]]) -> Seen:
         """Blocks."""
         seen = sort_out(accesses, self._around(run))
+        seen.there.update(path for path in seen.reads if os.path.lexists(path))
         left = left_behind(seen)
         if left is not None:
             seen.trouble = seen.trouble or f"it leaves {left} behind"

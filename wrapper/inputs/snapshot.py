@@ -87,7 +87,7 @@ def take_snapshot(root: str, files: FileDigests, skip: Skip) -> Snapshot:
                     left_out.append(entry.path)
                     continue
                 path = prefix + entry.name
-                if not _is_text(path):
+                if not is_text(path):
                     raise NotSendable(f"{directory} has a file whose name is not UTF-8")
                 if entry.is_symlink() and _stays_inside(entry.path, root):
                     builder.add_symlink(path, os.readlink(entry.path))
@@ -121,7 +121,7 @@ def _add_file(
     builder.add_file(path, digest, executable=bool(st.st_mode & 0o111))
 
 
-def _is_text(name: str) -> bool:
+def is_text(name: str) -> bool:
     """Whether a name can be said in a message; others hold surrogates."""
     try:
         name.encode()

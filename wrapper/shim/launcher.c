@@ -43,8 +43,9 @@ static void become_script(void) {
 static int read_own_end(void) {
     static char end[3 * PATH_MAX];
     char tail[4 + sizeof MARK - 1];
-    ssize_t n = readlink("/proc/self/exe", script, sizeof script - 1);
-    int fd = n > 0 ? open("/proc/self/exe", O_RDONLY | O_CLOEXEC) : -1;
+    // cargo starts scripts by absolute paths, which serves where /proc is not mounted
+    if (readlink("/proc/self/exe", script, sizeof script - 1) < 0) snprintf(script, sizeof script, "%s", arguments[0]);
+    int fd = open(script, O_RDONLY | O_CLOEXEC);
     off_t size = fd >= 0 ? lseek(fd, 0, SEEK_END) : -1;
     if (size < (off_t)sizeof tail || pread(fd, tail, sizeof tail, size - (off_t)sizeof tail) != sizeof tail) return -1;
     uint32_t length = u32(tail);

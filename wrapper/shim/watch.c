@@ -156,6 +156,18 @@ static void note_target(const struct seccomp_notif *asked, char *path) {
     note('l', path);
 }
 
+// The interpreter of a script, which the kernel opens by itself.
+static void note_interpreter(const char *path) {
+    char line[256] = "";
+    int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    ssize_t n = fd < 0 ? 0 : read(fd, line, sizeof line - 1);
+    if (fd >= 0) close(fd);
+    if (n < 3 || line[0] != '#' || line[1] != '!') return;
+    char *name = line + 2 + strspn(line + 2, " \t");
+    name[strcspn(name, " \t\n")] = 0;
+    if (name[0] == '/') note('x', name);
+}
+
 // What the paths do not say of a program that is about to be run.
 static void note_run(const struct seccomp_notif *asked, const struct call *call, const char *path) {
     char text[PATH_MAX];
@@ -163,6 +175,7 @@ static void note_run(const struct seccomp_notif *asked, const struct call *call,
     if (geteuid() != 0 && stat(path, &st) == 0 && S_ISREG(st.st_mode) &&
         ((st.st_mode & (S_ISUID | S_ISGID)) || getxattr(path, "security.capability", NULL, 0) > 0))
         note('!', OTHER_RIGHTS);
+    note_interpreter(path);
     uint64_t at = asked->data.args[call->path + 1], address = 0;
     struct iovec here = {&address, sizeof address};
     for (;; at += sizeof address) {
