@@ -45,7 +45,6 @@ def test_a_call_of_a_launcher() -> None:
     call = decode_call(encode("S2", "1", "/", "2", "/w/.a.real", "/w", "OUT_DIR=/w/out"))
     assert (call.kind, call.argv) == ("script", ("/w/.a.real", "/w"))
     assert decode_call(encode("2", "1", "/", "1", "rustc")).kind == "rustc"
-    assert decode_call(encode("N2", "1", "/", "1", "--build-begins")).kind == "begin"
 
 
 @given(st.binary(max_size=60))

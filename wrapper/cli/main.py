@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -103,7 +105,7 @@ def run_cargo(home: Home, arguments: Sequence[str]) -> int:
         shim = prepare(home, environment)
         start_build(home, build)
         environment |= {"RUSTC_WRAPPER": str(shim), "DISTBUILD_BUILD": build}
-        subprocess.Popen([shim, "--build-begins", *arguments], env=environment)
+        threading.Thread(target=_prepare_launcher, args=(home,)).start()
     except OSError as error:
         print(f"warning: distbuild: {error}; building without it", file=sys.stderr)
         build = ""
@@ -176,6 +178,14 @@ def prepare(home: Home, environment: dict[str, str]) -> os.PathLike[str]:
     if other and os.path.basename(other) not in ("cargo-distbuild-wrapper", shim.name):
         print(f"warning: distbuild: takes the place of RUSTC_WRAPPER={other}", file=sys.stderr)
     return shim
+
+
+def _prepare_launcher(home: Home) -> None:
+    """While cargo goes on: it takes as long as the shim, and is needed later."""
+    from wrapper.shim.install import ensure_launcher
+
+    with contextlib.suppress(OSError):  # build scripts run as ever, and `doctor` says why
+        ensure_launcher(home)
 
 
 def _default_interrupt() -> None:

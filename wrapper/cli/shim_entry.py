@@ -14,10 +14,12 @@ def become_shim(command: Sequence[str]) -> int:
     if not command:
         print("usage: RUSTC_WRAPPER=cargo-distbuild-wrapper cargo build", file=sys.stderr)
         return 2
-    from wrapper.shim.install import ensure_shim
+    from wrapper.shim.install import ensure_launcher, ensure_shim
 
     try:
-        shim = str(ensure_shim(Home.of(os.environ)))
+        home = Home.of(os.environ)
+        shim = str(ensure_shim(home))
+        ensure_launcher(home)
         os.execv(shim, [shim, *command])
     except OSError as error:
         print(f"warning: distbuild: {error}; compiling without it", file=sys.stderr)

@@ -63,6 +63,7 @@ async def run(home: Home) -> None:
         remotes=remotes, journal=journal, lines=lines,
         script_runs=BuildScriptRuns(files, local), beginnings=beginnings,
     )  # fmt: skip
+    beginnings.hash_compiler(os.environ)
     (home.path / "daemon.failed").unlink(missing_ok=True)
     home.daemon_state.write_text(json.dumps({"pid": os.getpid(), "stamp": code_stamp()}))
     try:

@@ -6,10 +6,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import shutil
 import subprocess
 from collections import OrderedDict
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,9 +59,9 @@ class Beginnings:
         self._builds: OrderedDict[str, _Build | None] = OrderedDict()
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def begin(self, call: Call) -> None:
+    def hash_compiler(self, environment: Mapping[str, str]) -> None:
         """A build is about to begin: hash the compiler that it will most likely use."""
-        self._start(self._hash_compiler(call))
+        self._start(self._hash_compiler(environment))
 
     def first(self, call: Call, driver: str, remote: Remote) -> None:
         """A build uses a server; does nothing when it was seen before. Returns at once."""
@@ -120,16 +119,11 @@ class Beginnings:
         if meter.downloaded:
             self._lines.add(build, add_download(self._home, build, meter.downloaded))
 
-    async def _hash_compiler(self, call: Call) -> None:
+    async def _hash_compiler(self, environment: Mapping[str, str]) -> None:
         """If cargo uses another one, that is hashed when it comes."""
-        program = shutil.which(
-            call.environment.get("RUSTC", "rustc"), path=call.environment.get("PATH")
-        )
-        if program is None:
-            return
         try:
-            driver = await asyncio.to_thread(_driver_of, program, call)
-            await asyncio.to_thread(self._collector.hash_toolchain, driver, call.environment)
+            driver = await asyncio.to_thread(_driver, environment)
+            await asyncio.to_thread(self._collector.hash_toolchain, driver, environment)
         except (NotUnderstood, OSError, subprocess.SubprocessError) as error:
             _LOG.info("the compiler is not known before it is used: %s", error)
 
@@ -141,10 +135,11 @@ async def _publish(build: _Build) -> None:
         _LOG.info("the build's manifest is not published: %s", error)
 
 
-def _driver_of(program: str, call: Call) -> str:
+def _driver(environment: Mapping[str, str]) -> str:
     """The compiler behind rustup's proxy. Raises OSError and SubprocessError."""
     done = subprocess.run(
-        [program, "--print", "sysroot"], cwd=call.cwd, env=call.environment, capture_output=True,
+        [environment.get("RUSTC", "rustc"), "--print", "sysroot"],
+        cwd=environment.get("DISTBUILD_STARTED_IN"), capture_output=True,
         stdin=subprocess.DEVNULL, timeout=_PROBE_SECONDS, check=True,
     )  # fmt: skip
     return os.path.join(os.fsdecode(done.stdout.strip()), "bin", "rustc")

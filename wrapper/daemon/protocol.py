@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 
 VERSION = b"2"
 SCRIPT_VERSION = b"S2"
-BEGIN_VERSION = b"N2"
-_KINDS = {VERSION: "rustc", SCRIPT_VERSION: "script", BEGIN_VERSION: "begin"}
+_KINDS = {VERSION: "rustc", SCRIPT_VERSION: "script"}
 MAX_REQUEST = 64 << 20
 _U32 = struct.Struct("<I")
 
@@ -21,10 +20,10 @@ class BadCall(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """One rustc that cargo started, or of another `kind`; `parent` is the process id of who did.
+    """One rustc, or one build script (`script`), that cargo started; `parent` is the process id of
+    who did.
 
-    Of a build script (`script`) `argv` is its program and the workspace's directory, of a build
-    that begins (`begin`) the shim's own option and cargo's arguments. `configured` are
+    Of a build script `argv` is its program and the workspace's directory. `configured` are
     variables that configuration files set; they are settings of the wrapper, and rustc does not
     see them.
     """

@@ -47,9 +47,6 @@ class DaemonServer:
         reply = Reply(reader, writer)
         try:
             call = self._configs.apply(await read_call(reader), reply.tell_user)
-            if call.kind == "begin":
-                self._parts.beginnings.begin(call)
-                return
             handler = ScriptCallHandler if call.kind == "script" else CallHandler
             await handler(parts=self._parts, call=call, reply=reply).answer()
             await writer.drain()

@@ -3,7 +3,7 @@
 // the other end.
 //
 // Request: u32 length, then NUL-ended strings: version ("2" of the shim, "S2" of a build script's
-// launcher, "N2" when a build begins, which is not answered), parent pid, cwd, argc, arguments, environment. Frames in both directions: one byte
+// launcher), parent pid, cwd, argc, arguments, environment. Frames in both directions: one byte
 // kind, u32 length, payload; integers are little endian.
 //   to the program: O stdout, E stderr, W a line for the user, X exit code (u32),
 //                   L exec the real program as it was called,

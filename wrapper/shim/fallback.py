@@ -274,8 +274,6 @@ def main() -> None:
     if len(sys.argv) < 2:
         sys.stderr.write("usage: set RUSTC_WRAPPER to this program; cargo gives it the rustc\n")
         sys.exit(2)
-    if sys.argv[1] == "--build-begins":
-        return  # the daemon starts when it is needed
     try:
         connection = daemon()
         send_request(connection)

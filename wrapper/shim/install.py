@@ -10,7 +10,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from wrapper.home import Home
@@ -30,13 +29,18 @@ def ensure_shim(home: Home) -> Path:
     modification time, and asks rustc everything anew when they differ.
     """
     write_start_script(home)
-    with ThreadPoolExecutor() as threads:
-        launcher = threads.submit(_ensure, home.launcher, _LAUNCHER, None)
-        _ensure(home.shim, _SHIM, _HERE / "fallback.py")
-        launcher.result()
+    _ensure(home.shim, _SHIM, _HERE / "fallback.py")
     # cargo-distbuild-wrapper takes a stamp that is newer than itself for a current shim
     _stamp(home.shim).touch()
     return home.shim
+
+
+def ensure_launcher(home: Home) -> None:
+    """Have what stands in for build scripts, where a C compiler is. Raises OSError.
+
+    Units that are compiled before it is there run their build scripts as ever.
+    """
+    _ensure(home.launcher, _LAUNCHER, None)
 
 
 def write_start_script(home: Home) -> None:
@@ -90,6 +94,8 @@ def _start_script(home: Home) -> bytes:
     home_path = shlex.quote(str(home.path))
     return (
         f"#!/bin/sh\nPYTHONPATH={root}${{PYTHONPATH:+:$PYTHONPATH}}\nexport PYTHONPATH\n"
+        # where the build is: there rustup may have another compiler
+        f"DISTBUILD_STARTED_IN=$PWD\nexport DISTBUILD_STARTED_IN\n"
         f"cd / && {shlex.quote(sys.executable)} -m wrapper.daemon {home_path} "
         # a daemon that was killed had started
         f"|| [ $? -gt 128 ] || : > {home_path}/daemon.failed\n"

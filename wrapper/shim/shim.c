@@ -236,10 +236,6 @@ int main(int argc, char **argv) {
     }
     pipe_before = signal(SIGPIPE, SIG_IGN);
     int fd = n > 0 ? daemon_socket(1) : -1;
-    if (strcmp(argv[1], "--build-begins") == 0) { // the daemon can begin while cargo thinks
-        if (fd >= 0) send_request(fd, "N2", argc - 1, rustc);
-        return 0;
-    }
     int ready = fd >= 0 && send_request(fd, "2", argc - 1, rustc) == 0;
     signal(SIGPIPE, pipe_before);
     if (!ready) plain_rustc();
