@@ -348,7 +348,10 @@ def test_the_action_is_whole(alice: Checkout) -> None:
     names = ["core_lib-99aa.d", "libcore_lib-99aa.rlib", "libcore_lib-99aa.rmeta"]
     assert list(command.output_paths) == [f"outputs/{name}" for name in names]
     assert built.required_names == tuple(names)
-    assert [v.name for v in command.environment_variables] == ["PATH"]
+    variables = {v.name: v.value for v in command.environment_variables}
+    assert list(variables) == ["DISTBUILD_EARLY_OUTPUTS", "PATH"]
+    early = "outputs/libcore_lib-99aa.rmeta outputs/core_lib-99aa.d"
+    assert variables["DISTBUILD_EARLY_OUTPUTS"] == early
     properties = [(p.name, p.value) for p in action.platform.properties]
     assert properties == [("Arch", "x86_64"), ("OSFamily", "linux")]
     root = command.working_directory

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from wrapper.home import Home
-from wrapper.shim.install import ensure_shim
+from wrapper.shim.install import ensure_launcher, ensure_shim
 
 INSTALLED = sorted(
     [
@@ -58,8 +58,10 @@ def test_nothing_is_touched_the_second_time(home: Home) -> None:
         return {f.name: (f.stat().st_ino, f.stat().st_mtime_ns, f.stat().st_size) for f in files}
 
     ensure_shim(home)
+    ensure_launcher(home)
     before = state()
     ensure_shim(home)
+    ensure_launcher(home)
     after = state()
     # the stamp says when the shim was last found current; cargo does not look at it
     stamp = "rustc-shim.version"
@@ -98,6 +100,7 @@ def test_without_a_working_compiler_the_python_shim_is_taken(
     assert not is_compiled(shim)
     assert shim.read_bytes().startswith(f"#!{sys.executable} -IS\n".encode())
     assert os.access(shim, os.X_OK)
+    ensure_launcher(home)
     assert not home.launcher.exists()
     before = shim.stat().st_mtime_ns
     assert ensure_shim(home).stat().st_mtime_ns == before
@@ -108,10 +111,11 @@ def test_a_launcher_of_another_version_goes_when_none_can_be_made(
 ) -> None:
     """It would speak to the daemon as no launcher does any more."""
     ensure_shim(home)
+    ensure_launcher(home)
     assert is_compiled(home.launcher)
     home.launcher.with_suffix(".version").write_text("0")
     monkeypatch.setenv("PATH", str(tmp_path))
-    ensure_shim(home)
+    ensure_launcher(home)
     assert not home.launcher.exists()
 
 
@@ -119,7 +123,8 @@ def test_many_at_once_leave_one_whole_shim(home: Home) -> None:
     """cargo distbuild in several terminals; each is a process of its own."""
     program = (
         "import sys; from pathlib import Path; from wrapper.home import Home;"
-        "from wrapper.shim.install import ensure_shim; ensure_shim(Home(Path(sys.argv[1])))"
+        "from wrapper.shim.install import ensure_launcher, ensure_shim; home = Home(Path(sys.argv[1]));"
+        "ensure_shim(home); ensure_launcher(home)"
     )
     root = str(Path(__file__).parents[2])
 
