@@ -123,8 +123,8 @@ def test_many_at_once_leave_one_whole_shim(home: Home) -> None:
     """cargo distbuild in several terminals; each is a process of its own."""
     program = (
         "import sys; from pathlib import Path; from wrapper.home import Home;"
-        "from wrapper.shim.install import ensure_launcher, ensure_shim; home = Home(Path(sys.argv[1]));"
-        "ensure_shim(home); ensure_launcher(home)"
+        "from wrapper.shim.install import ensure_launcher, ensure_shim;"
+        "home = Home(Path(sys.argv[1])); ensure_shim(home); ensure_launcher(home)"
     )
     root = str(Path(__file__).parents[2])
 
