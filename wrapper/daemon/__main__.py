@@ -96,6 +96,8 @@ def main() -> int:
         filename=home.path / "daemon.log", filemode="w", level=logging.INFO,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )  # fmt: skip
+    # threads that hash and copy get their turn soon, however busy the loop is
+    sys.setswitchinterval(0.001)
     uvloop.run(run(home))
     return 0
 

@@ -13,7 +13,8 @@ from remote_apis.digest import Digest
 from remote_apis.digest_functions import DigestFunction
 
 _RACY_NS = 50_000_000
-_READ_SIZE = 1 << 20
+_READ_SIZE = 16 << 20
+"""Large: after each piece the hashing thread waits for its turn with the interpreter."""
 _MAX_ENTRIES = 500_000
 _LARGE = 1 << 20
 _MAX_SAVED = 20_000
@@ -34,13 +35,14 @@ def _identity(st: os.stat_result) -> _Identity:
 
 def hash_file(path: str, function: DigestFunction) -> tuple[Digest, os.stat_result]:
     """Hash a file, with the stat taken before reading. Raises OSError."""
-    with open(path, "rb") as file:
+    with open(path, "rb", buffering=0) as file:
         st = os.fstat(file.fileno())
         hasher = function.hasher(st.st_size)
         size = 0
-        while chunk := file.read(_READ_SIZE):
-            hasher.update(chunk)
-            size += len(chunk)
+        buffer = memoryview(bytearray(min(_READ_SIZE, st.st_size + 1)))
+        while count := file.readinto(buffer):
+            hasher.update(buffer[:count])
+            size += count
     return Digest(function, hasher.hexdigest(), size), st
 
 
