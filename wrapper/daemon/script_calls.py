@@ -24,7 +24,7 @@ from wrapper.build_scripts.c_flags import c_flags
 from wrapper.build_scripts.names import with_places
 from wrapper.build_scripts.outputs import NotStorable, empty_directory, links_out, stamps
 from wrapper.build_scripts.reads import NotNameable
-from wrapper.build_scripts.runs import NotKept, Run, Watched
+from wrapper.build_scripts.run import NotKept, Run, Watched
 from wrapper.daemon.calls import WATCHED, Parts
 from wrapper.daemon.protocol import Call, Reply
 from wrapper.daemon.tally import Tally, build_of

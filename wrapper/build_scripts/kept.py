@@ -1,0 +1,124 @@
+"""What of a watched run is kept, and whether it may be. All of it blocks."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import re
+import socket
+from collections.abc import Iterable, Mapping
+
+from remote_apis.digest import Digest
+from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
+from wrapper.action import BuiltAction
+from wrapper.build_scripts.environment import cargos_variables, declared, reach_of, tokens_of
+from wrapper.build_scripts.outputs import empty_tree, leads_out, staged, take_outputs, times
+from wrapper.build_scripts.reads import Record, Values, changed_since, named
+from wrapper.build_scripts.run import NotKept, Run, Watched, key_of, run_variables
+from wrapper.inputs.file_digests import FileDigests
+from wrapper.inputs.snapshot import Source
+from wrapper.ladder import FUNCTION
+from wrapper.local_tier import KEPT_HERE, any_contains
+
+_LONG = 8
+"""A value of so many characters is not in an output by chance."""
+
+_OF_NO_INTEREST = {"SHELL", "TERM", "LANG", "LC_ALL", "LC_CTYPE"}
+"""Variables whose values stand in many a file by chance."""
+
+
+def record_of(watched: Watched) -> Record:
+    """What the run depended on. Raises NotKept, NotNameable and OSError."""
+    run, seen = watched.run, watched.seen
+    if seen.trouble is not None:
+        raise NotKept(seen.trouble)
+    with open(run.program, "rb") as file:
+        tokens = tokens_of(file.read())
+    return Record(
+        paths=named(seen, run.names),
+        variables=frozenset(declared(watched.stdout)),
+        tokens=tokens,
+        reach=reach_of(path for path in seen.programs if os.path.exists(path)),
+    )
+
+
+def key_then(watched: Watched, script: BuiltAction, record: Record, values: Values) -> BuiltAction:
+    """The key of the run as it was then. Raises NotKept, NotNameable and OSError."""
+    values.forget()
+    action = key_of(watched.run, script, record, values)
+    started, target = int(watched.started * 1e9), watched.run.roots.target
+    changed = changed_since(watched.seen, started, target)
+    if changed is not None:
+        raise NotKept(f"{changed} was changed while it ran")
+    return action
+
+
+def result_of(
+    watched: Watched, record: Record, files: FileDigests
+) -> tuple[re_pb.ActionResult, dict[Digest, Source]]:
+    """The run's result and its blobs. Raises NotKept, NotStorable and OSError."""
+    run = watched.run
+    result, blobs, stats = take_outputs(run.out_dir, files, run.roots)
+    counted = run_variables(run, record)
+    said = (watched.stdout, watched.stderr)
+    needles = [*times(watched.started), *_unnamed_values(run, counted)]
+    is_said = any(needle in each for needle in needles for each in said)
+    if is_said or any_contains(stats, needles):
+        raise NotKept("what it makes holds a date, this machine's name or a variable's value")
+    for data, target in ((said[0], result.stdout_digest), (said[1], result.stderr_digest)):
+        if data:
+            text = staged(data, run.roots)
+            blobs[Digest.of(text, FUNCTION)] = text
+            target.CopyFrom(Digest.of(text, FUNCTION).to_message())
+    tree = empty_tree(result)
+    if tree is not None:
+        blobs[Digest.of(tree, FUNCTION)] = tree
+    metadata = result.execution_metadata
+    metadata.worker = KEPT_HERE
+    metadata.execution_start_timestamp.FromNanoseconds(int(watched.started * 1e9))
+    end = watched.started + watched.seconds
+    metadata.execution_completed_timestamp.FromNanoseconds(int(end * 1e9))
+    return result, blobs
+
+
+def holds_paths(run: Run, result: re_pb.ActionResult, blobs: Mapping[Digest, Source]) -> bool:
+    """Whether the result is right for these places alone."""
+    real = [place.real for place in run.roots.places]
+    paths = {*real, *map(os.path.realpath, real)}
+    if any(leads_out(link) for link in result.output_symlinks):
+        return True
+    return any(_holds(source, paths) for source in blobs.values())
+
+
+def _holds(source: Source, paths: Iterable[str]) -> bool:
+    """Whether a blob holds any of the paths."""
+    if isinstance(source, bytes):
+        return any(holds_path(source, path) for path in paths)
+    with open(source, "rb") as file:
+        if os.fstat(file.fileno()).st_size == 0:
+            return False
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            return any(holds_path(data, path) for path in paths)
+
+
+def holds_path(data: bytes | mmap.mmap, path: str) -> bool:
+    """Whether data holds a path; one like `/root` only where it ends there, being a word too."""
+    needle = os.fsencode(path)
+    if data.find(needle) < 0:
+        return False
+    return path.count("/") > 1 or bool(re.search(re.escape(needle) + rb"(?![\w.-])", data))
+
+
+def _unnamed_values(run: Run, counted: Mapping[str, str]) -> list[bytes]:
+    """Values that no key names, and that what a run makes must therefore not hold.
+
+    Paths of the run's places, and of what lies above, are looked for otherwise.
+    """
+    known = cargos_variables(run.environment).keys() | counted.keys() | _OF_NO_INTEREST
+    values = {v for name, v in run.environment.items() if name not in known}
+    values |= {socket.gethostname(), os.uname().release}
+    return [
+        os.fsencode(value)
+        for value in values
+        if len(value) >= _LONG and not any(p.real.startswith(value) for p in run.roots.places)
+    ]

@@ -1,0 +1,83 @@
+"""One run of a build script, and its keys."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from wrapper.action import BuiltAction, of_paths
+from wrapper.build_scripts.accesses import Seen
+from wrapper.build_scripts.environment import users_variables
+from wrapper.build_scripts.keys import run_action
+from wrapper.build_scripts.names import Names, is_below
+from wrapper.build_scripts.reads import Record, Values
+from wrapper.roots import Roots
+
+_CARGO_LOADS = ("target", "toolchain")
+
+
+class NotKept(Exception):
+    """The run's result must not be kept; the message says why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One run as cargo asked for it: the script's program, its places and its environment."""
+
+    program: str
+    roots: Roots
+    environment: Mapping[str, str]
+
+    @property
+    def out_dir(self) -> str:
+        """OUT_DIR."""
+        return self.environment["OUT_DIR"]
+
+    @property
+    def names(self) -> Names:
+        """Names of paths in this run."""
+        return Names(self.roots, self.environment.get("PATH", ""))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watched:
+    """A run that has ended here with success, and what OUT_DIR held then (`outputs.stamps`).
+    `started`: seconds since the epoch."""
+
+    run: Run
+    seen: Seen
+    made: Mapping[str, tuple[int, int, int]]
+    stdout: bytes
+    stderr: bytes
+    started: float
+    seconds: float
+
+
+def key_of(run: Run, script: BuiltAction, record: Record, values: Values) -> BuiltAction:
+    """The key of a run with what its record names as it is now. Blocks.
+
+    Raises NotNameable and OSError.
+    """
+    lines = values.of(record.paths, run.names)
+    return run_action(script, lines, run_variables(run, record), run.roots)
+
+
+def of_all_paths(action: BuiltAction, roots: Roots) -> BuiltAction:
+    """The action for these places alone, and for where they are when they lie behind links."""
+    real = tuple(replace(place, real=os.path.realpath(place.real)) for place in roots.places)
+    return of_paths(action, replace(roots, places=(*roots.places, *real)))
+
+
+def run_variables(run: Run, record: Record) -> dict[str, str]:
+    """The user's variables that runs with this record depend on."""
+    found = users_variables(
+        run.environment, tokens=record.tokens, named=record.variables, reach=record.reach
+    )
+    if record.reach != "none":
+        # cargo puts its own directories before the user's
+        places = [place.real for place in run.roots.places if place.staged in _CARGO_LOADS]
+        searched = run.environment.get("LD_LIBRARY_PATH", "").split(":")
+        own = [each for each in searched if each and not is_below(each, places)]
+        found |= {"LD_LIBRARY_PATH": ":".join(own)} if own else {}
+    return found
