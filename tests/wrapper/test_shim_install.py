@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from wrapper.home import Home
+from wrapper.shim import install
 from wrapper.shim.install import ensure_launcher, ensure_shim
 
 INSTALLED = sorted(
@@ -23,8 +24,38 @@ INSTALLED = sorted(
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Home:
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
+    """A home for which nothing was built when the package was installed."""
+    monkeypatch.setattr(install, "BUILT", tmp_path / "nothing")
     return Home(tmp_path / "a home")
+
+
+def test_what_was_built_with_the_package_is_taken(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(install, "BUILT", tmp_path / "built")
+    install.build_programs(tmp_path / "built")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert usage(ensure_shim(home)).returncode == 2
+    ensure_launcher(home)
+    assert is_compiled(home.shim)
+    assert is_compiled(home.launcher)
+
+
+@pytest.mark.parametrize("damage", ["does not run here", "of other sources"])
+def test_what_was_built_elsewhere_is_not(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    built = tmp_path / "built"
+    monkeypatch.setattr(install, "BUILT", built)
+    install.build_programs(built)
+    for program in list(built.iterdir()):
+        if damage == "of other sources":
+            program.rename(built / f"{program.name[:-1]}x")
+        else:
+            program.write_text("#!/bin/sh\nexit 127\n")
+    assert usage(ensure_shim(home)).returncode == 2
+    assert is_compiled(home.shim)
 
 
 def usage(shim: Path) -> subprocess.CompletedProcess[str]:
@@ -128,13 +159,13 @@ def test_many_at_once_leave_one_whole_shim(home: Home) -> None:
     )
     root = str(Path(__file__).parents[2])
 
-    def install(_: int) -> int:
+    def in_a_process(_: int) -> int:
         command = [sys.executable, "-c", program, str(home.path)]
         done = subprocess.run(command, cwd=root, timeout=100, check=False)
         return done.returncode
 
     with ThreadPoolExecutor(4) as pool:
-        assert list(pool.map(install, range(4))) == [0] * 4
+        assert list(pool.map(in_a_process, range(4))) == [0] * 4
     names = sorted(path.name for path in (home.path / "bin").iterdir())
     assert names == INSTALLED
     assert usage(home.shim).returncode == 2
