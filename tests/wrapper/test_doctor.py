@@ -19,6 +19,7 @@ from wrapper.checks.finding import Finding, Grade
 from wrapper.checks.server import check_server
 from wrapper.cli.doctor import lines
 from wrapper.home import Home, short_socket_directory
+from wrapper.shim import install
 
 BARE = {"PATH": os.defpath, "HOME": "/nowhere"}
 
@@ -39,7 +40,8 @@ def test_a_machine_in_order(tmp_path: Path) -> None:
     found = dict(re.findall(r"^(?:ok|warn|fail) +([\w ]+): (.*)$", done.stdout, re.MULTILINE))
     assert done.returncode == 0, done.stdout
     assert set(found) >= {
-        "settings", "cargo", "toolchain", "home", "room", "shim", "daemon", "linker", "sandbox",
+        "settings", "cargo", "toolchain", "home", "room", "shim", "build scripts", "daemon",
+        "linker", "sandbox",
         "sockets", "wrappers", "incremental", "server", "action cache", "workers", "clock",
     }  # fmt: skip
     assert found["toolchain"].startswith("rustc 1.")
@@ -186,6 +188,20 @@ def test_a_home_for_no_shim(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     assert machine.check_shim(Home(tmp_path / "file" / "home")).grade == Grade.FAIL
     assert machine.check_shim(Home(tmp_path / "home")).grade == Grade.OK
+
+
+def test_build_scripts_that_are_not_watched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = Home(tmp_path / "home")
+    machine.check_shim(home)
+    assert machine.check_build_scripts(home).grade == Grade.OK
+    home.launcher.write_text("#!/bin/sh\nexit 1\n")
+    assert "watched" in machine.check_build_scripts(home).text
+    monkeypatch.setattr(install, "BUILT", tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    home.launcher.with_suffix(".version").unlink()
+    assert "no launcher" in machine.check_build_scripts(home).text
 
 
 def test_variables_that_are_wrong() -> None:

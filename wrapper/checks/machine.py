@@ -15,7 +15,7 @@ from wrapper.inputs.file_digests import FileDigests
 from wrapper.inputs.toolchain import Toolchains
 from wrapper.rustc.arguments import NotUnderstood
 from wrapper.sandbox import PATH, find_sandbox
-from wrapper.shim.install import ensure_shim
+from wrapper.shim.install import ensure_launcher, ensure_shim
 
 _TIMEOUT = 60.0
 _COMPILER = "install a C compiler (Debian: apt install gcc)"
@@ -62,6 +62,20 @@ def check_shim(home: Home) -> Finding:
         remedy = "is its file system mounted noexec? set DISTBUILD_HOME to another"
         return fail("shim", f"{shim} does not start", remedy)
     return ok("shim", str(shim))
+
+
+def check_build_scripts(home: Home) -> Finding:
+    """Runs of build scripts can be watched, and so kept."""
+    try:
+        ensure_launcher(home)
+    except OSError as error:
+        return warn("build scripts", f"they run each time: {error}", _COMPILER)
+    if not home.launcher.exists():
+        return warn("build scripts", "they run each time: there is no launcher", _COMPILER)
+    if _ask([str(home.launcher), "--can-watch"], {}) is None:
+        remedy = "allow seccomp filters, which needs Linux 5.8 (docker: --security-opt)"
+        return warn("build scripts", "they run each time: programs cannot be watched", remedy)
+    return ok("build scripts", "their runs are watched and kept")
 
 
 def check_linker(environment: Mapping[str, str]) -> Finding:

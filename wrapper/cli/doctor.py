@@ -49,6 +49,7 @@ async def _findings(home: Home, given: Mapping[str, str]) -> AsyncIterator[Findi
     yield place.check_home(home)
     yield place.check_room(home)
     yield machine.check_shim(home)
+    yield machine.check_build_scripts(home)
     yield place.check_daemon(home)
     yield machine.check_linker(given)
     yield machine.check_sandbox()
