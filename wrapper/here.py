@@ -7,7 +7,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from contextlib import nullcontext
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, nullcontext
 
 from wrapper.daemon.protocol import Call, LocalRun, Reply
 from wrapper.inputs.unit_records import record_of
@@ -17,6 +18,9 @@ from wrapper.sandbox import find_sandbox, sandboxed
 
 _LOG = logging.getLogger("distbuild.here")
 _WORDS = 2000
+WATCHED = "DISTBUILD_WATCHED"
+"""Names, to all that a watched build script starts, its run."""
+
 METADATA = b'"emit":"metadata"'
 """In rustc's message that the metadata is there."""
 
@@ -43,12 +47,19 @@ class LocalCompiles:
         fails there, rustc runs again without, and so it does until the unit has compiled: whoever
         looks at compile errors must not wait for them twice each time.
         """
-        # cargo's own number of jobs is right for this machine, unless we have raised it
-        is_raised = "DISTBUILD_RAISED" in call.environment
+        async with self.core(call):
+            return await self._compile(call, reply, unit, draft)
+
+    @asynccontextmanager
+    async def core(self, call: Call) -> AsyncIterator[None]:
+        """Work of this machine's: at most as much at a time as there are cores.
+
+        cargo's own number of jobs sees to that, unless we have raised it.
+        """
         self._running += 1
         try:
-            async with self._cores if is_raised else nullcontext():
-                return await self._compile(call, reply, unit, draft)
+            async with self._cores if is_raised(call) else nullcontext():
+                yield
         finally:
             self._running -= 1
 
@@ -86,6 +97,14 @@ class LocalCompiles:
         if done.status == 0:
             self._failing.discard(stem)
         return done, False
+
+
+def is_raised(call: Call) -> bool:
+    """Whether cargo has more jobs than this machine has cores, for the workers' sake.
+
+    Not within a build script, whose own place it has and waits for.
+    """
+    return "DISTBUILD_RAISED" in call.environment and WATCHED not in call.environment
 
 
 def _needs_sandbox(unit: Unit, draft: Draft) -> bool:

@@ -20,7 +20,7 @@ from wrapper.daemon.protocol import Call, Reply
 from wrapper.daemon.remotes import Remotes
 from wrapper.daemon.tally import Tally, build_of
 from wrapper.dep_info import rewrite_messages
-from wrapper.here import METADATA, LocalCompiles
+from wrapper.here import METADATA, WATCHED, LocalCompiles, is_raised
 from wrapper.home import Home, RemoteSettings
 from wrapper.inputs.collect import Collector
 from wrapper.inputs.file_digests import FileDigests
@@ -37,9 +37,6 @@ from wrapper.rustc.arguments import Invocation, NotUnderstood, Probe, parse
 from wrapper.rustc.incremental import is_fresh, without_incremental
 from wrapper.rustc.outputs import dep_info_name, metadata_name, unit_kind
 from wrapper.stats import made_in_seconds
-
-WATCHED = "DISTBUILD_WATCHED"
-"""Names, to all that a watched build script starts, its run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,8 +155,7 @@ class CallHandler:
     def _has_idle_core(self) -> bool:
         """Only where cargo's jobs were raised to the pool: else all that cargo starts is meant for
         the workers, which may be on this machine."""
-        is_raised = "DISTBUILD_RAISED" in self.call.environment
-        return is_raised and self.parts.here.has_idle_core()
+        return is_raised(self.call) and self.parts.here.has_idle_core()
 
     async def _deliver_early(self, unit: Unit, result: Result) -> None:
         """Have cargo start the dependents: the metadata is all that they need."""

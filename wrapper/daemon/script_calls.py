@@ -25,9 +25,10 @@ from wrapper.build_scripts.names import with_places
 from wrapper.build_scripts.outputs import NotStorable, empty_directory, links_out, stamps
 from wrapper.build_scripts.reads import NotNameable
 from wrapper.build_scripts.run import NotKept, Run, Watched
-from wrapper.daemon.calls import WATCHED, Parts
+from wrapper.daemon.calls import Parts
 from wrapper.daemon.protocol import Call, Reply
 from wrapper.daemon.tally import Tally, build_of
+from wrapper.here import WATCHED, is_raised
 from wrapper.home import RemoteSettings
 from wrapper.remote import Remote
 from wrapper.roots import OutsideRoots, find_roots
@@ -92,7 +93,10 @@ class ScriptCallHandler:
         started, clock = time.time(), time.monotonic()
         name = uuid.uuid4().hex
         variables = {**c_flags(run.roots, run.environment), WATCHED: name}
-        ended = await self.reply.watch(variables)
+        if is_raised(self.call):  # cargo's jobs are the pool's: C compilers run here
+            variables |= {"CARGO_MAKEFLAGS": "", "NUM_JOBS": str(os.cpu_count() or 1)}
+        async with self.parts.here.core(self.call):
+            ended = await self.reply.watch(variables)
         seconds = time.monotonic() - clock
         accesses = decode(ended.accesses)
         if ended.status != 0 or ("!", OTHER_RIGHTS) in accesses:
