@@ -114,8 +114,10 @@ def _by_age(home: Home) -> list[tuple[int, Path]]:
     """Files of builds, oldest first; others may be removing some at this moment."""
     found = []
     for path in home.builds.glob("*.jsonl"):
+        # an id of ours begins with when the build did; a file is still written to afterwards
+        begun = path.name.partition("-")[0]
         with contextlib.suppress(FileNotFoundError):
-            found.append((path.stat().st_mtime_ns, path))
+            found.append((int(begun) if begun.isdigit() else path.stat().st_mtime_ns, path))
     return sorted(found)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import grpc.aio
 from google.longrunning import operations_pb2_grpc
 from grpc_health.v1 import health, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from remote_apis.chunking import FastCdc2020, RepMaxCdc
 from remote_apis.stubs.build.bazel.remote.asset.v1 import remote_asset_pb2_grpc as ra_grpc
@@ -101,7 +101,8 @@ def make_server(parts: Parts, stack: contextlib.AsyncExitStack) -> grpc.aio.Serv
     ls_grpc.add_LogStreamServiceServicer_to_server(streams, methods)
     health_pb2_grpc.add_HealthServicer_to_server(parts.health, methods)
     listed = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
-    reflection.enable_server_reflection(listed, methods)
+    reflected = reflection.aio.ReflectionServicer(listed)
+    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(reflected, methods)
     return methods.server((*SERVER_OPTIONS, *OPTIONS))
 
 

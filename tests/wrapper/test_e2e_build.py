@@ -10,6 +10,8 @@ import pytest
 from developers import EXAMPLE, Developer, developer, outcomes
 from running import BIN, RunningServer, running_server
 
+from wrapper.ladder import CROWDED
+
 pytestmark = [pytest.mark.cargo, pytest.mark.timeout(900)]
 CRATES = {"lib-common", "lib-math", "lib-utils", "lib-parser", "lib-advanced", "main-binary"}
 
@@ -119,7 +121,9 @@ def test_release_check_and_clippy(built: Developer) -> None:
         done = built.run("cargo", "distbuild", *arguments, cwd=checkout)
         assert "error" not in done.stderr
         units = built.units(checkout)
-        assert units and "local" not in outcomes(units), units
+        # with jobs raised to the pool's slots, idle cores help workers out
+        reasons = {unit["reason"] for unit in units if unit["outcome"] == "local"}
+        assert units and reasons <= {CROWDED}, units
 
 
 def test_summary_line(built: Developer) -> None:

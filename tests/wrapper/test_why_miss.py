@@ -110,7 +110,8 @@ def test_hits_and_what_they_save(dev: Developer, checkout: Path) -> None:
     assert "was a hit (local)" in why(dev, checkout, crate)
     page = dev.run("cargo", "distbuild", "timings", cwd=checkout).stdout.strip()
     text = (checkout / page).read_text()
-    assert page == "distbuild-timings.html" and text.count("<rect") == len(data["units"])
+    shown = len(data["units"]) + len(data["runs"])
+    assert page == "distbuild-timings.html" and text.count("<rect") == shown
 
 
 def test_settings_in_cargos_file(dev: Developer, checkout: Path, tmp_path: Path) -> None:
