@@ -41,6 +41,7 @@ from wrapper.rustc.arguments import NotUnderstood
 from wrapper.rustc.outputs import dep_info_name, output_names
 
 _LOG = logging.getLogger("distbuild.keeping")
+_SETTLED_SECONDS = 2.0
 _ROOT = f"/{ROOT_DIRECTORY}"
 """Stands for the input root in what is kept, as a worker's would."""
 
@@ -85,6 +86,7 @@ class Keeper:
         self._on_kept = on_kept
         self._tasks: set[asyncio.Task[None]] = set()
         self._turn = asyncio.Lock()
+        self._is_draining = asyncio.Event()
 
     def submit(
         self,
@@ -111,6 +113,7 @@ class Keeper:
 
     async def drain(self, seconds: float) -> None:
         """Wait until everything submitted is kept, at most so long; what is not by then is lost."""
+        self._is_draining.set()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=seconds)
 
@@ -128,8 +131,13 @@ class Keeper:
         on_shared: Callable[[Digest], None],
     ) -> None:
         name = compiled.unit.invocation.crate_name
+        if compiled.draft.is_edited:
+            # whoever edits builds again soon, and should not wait for what is out of date by then
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._is_draining.wait(), _SETTLED_SECONDS)
         async with self._turn:
             try:
+                _check_unchanged(compiled)
                 action, result, blobs = await asyncio.to_thread(self._prepare, compiled)
                 await self._store(compiled, blobs)
                 await self._local.keep(instance, action.digest, result)
@@ -214,13 +222,18 @@ class Keeper:
                 await self._local.store(digest, source)
             else:
                 await self._local.store_file(digest, source)
-        for name, (path, before) in compiled.outputs.items():
-            now = os.stat(path)
-            # cargo links a finished program to where the user finds it, which is no change
-            if (now.st_ino, now.st_size, now.st_mtime_ns) != (
-                before.st_ino, before.st_size, before.st_mtime_ns
-            ):  # fmt: skip
-                raise _NotKept(f"{name} was made anew meanwhile")
+        _check_unchanged(compiled)
+
+
+def _check_unchanged(compiled: Compiled) -> None:
+    """Raises _NotKept when an output is no longer what the compile left, and OSError."""
+    for name, (path, before) in compiled.outputs.items():
+        now = os.stat(path)
+        # cargo links a finished program to where the user finds it, which is no change
+        if (now.st_ino, now.st_size, now.st_mtime_ns) != (
+            before.st_ino, before.st_size, before.st_mtime_ns
+        ):  # fmt: skip
+            raise _NotKept(f"{name} was made anew meanwhile")
 
 
 def _holds_paths(compiled: Compiled, dep_info: bytes, learned: frozenset[str]) -> bool:
