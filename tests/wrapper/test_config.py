@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -192,3 +193,8 @@ def test_cargo_gets_what_the_files_say(tmp_path: Path) -> None:
     assert environment["RUSTC_WRAPPER"].startswith(str(tmp_path / "d"))
     done = run(tmp_path, "build", CARGO_BUILD_JOBS="2", **given)
     assert "CARGO_BUILD_JOBS=2\n" in done.stdout
+    # the daemon starts beside cargo, also for one that asks nothing of it
+    deadline = time.monotonic() + 30
+    while not (tmp_path / "d" / "daemon.json").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert "stopped the daemon" in run(tmp_path, "stop", **given).stdout
