@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import mmap
 import os
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from remote_apis.digest import Digest
@@ -108,8 +109,16 @@ def any_contains(paths: Iterable[Path | str], needles: Sequence[bytes]) -> bool:
 
 
 def _contains(path: Path | str, needles: Sequence[bytes]) -> bool:
+    with mapped(path) as data:
+        return any(data.find(needle) >= 0 for needle in needles)
+
+
+@contextmanager
+def mapped(path: Path | str) -> Iterator[bytes | mmap.mmap]:
+    """A file's bytes, to be searched. Raises OSError."""
     with open(path, "rb") as file:
         if os.fstat(file.fileno()).st_size == 0:
-            return False
+            yield b""
+            return
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            return any(data.find(needle) >= 0 for needle in needles)
+            yield data

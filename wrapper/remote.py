@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from remote_apis.client.action_cache import ActionCacheClient
@@ -88,7 +88,7 @@ class Remote:
         self.trouble = trouble
         self._down_until = self._clock() + RETRY_AFTER
 
-    def look_ahead(self, actions: Iterable[Digest]) -> None:
+    def look_ahead(self, actions: Sequence[Digest]) -> None:
         """Begin to look up what will be asked for; a result serves for a while.
 
         Whoever asks for one that was not there, or failed, asks the server.
@@ -96,7 +96,7 @@ class Remote:
         for action in actions:
             if action not in self._ahead:
                 self._ahead[action] = asyncio.create_task(self._lookup_ahead(action))
-        asyncio.get_running_loop().call_later(TRUST_AHEAD, self._forget_ahead, list(actions))
+        asyncio.get_running_loop().call_later(TRUST_AHEAD, self._forget_ahead, actions)
 
     async def _lookup_ahead(self, action: Digest) -> re_pb.ActionResult | None:
         async with self._lookups:

@@ -111,7 +111,7 @@ def target_directory(out_dir: str, triple: str | None = None) -> str:
 
 def _package_place(package: str, environment: Mapping[str, str]) -> Place:
     """The place of a package that is not part of the workspace."""
-    rest = package.removeprefix(f"{_cargo_home(environment)}/")
+    rest = package.removeprefix(f"{cargo_home(environment)}/")
     if _IN_CARGO_HOME.fullmatch(rest):
         return Place(real=package, staged=f"cargo/{rest}", recorded=f"{RECORDED_CARGO}/{rest}")
     name = f"{environment.get('CARGO_PKG_NAME', '')}-{environment.get('CARGO_PKG_VERSION', '')}"
@@ -149,7 +149,7 @@ def find_roots(
         places.append(_package_place(package, environment))
     if sources is not None:
         places.append(sources)
-    home = _cargo_home(environment)
+    home = cargo_home(environment)
     # rustc undoes these to show a line of a dependency in a message
     places += [
         Place(real=f"{home}/{part}", staged="", recorded=f"{RECORDED_CARGO}/{part}")
@@ -165,5 +165,6 @@ def find_roots(
     )
 
 
-def _cargo_home(environment: Mapping[str, str]) -> str:
+def cargo_home(environment: Mapping[str, str]) -> str:
+    """CARGO_HOME, or where cargo takes it to be."""
     return environment.get("CARGO_HOME") or f"{environment.get('HOME', '')}/.cargo"

@@ -58,13 +58,18 @@ def sandboxed(
         command += [option, path] if option == "--tmpfs" else [option, path, path]
     # the user's own environment: what rustc reads of it, dep-info tells, and the key has the rest
     command += ["--dir", roots.workspace, "--chdir", roots.workspace]
-    jobserver = environment.get("CARGO_MAKEFLAGS", "").rpartition("--jobserver-auth=fifo:")
-    if jobserver[1]:
-        fifo = jobserver[2].split()[0]
+    fifo = jobserver_fifo(environment)
+    if fifo is not None:
         command += ["--bind", fifo, fifo]
     if environment.get("TMPDIR"):
         command += ["--setenv", "TMPDIR", "/tmp"]
     return [*command, "--", *argv]
+
+
+def jobserver_fifo(environment: Mapping[str, str]) -> str | None:
+    """The path through which cargo's jobserver is reached, where it is not by descriptors."""
+    _, found, rest = environment.get("CARGO_MAKEFLAGS", "").rpartition("--jobserver-auth=fifo:")
+    return rest.split()[0] if found else None
 
 
 def _mounts(invocation: Invocation, roots: Roots, inputs: Inputs) -> dict[str, str]:

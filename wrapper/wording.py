@@ -18,6 +18,13 @@ def size(count: int) -> str:
     return f"{value / 1024:.1f} TiB"
 
 
+def trouble(error: Exception) -> str:
+    """What went wrong, for the user: with the file's name where there is one."""
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)
+
+
 def duration(seconds: float) -> str:
     """`0.4 s`, `12.0 s`, `3 min 5 s`, `2 h 10 min`."""
     if seconds < 99.95:

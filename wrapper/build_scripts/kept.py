@@ -18,7 +18,7 @@ from wrapper.build_scripts.run import NotKept, Run, Watched, key_of, run_variabl
 from wrapper.inputs.file_digests import FileDigests
 from wrapper.inputs.snapshot import Source
 from wrapper.ladder import FUNCTION
-from wrapper.local_tier import KEPT_HERE, any_contains
+from wrapper.local_tier import KEPT_HERE, any_contains, mapped
 
 _LONG = 8
 """A value of so many characters is not in an output by chance."""
@@ -94,11 +94,8 @@ def _holds(source: Source, paths: Iterable[str]) -> bool:
     """Whether a blob holds any of the paths."""
     if isinstance(source, bytes):
         return any(holds_path(source, path) for path in paths)
-    with open(source, "rb") as file:
-        if os.fstat(file.fileno()).st_size == 0:
-            return False
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            return any(holds_path(data, path) for path in paths)
+    with mapped(source) as data:
+        return any(holds_path(data, path) for path in paths)
 
 
 def holds_path(data: bytes | mmap.mmap, path: str) -> bool:

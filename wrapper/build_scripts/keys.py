@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 
 from remote_apis.digest import Digest
 from remote_apis.digest_functions import DigestFunction
@@ -65,5 +64,6 @@ def _built(
 ) -> BuiltAction:
     data = action.SerializeToString(deterministic=True)
     digest = Digest.of(data, function)
-    empty = BuiltAction(digest=digest, required_names=(), blobs={}, is_for_workers=False)
-    return replace(empty, blobs={**blobs, digest: data})
+    return BuiltAction(
+        digest=digest, required_names=(), blobs={**blobs, digest: data}, is_for_workers=False
+    )

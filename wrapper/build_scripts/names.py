@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import replace
 
-from wrapper.roots import ROOT, Place, Roots
+from wrapper.roots import ROOT, Place, Roots, cargo_home
 
 _ABOVE = "above:"
 _SYSTEM = tuple(
@@ -98,7 +98,7 @@ def _above(path: str) -> list[str]:
 
 def with_places(roots: Roots, environment: dict[str, str]) -> Roots:
     """The places of a build script's compile, and beside them those where its run may read."""
-    cargo = environment.get("CARGO_HOME") or f"{environment.get('HOME', '')}/.cargo"
+    cargo = cargo_home(environment)
     sysroot = os.path.dirname(os.path.dirname(environment.get("RUSTC", "")))
     more = {
         f"{cargo}/registry/src": "cargo/registry/src",

@@ -15,14 +15,13 @@ from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_p
 from wrapper.build_scripts.keys import OUTPUTS
 from wrapper.build_scripts.names import Names
 from wrapper.inputs.file_digests import FileDigests
-from wrapper.inputs.snapshot import Source, is_text
+from wrapper.inputs.snapshot import NOTE_FILES, NOTES, Source, is_text
 from wrapper.materialise import place_outputs
 from wrapper.roots import ROOT, Roots
 
 _MAX_FILES = 20_000
 _MAX_BYTES = 1 << 30
 _STAGED = "distbuild-staged-paths"
-_NOTES = (".pc", ".la", ".cmake", ".log", ".d", "CMakeCache.txt", "Makefile")
 _NOTE_SIZE = 1 << 20
 
 
@@ -83,7 +82,7 @@ def _output(
     """A file as an output without a name yet, and its blob. Raises OSError."""
     file = re_pb.OutputFile(is_executable=bool(st.st_mode & stat.S_IXUSR))
     source: Source = path
-    if path.endswith(_NOTES) and st.st_size <= _NOTE_SIZE:
+    if path.endswith((*NOTES, *NOTE_FILES)) and st.st_size <= _NOTE_SIZE:
         source = _staged_note(path, roots) or path
     if isinstance(source, bytes):
         digest = Digest.of(source, files.function)

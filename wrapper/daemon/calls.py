@@ -37,6 +37,7 @@ from wrapper.rustc.arguments import Invocation, NotUnderstood, Probe, parse
 from wrapper.rustc.incremental import is_fresh, without_incremental
 from wrapper.rustc.outputs import dep_info_name, metadata_name, unit_kind
 from wrapper.stats import made_in_seconds
+from wrapper.wording import trouble
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,8 +143,7 @@ class CallHandler:
         except DistbuildError as error:
             reason, draft = f"the result could not be used: {error}", None
         except OSError as error:
-            why = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-            reason, draft = f"the result could not be used: {why}", None
+            reason, draft = f"the result could not be used: {trouble(error)}", None
         self.parts.remotes.warn_if_down(settings, self.call, self.reply.tell_user)
         compiled = await self._run_here(unit, reason, draft)
         if compiled is not None:

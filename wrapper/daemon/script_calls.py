@@ -31,8 +31,10 @@ from wrapper.daemon.tally import Tally, build_of
 from wrapper.here import WATCHED, is_raised
 from wrapper.home import RemoteSettings
 from wrapper.remote import Remote
-from wrapper.roots import OutsideRoots, find_roots
+from wrapper.roots import OutsideRoots, cargo_home, find_roots
+from wrapper.sandbox import jobserver_fifo
 from wrapper.stats import SCRIPT_RUN, made_in_seconds
+from wrapper.wording import trouble
 
 _LOG = logging.getLogger("distbuild.build_scripts")
 _NEW = "new: no cache had it"
@@ -62,7 +64,7 @@ class ScriptCallHandler:
             if failing is not None:
                 raise NotKept(failing)
         except (NotKept, OutsideRoots, OSError) as error:
-            self.tally.unit(SCRIPT_RUN, "local", reason=_words(error))
+            self.tally.unit(SCRIPT_RUN, "local", reason=trouble(error))
             self.reply.exec_rustc()
             return
         remote = await self.parts.remotes.get(settings, self.call, self.reply.tell_user)
@@ -82,7 +84,7 @@ class ScriptCallHandler:
                 server.note(error)
             reason = f"the result could not be used: {error}"
         except (NotNameable, OSError) as error:
-            reason = f"the result could not be used: {_words(error)}"
+            reason = f"the result could not be used: {trouble(error)}"
         self.parts.remotes.warn_if_down(settings, self.call, self.reply.tell_user)
         await self._run_here(run, script, server, reason)
 
@@ -137,7 +139,7 @@ class ScriptCallHandler:
         except (NotKept, NotNameable, NotStorable) as reason:
             _LOG.info("the run of %s's build script is not kept: %s", name, reason)
         except (DistbuildError, OSError) as error:
-            _LOG.warning("the run of %s's build script is not kept: %s", name, _words(error))
+            _LOG.warning("the run of %s's build script is not kept: %s", name, trouble(error))
             if server is not None and isinstance(error, DistbuildError):
                 server.note(error)
 
@@ -160,9 +162,9 @@ class ScriptCallHandler:
         environment = run.environment
         unseen = [str(self.parts.home.path), os.path.dirname(run.program)]
         unseen.append(os.path.realpath(run.out_dir))
-        jobserver = environment.get("CARGO_MAKEFLAGS", "").rpartition("--jobserver-auth=fifo:")
-        if jobserver[1]:
-            unseen.append(jobserver[2].split()[0])
+        fifo = jobserver_fifo(environment)
+        if fifo is not None:
+            unseen.append(fifo)
         temporary = environment.get("TMPDIR", "/tmp").rstrip("/") or "/tmp"
         return Surroundings(
             own=run.out_dir,
@@ -179,7 +181,7 @@ def _run_of(call: Call) -> Run:
         raise NotKept("cargo gave no OUT_DIR")
     program, workspace = call.argv
     package = environment.get("CARGO_MANIFEST_DIR", "")
-    is_member = workspace != package or not package.startswith(_registry(environment))
+    is_member = workspace != package or not package.startswith(cargo_home(environment))
     roots = find_roots(
         cwd=workspace if is_member else package,
         source="build.rs" if is_member else f"{package}/build.rs",
@@ -189,13 +191,3 @@ def _run_of(call: Call) -> Run:
         sources=None,
     )
     return Run(program=program, roots=with_places(roots, environment), environment=environment)
-
-
-def _registry(environment: dict[str, str]) -> str:
-    return environment.get("CARGO_HOME") or f"{environment.get('HOME', '')}/.cargo"
-
-
-def _words(error: Exception) -> str:
-    if isinstance(error, OSError):
-        return f"{error.filename}: {error.strerror}" if error.filename else str(error)
-    return str(error)

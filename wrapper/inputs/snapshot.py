@@ -12,8 +12,11 @@ from remote_apis.tree_builder import TreeBuilder
 from wrapper.inputs.file_digests import FileDigests
 
 MAX_FILES = 20_000
-_NOTES = (".d", ".rmeta", ".pc", ".la", ".cmake", ".log")
-_NOT_FOR_RUSTC = ("probe", "CMakeFiles", "CMakeCache.txt", "Makefile")
+NOTES = (".pc", ".la", ".cmake", ".log", ".d")
+NOTE_FILES = ("CMakeCache.txt", "Makefile")
+"""Ends and names of other build systems' notes, which hold the paths of where they were made."""
+
+_NOT_FOR_RUSTC = (*NOTE_FILES, "CMakeFiles", "probe")
 Source = bytes | str
 """Where a blob is: its bytes, or the path of a file that holds them."""
 
@@ -60,7 +63,7 @@ def skip_in_out_dir(directory: str, name: str) -> bool:
 
     A compile that reads one of these all the same is not kept: dep-info names it.
     """
-    return name in _NOT_FOR_RUSTC or name.endswith(_NOTES)
+    return name in _NOT_FOR_RUSTC or name.endswith((*NOTES, ".rmeta"))
 
 
 def skip_nothing(directory: str, name: str) -> bool:

@@ -96,9 +96,8 @@ class Toolchains:
     def _take(self, root: str, parts: list[str]) -> Snapshot:
         builder = TreeBuilder(self._files.function)
         blobs: dict[Digest, Source] = {}
-        with ThreadPoolExecutor(
-            os.cpu_count()
-        ) as threads:  # half a gigabyte, known afterwards by its stat
+        # half a gigabyte, known afterwards by its stat
+        with ThreadPoolExecutor(os.cpu_count()) as threads:
             list(threads.map(self._files.digest, _files_of(root, parts)))
         for path in parts:
             real = f"{root}/{path}"
