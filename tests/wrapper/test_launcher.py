@@ -11,22 +11,22 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from answering import Answer, answering
 
 from tests.wrapper.test_shim import SECONDS, SOURCES, STRICT, Done, finish, is_alive
 from wrapper.build_scripts.accesses import OTHER_RIGHTS, decode
 from wrapper.build_scripts.launcher import real_name, trailer
-from wrapper.daemon.protocol import Call, Reply, WatchedRun, read_call
+from wrapper.daemon.protocol import Call, Reply, WatchedRun
 from wrapper.home import Home
 
 LAUNCHER = [str(SOURCES / name) for name in ("launcher.c", "watch.c", "daemon.c")]
 TOUCHES = Path(__file__).parent / "touches.c"
 WRAPPED = {"RUSTC_WRAPPER": "/x", "PATH": os.environ["PATH"]}
-Answer = Callable[[Call, Reply, asyncio.StreamWriter], Awaitable[None]]
 
 
 @dataclass
@@ -60,28 +60,9 @@ class Launcher:
         """A script in Python."""
         self.place(f"#!{sys.executable} -IS\n{text}\n".encode())
 
-    @contextlib.asynccontextmanager
-    async def served(self, answer: Answer) -> AsyncIterator[None]:
-        problems: list[BaseException] = []
-
-        async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            try:
-                call = await read_call(reader)
-                self.calls.append(call)
-                await answer(call, Reply(reader, writer), writer)
-                await writer.drain()
-            except (ConnectionError, asyncio.IncompleteReadError):
-                pass
-            except BaseException as error:
-                problems.append(error)
-            finally:
-                writer.close()
-
-        with contextlib.chdir(self.directory):
-            server = await asyncio.start_unix_server(connected, "daemon.sock")
-        async with server:
-            yield
-        assert problems == []
+    def served(self, answer: Answer) -> contextlib.AbstractAsyncContextManager[None]:
+        """Answer every call so."""
+        return answering(self.directory, self.calls, answer)
 
     async def start(self, *arguments: str, **environment: str) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(

@@ -16,14 +16,14 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from answering import Answer, answering
 
 import wrapper.shim
-from wrapper.daemon.protocol import Call, LocalRun, Reply, read_call
+from wrapper.daemon.protocol import Call, LocalRun, Reply
 
 SOURCES = Path(wrapper.shim.__file__).parent
 SHIM = (SOURCES / "shim.c", SOURCES / "daemon.c")
@@ -32,7 +32,6 @@ PLAIN = [*PYTHON, "print('plain rustc')"]
 SECONDS = 60
 MASKS = [shutil.which("grep") or "grep"]
 STRICT = ["-std=gnu11", "-Wall", "-Wextra", "-Werror", "-O1"]
-Script = Callable[[Call, Reply, asyncio.StreamWriter], Awaitable[None]]
 
 
 @dataclass
@@ -56,29 +55,9 @@ class Shim:
     def program(self) -> Path:
         return self.home / "bin" / "rustc-shim"
 
-    @contextlib.asynccontextmanager
-    async def serve(self, script: Script) -> AsyncIterator[None]:
+    def serve(self, script: Answer) -> contextlib.AbstractAsyncContextManager[None]:
         """A daemon that answers every call by `script`; what goes wrong in it is raised here."""
-        problems: list[BaseException] = []
-
-        async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            try:
-                call = await read_call(reader)
-                self.calls.append(call)
-                await script(call, Reply(reader, writer), writer)
-                await writer.drain()
-            except (ConnectionError, asyncio.IncompleteReadError):
-                pass
-            except BaseException as error:
-                problems.append(error)
-            finally:
-                writer.close()
-
-        with contextlib.chdir(self.home):
-            server = await asyncio.start_unix_server(connected, "daemon.sock")
-        async with server:
-            yield
-        assert problems == []
+        return answering(self.home, self.calls, script)
 
     async def start(
         self, *command: str, env: dict[str, str] | None = None, pass_fds: tuple[int, ...] = ()
@@ -95,7 +74,7 @@ class Shim:
         process = await self.start(*command, **options)  # type: ignore[arg-type]
         return await finish(process, stdin)
 
-    async def answered(self, script: Script, *command: str, stdin: bytes = b"") -> Done:
+    async def answered(self, script: Answer, *command: str, stdin: bytes = b"") -> Done:
         """Run the shim with a daemon that answers by `script`."""
         async with self.serve(script):
             return await self.run(*command, stdin=stdin)
@@ -147,7 +126,7 @@ async def let_it(call: Call, reply: Reply, writer: asyncio.StreamWriter) -> None
 
 def tracked(
     replacements: list[tuple[str, str]], runs: list[LocalRun], extra: tuple[str, ...] = ()
-) -> Script:
+) -> Answer:
     """The daemon that has rustc run under the shim, with further arguments."""
 
     async def script(call: Call, reply: Reply, writer: asyncio.StreamWriter) -> None:
