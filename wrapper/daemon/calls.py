@@ -171,16 +171,17 @@ class CallHandler:
         await self.reply.sent()
 
     async def _deliver(self, unit: Unit, result: Result) -> None:
-        wanted, stderr = set(digests_of(result)), result.stderr
+        digests, stderr = digests_of(result), result.stderr
+        wanted = set(digests)
         if self.early is not None:
             stderr = self.early.rest_of(stderr)
             # cargo would find dependents older than what they were made with
             name = metadata_name(unit.invocation)
-            if digests_of(result).get(name) == self.early.digest:
+            if digests.get(name) == self.early.digest:
                 wanted.remove(name)
         moved = await self._place(unit, result, wanted)
         for name, path in moved.items():
-            self.parts.files.learn(os.stat(path), digests_of(result)[name], is_ours=True)
+            self.parts.files.learn(os.stat(path), digests[name], is_ours=True)
         self._note_unit(unit, result)
         made_in = made_in_seconds(result.action_result)
         self._count(unit.invocation, result.outcome, worker=result.worker, made_in=made_in)
