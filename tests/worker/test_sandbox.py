@@ -19,27 +19,35 @@ from remote_apis.bubblewrap import find_bubblewrap
 from remote_apis.errors import InvalidRequest
 from worker.config import ResourceLimits, WorkerConfig
 from worker.process import wait_for_exit
+from worker.sandbox.become import BECOME, BUILT
 from worker.sandbox.bubblewrap import BubblewrapProgram, BubblewrapSandbox
 from worker.sandbox.interface import Finished, Sandbox, SandboxError, SandboxRequest
 from worker.sandbox.none import NoSandbox
 from worker.sandbox.select import open_sandbox
 
 NEEDS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
-WAYS = ["as-another-user", "as-this-user", "none"]
-BUBBLEWRAP = WAYS[:2] if os.geteuid() == 0 else WAYS[1:2]
+AS_ANOTHER = ["as-another-user", "as-another-user-by-tools"]
+AS_THIS = ["as-this-user", "as-this-user-by-tools"]
+WAYS = [*AS_ANOTHER, *AS_THIS, "none"]
+BUBBLEWRAP = [*AS_ANOTHER, *AS_THIS] if os.geteuid() == 0 else AS_THIS
 
 
 def sandbox_of(way: str, directory: Path) -> Sandbox:
-    """One of the ways that a worker can run actions."""
+    """One of the ways that a worker can run actions; `by-tools` where no C compiler is."""
     if way == "none":
         return NoSandbox()
     bwrap = find_bubblewrap()
     assert bwrap is not None
-    if way == "as-this-user":
-        return BubblewrapSandbox(BubblewrapProgram(bwrap=bwrap), directory)
-    if os.geteuid() != 0:
-        pytest.skip("needs root")
-    program = BubblewrapProgram(bwrap=bwrap, setpriv="/usr/bin/setpriv", first_uid=60_800)
+    become = None
+    if not way.endswith("by-tools"):
+        become = directory / "distbuild-become"
+        directory.mkdir(parents=True)
+        assert BECOME.take(BUILT, become)
+    program = BubblewrapProgram(bwrap=bwrap, become=become)
+    if way in AS_ANOTHER:
+        if os.geteuid() != 0:
+            pytest.skip("needs root")
+        program = replace(program, setpriv="/usr/bin/setpriv", first_uid=60_800)
     return BubblewrapSandbox(program, directory)
 
 

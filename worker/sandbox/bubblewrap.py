@@ -12,6 +12,7 @@ from pathlib import Path
 from worker.materialise import Owner
 from worker.process import Child, output_file
 from worker.sandbox.command_line import command_line, is_long, write_script
+from worker.sandbox.entry import Entry
 from worker.sandbox.interface import Finished, SandboxError, SandboxRequest, tail
 from worker.sandbox.limits import limited
 from worker.sandbox.namespace import Namespace
@@ -38,13 +39,14 @@ _SCRIPT = "/run/command"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BubblewrapProgram:
     """How to start bubblewrap. `first_uid`: the worker is root, and slot n of `slots` runs as
-    first_uid + n.
+    first_uid + n; without it actions have the worker's own user.
 
-    `setpriv` drops to that user inside the sandbox; without it the action has the worker's own
-    user. `more` paths of the machine are shown to actions, read-only.
+    `become`, if it was compiled, or `setpriv` drops to that user inside the sandbox. `more` paths
+    of the machine are shown to actions, read-only.
     """
 
     bwrap: str
+    become: Path | None = None
     setpriv: str | None = None
     first_uid: int | None = None
     slots: int = 1
@@ -78,9 +80,14 @@ class BubblewrapSandbox:
         first = program.first_uid
         # No more than there are: every program that looks a user up reads all of them.
         users = [ORDINARY_UID] if first is None else range(first, first + program.slots)
-        self._view = SystemView(directory / "etc", users, program.more)
+        become = program.become
+        self._entry = Entry(
+            become=f"/etc/{become.name}" if become is not None else None, setpriv=program.setpriv
+        )
+        added = [become] if become is not None else []
+        self._view = SystemView(directory / "etc", users, program.more, added=added)
         self._network_view = SystemView(
-            directory / "etc-network", users, program.more, network=True
+            directory / "etc-network", users, program.more, added=added, network=True
         )
 
     def inside(self, root: Path, *, is_file_system: bool = False) -> str:
@@ -166,13 +173,15 @@ class BubblewrapSandbox:
     def _in_view(self, start: list[str], request: SandboxRequest, owner: Owner | None) -> list[str]:
         """The command among this machine's programs."""
         arguments = self._seen(start, request, owner)
-        line = command_line(request.arguments, request.environment)
+        limits = request.limits
+        line = self._entry.line(request.arguments, request.environment, limits, owner)
         if is_long(line):
+            line = command_line(request.arguments, request.environment)
             script = write_script(request.stdout.with_name("command"), line)
             arguments += ["--ro-bind", str(script), _SCRIPT]
-            line = ["/bin/sh", _SCRIPT]
+            line = self._entry.line(["/bin/sh", _SCRIPT], {}, limits, owner)
         arguments += ["--chdir", f"{BUILD_PATH}/{request.working_directory}".rstrip("/")]
-        return [*arguments, *self._as_owner(request, owner), *line]
+        return [*arguments, "--remount-ro", "/", "--", *line]
 
     def _in_second(
         self, start: list[str], request: SandboxRequest, owner: Owner, status: str
@@ -182,12 +191,12 @@ class BubblewrapSandbox:
         arguments += ["--ro-bind", self._program.bwrap, _INNER_BWRAP]
         if request.image is not None:
             arguments += ["--ro-bind", str(request.image.root), _IMAGE]
-        arguments += self._as_owner(request, owner)
-        arguments += [_INNER_BWRAP, "--clearenv", "--json-status-fd", status]
         # No other /proc can be mounted in there; this one is the outer sandbox's own.
         proc = ("--bind", "/proc", "/proc")
         places = Places(root=BUILD_PATH, temporary="/tmp", proc=proc, image=_IMAGE)
-        return [*arguments, *other_root(request, places)]
+        line = [_INNER_BWRAP, "--json-status-fd", status, *other_root(request, places)]
+        arguments += ["--remount-ro", "/", "--"]
+        return [*arguments, *self._entry.line(line, {}, request.limits, owner)]
 
     def _seen(self, start: list[str], request: SandboxRequest, owner: Owner | None) -> list[str]:
         """What is mounted, and who mounts it."""
@@ -199,12 +208,3 @@ class BubblewrapSandbox:
             ordinary = str(ORDINARY_UID)
             return [*arguments, "--unshare-user", "--uid", ordinary, "--gid", ordinary]
         return [*arguments, "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
-
-    def _as_owner(self, request: SandboxRequest, owner: Owner | None) -> list[str]:
-        """The end of bubblewrap's arguments, and what limits the command and gives up root."""
-        arguments = ["--remount-ro", "/", "--", *limited(request.limits, with_processes=True)]
-        if owner is not None:
-            assert self._program.setpriv is not None
-            arguments += [self._program.setpriv, f"--reuid={owner.uid}", f"--regid={owner.gid}"]
-            arguments += ["--clear-groups", "--inh-caps=-all", "--no-new-privs", "--"]
-        return arguments

@@ -6,12 +6,14 @@ import logging
 import os
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from remote_apis.bubblewrap import find_bubblewrap
 from remote_apis.errors import InvalidRequest
 from worker.config import ResourceLimits, WorkerConfig
 from worker.removal import remove_tree
+from worker.sandbox.become import BECOME, BUILT
 from worker.sandbox.bubblewrap import BubblewrapProgram, BubblewrapSandbox
 from worker.sandbox.interface import Sandbox, SandboxError, SandboxRequest
 from worker.sandbox.none import NoSandbox
@@ -42,7 +44,7 @@ async def open_bubblewrap(config: WorkerConfig, tether: int | None = None) -> Bu
     if bwrap is None:
         raise InvalidRequest(f"the bubblewrap sandbox needs the program bwrap: {_HINT}")
     failure = ""
-    for program in _candidates(bwrap, config):
+    for program in _candidates(bwrap, _become(config.directory / "sandbox"), config):
         sandbox = BubblewrapSandbox(program, config.directory / "sandbox", tether)
         failure = await _try(sandbox, config.directory)
         if not failure:
@@ -52,15 +54,27 @@ async def open_bubblewrap(config: WorkerConfig, tether: int | None = None) -> Bu
     raise InvalidRequest(f"bubblewrap does not work here ({failure}): {_HINT}")
 
 
-def _candidates(bwrap: str, config: WorkerConfig) -> Iterator[BubblewrapProgram]:
+def _become(directory: Path) -> Path | None:
+    """Our program for the start of actions; None where it cannot be made."""
+    path = directory / "distbuild-become"
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        return path if BECOME.take(BUILT, path) else None
+    except OSError as error:
+        _LOG.warning("actions start a little slower, as %s cannot be made: %s", path, error)
+        return None
+
+
+def _candidates(
+    bwrap: str, become: Path | None, config: WorkerConfig
+) -> Iterator[BubblewrapProgram]:
     setpriv = shutil.which("setpriv", path="/usr/bin:/bin")
     more = config.shown_paths
     first = config.first_action_uid
-    if os.geteuid() == 0 and setpriv is not None and first is not None:
-        yield BubblewrapProgram(
-            bwrap=bwrap, setpriv=setpriv, first_uid=first, slots=config.slots, more=more
-        )
-    yield BubblewrapProgram(bwrap=bwrap, more=more)
+    plain = BubblewrapProgram(bwrap=bwrap, become=become, more=more)
+    if os.geteuid() == 0 and (become or setpriv) is not None and first is not None:
+        yield replace(plain, setpriv=setpriv, first_uid=first, slots=config.slots)
+    yield plain
 
 
 async def _try(sandbox: Sandbox, directory: Path) -> str:

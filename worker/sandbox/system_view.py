@@ -24,7 +24,8 @@ _NETWORK_ETC = ("resolv.conf", "ssl/certs", "ca-certificates", "pki/ca-trust", "
 class SystemView:
     """Shows programs, an /etc made in `directory`, and `more` paths, all read-only.
 
-    `users` are the ids that actions may run as; `network`: they can look hosts up.
+    `users` are the ids that actions may run as; `added` programs lie in /etc, as a mount would cost
+    more; `network`: they can look hosts up.
     """
 
     def __init__(
@@ -33,6 +34,7 @@ class SystemView:
         users: Iterable[int],
         more: Iterable[Path] = (),
         *,
+        added: Iterable[Path] = (),
         network: bool = False,
         host: Path = Path("/etc"),
     ) -> None:
@@ -41,6 +43,7 @@ class SystemView:
         self._host = host
         self._users = tuple(users)
         self._more = tuple(more)
+        self._added = tuple(added)
         self._network = network
         self._numbers = itertools.count()
         shutil.rmtree(directory, ignore_errors=True)
@@ -69,6 +72,8 @@ class SystemView:
         _make_etc(etc, self._users, "files dns" if self._network else "files")
         for name in _COPIED_ETC:
             _copy(self._host / name, etc / name)
+        for path in self._added:
+            shutil.copy(path, etc / path.name)
         arguments = [*show_programs(), "--ro-bind", str(etc), "/etc"]
         names = _NETWORK_ETC if self._network else ()
         shared = [self._host / name for name in names if (self._host / name).exists()]

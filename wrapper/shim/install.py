@@ -7,21 +7,21 @@ from __future__ import annotations
 import hashlib
 import os
 import shlex
-import shutil
-import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
+from remote_apis.c_programs import CProgram
 from wrapper.home import Home
 
-_COMPILE_TIMEOUT = 60.0
 _HERE = Path(__file__).parent
 
-
 BUILT = _HERE / "built"
-_SHIM = ("shim.c", "daemon.c", "daemon.h")
-_LAUNCHER = ("launcher.c", "watch.c", "daemon.c", "daemon.h", "watch.h")
+_SHIM = CProgram(name="rustc-shim", directory=_HERE, sources=("shim.c", "daemon.c", "daemon.h"))
+_LAUNCHER = CProgram(
+    name="build-script-launcher",
+    directory=_HERE,
+    sources=("launcher.c", "watch.c", "daemon.c", "daemon.h", "watch.h"),
+)
 
 
 def ensure_shim(home: Home) -> Path:
@@ -56,17 +56,16 @@ def _stamp(program: Path) -> Path:
     return program.with_suffix(".version")
 
 
-def _ensure(program: Path, names: Sequence[str], stand_in: Path | None) -> None:
-    """Have a program of these sources, or its stand-in in Python."""
-    texts = [(_HERE / name).read_bytes() for name in names]
-    texts += [stand_in.read_bytes()] if stand_in else []
+def _ensure(program: Path, source: CProgram, stand_in: Path | None) -> None:
+    """Have a program, or its stand-in in Python."""
+    texts = source.texts() + ([stand_in.read_bytes()] if stand_in else [])
     version = hashlib.sha256(b"\0".join(texts)).hexdigest()
     stamp = _stamp(program)
     is_there = program.exists() or stand_in is None
     if is_there and stamp.exists() and stamp.read_text() == version:
         return
     temporary = program.with_name(f".{program.name}-{os.getpid()}")
-    if _take_built(program.name, names, temporary) or _compile(temporary, names):
+    if source.take(BUILT, temporary):
         temporary.chmod(0o755)
         os.replace(temporary, program)
     elif stand_in is not None:
@@ -79,43 +78,9 @@ def _ensure(program: Path, names: Sequence[str], stand_in: Path | None) -> None:
 
 
 def build_programs(directory: Path) -> None:
-    """Compile both for `_take_built`, where a C compiler is. Raises OSError."""
-    directory.mkdir(exist_ok=True)
-    for name, sources in (("rustc-shim", _SHIM), ("build-script-launcher", _LAUNCHER)):
-        for old in directory.glob(f"{name}-*"):
-            old.unlink()
-        _compile(directory / _built_name(name, sources), sources)
-
-
-def _built_name(name: str, sources: Sequence[str]) -> str:
-    texts = b"\0".join((_HERE / source).read_bytes() for source in sources)
-    return f"{name}-{hashlib.sha256(texts).hexdigest()[:16]}"
-
-
-def _take_built(name: str, sources: Sequence[str], output: Path) -> bool:
-    """Copy the program of these very sources, if it was built and runs on this machine."""
-    built = BUILT / _built_name(name, sources)
-    try:
-        shutil.copyfile(built, output)
-        output.chmod(0o755)
-        # without arguments they say what they are; another code says that they cannot start
-        done = subprocess.run([output], capture_output=True, timeout=_COMPILE_TIMEOUT, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return False
-    return done.returncode in (1, 2)
-
-
-def _compile(output: Path, sources: Sequence[str]) -> bool:
-    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
-    if compiler is None:
-        return False
-    files = [str(_HERE / name) for name in sources if name.endswith(".c")]
-    command = [compiler, "-O1", "-o", str(output), *files]
-    try:
-        done = subprocess.run(command, capture_output=True, timeout=_COMPILE_TIMEOUT, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return False
-    return done.returncode == 0
+    """Compile both for later, where a C compiler is. Raises OSError."""
+    for program in (_SHIM, _LAUNCHER):
+        program.build(directory)
 
 
 def _start_script(home: Home) -> bytes:
