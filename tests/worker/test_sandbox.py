@@ -273,10 +273,26 @@ async def test_the_machine_is_hidden_or_read_only(boxed: Bench, tmp_path: Path) 
         "mount -t tmpfs none /build",
         "touch /proc/sys/kernel/hostname",
         "test -w /proc/sys/kernel/core_pattern",
+        "test -w /proc/sysrq-trigger",
+        "touch /dev/made",
+        "rm /dev/null || ln -sf x /dev/null",
         "cat /proc/1/environ /proc/1/mem",
     ):
         finished, stdout, _ = await boxed.sh(script)
         assert finished.exit_code != 0, (script, stdout)
+
+
+async def test_nothing_but_three_directories_can_be_written(boxed: Bench) -> None:
+    _, stdout, _ = await boxed.sh(
+        "find / -path '/proc/[1-9]*' -prune -o -type d -writable -print;"
+        "find /proc/sys /proc/irq /proc/bus /sys -type f -writable; true"
+    )
+    # the kernel refuses what modes allow: one wants CAP_SYS_ADMIN, in the other no file is made
+    refused = {"/proc/sys/kernel/ns_last_pid", "/dev/pts"}
+    assert set(stdout.split()) - refused == {"/build", "/dev/shm", "/tmp"}
+    for script in ("echo 1 > /proc/sys/kernel/ns_last_pid", "touch /dev/pts/made"):
+        finished, _, _ = await boxed.sh(script)
+        assert finished.exit_code != 0
 
 
 async def test_an_action_is_an_ordinary_user(boxed: Bench) -> None:

@@ -84,10 +84,16 @@ class BubblewrapSandbox:
         self._entry = Entry(
             become=f"/etc/{become.name}" if become is not None else None, setpriv=program.setpriv
         )
-        added = [become] if become is not None else []
-        self._view = SystemView(directory / "etc", users, program.more, added=added)
-        self._network_view = SystemView(
-            directory / "etc-network", users, program.more, added=added, network=True
+        self._view, self._network_view = (
+            SystemView(
+                directory / name,
+                users,
+                program.more,
+                added=[become] if become is not None else [],
+                guarded=first is not None,
+                network=network,
+            )
+            for name, network in (("etc", False), ("etc-network", True))
         )
 
     def inside(self, root: Path, *, is_file_system: bool = False) -> str:

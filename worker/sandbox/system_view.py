@@ -25,7 +25,7 @@ class SystemView:
     """Shows programs, an /etc made in `directory`, and `more` paths, all read-only.
 
     `users` are the ids that actions may run as; `added` programs lie in /etc, as a mount would cost
-    more; `network`: they can look hosts up.
+    more; `guarded`: another user than theirs sets all up; `network`: they can look hosts up.
     """
 
     def __init__(
@@ -35,6 +35,7 @@ class SystemView:
         more: Iterable[Path] = (),
         *,
         added: Iterable[Path] = (),
+        guarded: bool = False,
         network: bool = False,
         host: Path = Path("/etc"),
     ) -> None:
@@ -44,6 +45,7 @@ class SystemView:
         self._users = tuple(users)
         self._more = tuple(more)
         self._added = tuple(added)
+        self._is_guarded = guarded
         self._network = network
         self._numbers = itertools.count()
         shutil.rmtree(directory, ignore_errors=True)
@@ -85,7 +87,7 @@ class SystemView:
             arguments += ["--ro-bind", str(path), f"/etc/{path.relative_to(self._host)}"]
         for path in self._more:
             arguments += ["--ro-bind", str(path), str(path)]
-        arguments += [*PROCESSES, *DEVICES]
+        arguments += _GUARDED_BY_USERS if self._is_guarded else [*PROCESSES, *DEVICES]
         return [*arguments, "--dir", "/run", "--dir", "/var", "--symlink", "/tmp", "/var/tmp"]
 
 
@@ -124,6 +126,10 @@ DEVICES = (
     *("--perms", "1777", "--tmpfs", "/dev/shm"),
 )
 """Arguments for a /dev with the usual harmless devices and a private /dev/shm."""
+
+# What belongs to another user needs no mounts that are read-only, which cost an empty action a
+# twentieth of its time.
+_GUARDED_BY_USERS = ("--proc", "/proc", "--dev", "/dev", "--chmod", "1777", "/dev/shm")
 
 
 def _make_etc(etc: Path, users: Iterable[int], hosts: str) -> None:
