@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from typing import NamedTuple
+from typing import NamedTuple, NewType
 
 from remote_apis.digest_functions import BY_NUMBER, DigestFunction, infer
 from remote_apis.errors import InvalidRequest
@@ -12,6 +12,9 @@ from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_p
 
 _LOWERCASE_HEX = re.compile(r"[0-9a-f]+\Z")
 MAX_SIZE = 2**63 - 1
+
+
+PackedDigest = NewType("PackedDigest", bytes)
 
 
 class Digest(NamedTuple):
@@ -58,6 +61,19 @@ class Digest(NamedTuple):
     def to_message(self) -> re_pb.Digest:
         """The wire form; the digest function travels beside it."""
         return re_pb.Digest(hash=self.hash, size_bytes=self.size)
+
+    def packed(self) -> PackedDigest:
+        """The same as one small object, where thousands are kept."""
+        size = self.size.to_bytes((self.size.bit_length() + 7) // 8)
+        return PackedDigest(
+            bytes([self.function.number, len(size)]) + size + bytes.fromhex(self.hash)
+        )
+
+    @classmethod
+    def unpack(cls, packed: PackedDigest) -> Digest:
+        """The digest that `packed` was made of."""
+        end = 2 + packed[1]
+        return cls(BY_NUMBER[packed[0]], packed[end:].hex(), int.from_bytes(packed[2:end]))
 
 
 def function_of_request(

@@ -79,8 +79,14 @@ class DiskBlobStore:
             raise
         self = cls(layout, durable=durable, hard_linked=hard_linked, clock=clock)
         for found in files:
-            entry = Entry(disk_bytes=found.disk_bytes, last_use=found.last_use, identity=None)
-            self._index.put(found.digest, entry)
+            self._index.put(
+                Entry(
+                    found.digest,
+                    disk_bytes=found.disk_bytes,
+                    last_use=found.last_use,
+                    identity=None,
+                )
+            )
         self._saver = loop.create_task(self._save_uses_for_ever())
         return self
 
@@ -219,8 +225,10 @@ class DiskBlobStore:
             if status is not None:
                 identity = self._files.identity(status)
                 disk_bytes = status.st_blocks * 512
-                entry = Entry(disk_bytes=disk_bytes, last_use=self._clock(), identity=identity)
-                self._index.put(digest, entry)
+                entry = Entry(
+                    digest, disk_bytes=disk_bytes, last_use=self._clock(), identity=identity
+                )
+                self._index.put(entry)
 
         await self._committer.commit(file, done)
 

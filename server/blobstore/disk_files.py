@@ -63,14 +63,14 @@ class CheckedFiles:
         unsaved = self._index.take_unsaved_uses()
         for at in range(0, len(unsaved), _SAVE_SLICE):
             part = unsaved[at : at + _SAVE_SLICE]
-            uses = [(self._layout.path_of(digest), entry.last_use) for digest, entry in part]
+            uses = [(self._layout.path_of(entry.digest), entry.last_use) for entry in part]
             # Setting them changes the change time before we know to which value.
-            self._being_saved = frozenset(digest for digest, _ in part)
+            self._being_saved = frozenset(entry.digest for entry in part)
             try:
                 changed = await loop.run_in_executor(self._renaming, _set_access_times, uses)
             finally:
                 self._being_saved = frozenset()
-            for (_, entry), change in zip(part, changed, strict=True):
+            for entry, change in zip(part, changed, strict=True):
                 if change and entry.identity == self.identity(change[0]):
                     entry.identity = self.identity(change[1])
 

@@ -28,9 +28,12 @@ class Identity(NamedTuple):
 class Entry:
     """One blob's file. `identity` is None until its bytes have been checked in this process."""
 
-    __slots__ = ("disk_bytes", "identity", "last_use")
+    __slots__ = ("digest", "disk_bytes", "identity", "last_use")
 
-    def __init__(self, *, disk_bytes: int, last_use: float, identity: Identity | None) -> None:
+    def __init__(
+        self, digest: Digest, *, disk_bytes: int, last_use: float, identity: Identity | None
+    ) -> None:
+        self.digest = digest
         self.disk_bytes = disk_bytes
         self.last_use = last_use
         self.identity = identity
@@ -41,7 +44,7 @@ class DiskIndex:
 
     def __init__(self) -> None:
         self._entries: OrderedDict[Digest, Entry] = OrderedDict()
-        self._unsaved: set[Digest] = set()
+        self._unsaved: set[Entry] = set()
         self.disk_bytes = 0
 
     def __len__(self) -> int:
@@ -57,10 +60,10 @@ class DiskIndex:
         """The entry, its place in the order unchanged."""
         return self._entries.get(digest)
 
-    def put(self, digest: Digest, entry: Entry) -> None:
+    def put(self, entry: Entry) -> None:
         """Add or replace an entry as the most recently used."""
-        self.remove(digest)
-        self._entries[digest] = entry
+        self.remove(entry.digest)
+        self._entries[entry.digest] = entry
         self.disk_bytes += entry.disk_bytes
 
     def touch(self, digest: Digest, now: float) -> bool:
@@ -69,7 +72,7 @@ class DiskIndex:
         if entry is None:
             return False
         entry.last_use = now
-        self._unsaved.add(digest)
+        self._unsaved.add(entry)
         self._entries.move_to_end(digest)
         return True
 
@@ -81,7 +84,7 @@ class DiskIndex:
             entry = entries.get(digest)
             if entry is not None:
                 entry.last_use = now
-                unsaved.add(digest)
+                unsaved.add(entry)
                 entries.move_to_end(digest)
             elif digest.size:
                 missing.add(digest)
@@ -97,8 +100,7 @@ class DiskIndex:
         """Digest, last use and disk bytes, least recent first."""
         return ((d, entry.last_use, entry.disk_bytes) for d, entry in self._entries.items())
 
-    def take_unsaved_uses(self) -> list[tuple[Digest, Entry]]:
+    def take_unsaved_uses(self) -> list[Entry]:
         """Entries touched since the last time this was asked."""
         unsaved, self._unsaved = self._unsaved, set()
-        found = ((digest, self._entries.get(digest)) for digest in unsaved)
-        return [(digest, entry) for digest, entry in found if entry is not None]
+        return [entry for entry in unsaved if self._entries.get(entry.digest) is entry]

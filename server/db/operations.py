@@ -101,14 +101,15 @@ def create_operations(connection: sa.Connection) -> None:
 
 def _to_row(record: OperationRecord) -> dict[str, Any]:
     spec = record.spec
+    digest = spec.digest
     return {
         "name": record.name,
         "sequence": record.sequence,
         "instance": spec.requirement.instance,
         "platform": _platform_to_text(spec.requirement.platform),
-        "digest_function": spec.digest.function.number,
-        "hash": spec.digest.hash,
-        "size": spec.digest.size,
+        "digest_function": digest.function.number,
+        "hash": digest.hash,
+        "size": digest.size,
         "action": spec.action,
         "do_not_cache": spec.do_not_cache,
         "priority": spec.priority,
@@ -130,7 +131,9 @@ def _from_row(row: dict[str, Any]) -> OperationRecord:
         sequence=row["sequence"],
         spec=ExecuteSpec(
             requirement=Requirement(row["instance"], platform),
-            digest=Digest(BY_NUMBER[row["digest_function"]], row["hash"], row["size"]),
+            packed_digest=Digest(
+                BY_NUMBER[row["digest_function"]], row["hash"], row["size"]
+            ).packed(),
             action=row["action"],
             do_not_cache=row["do_not_cache"],
             priority=row["priority"],

@@ -139,7 +139,7 @@ class ExecutionServicer(re_grpc.ExecutionServicer):
         label = f"{metadata.action_mnemonic} {metadata.target_id}".strip()
         return ExecuteSpec(
             requirement=Requirement(self._terms.check_instance(request.instance_name), ()),
-            digest=Digest.from_message(message, function),
+            packed_digest=Digest.from_message(message, function).packed(),
             action=b"",
             priority=request.execution_policy.priority,
             invocation=metadata.tool_invocation_id[:_LONGEST_LABEL],

@@ -74,7 +74,7 @@ class ActionPreparer:
             action.timeout.CopyFrom(timeout)
         return ExecuteSpec(
             requirement=Requirement(draft.requirement.instance, selecting(platform)),
-            digest=draft.digest,
+            packed_digest=draft.packed_digest,
             action=action.SerializeToString(deterministic=True),
             do_not_cache=action.do_not_cache,
             priority=draft.priority,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from remote_apis.digest import Digest
+from remote_apis.digest import PackedDigest
 from server.scheduler.values import ExecuteSpec
 
 
@@ -18,11 +18,11 @@ class ExecutionKey(NamedTuple):
     """What requests must have in common to share an execution."""
 
     instance: str
-    digest: Digest
+    digest: PackedDigest
 
 
 def sharing_key(spec: ExecuteSpec) -> ExecutionKey | None:
     """The key under which the request may share, or None when it must run by itself."""
     if spec.do_not_cache:
         return None
-    return ExecutionKey(spec.requirement.instance, spec.digest)
+    return ExecutionKey(spec.requirement.instance, spec.packed_digest)

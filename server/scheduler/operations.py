@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import TypeVar
 
-from remote_apis.digest import Digest
+from remote_apis.digest import PackedDigest
 from server.scheduler import commands as c
 from server.scheduler.deadlines import Deadlines
 from server.scheduler.deduplication import ExecutionKey, sharing_key
@@ -27,11 +27,11 @@ class Operations:
         self.by_name: dict[str, Operation] = {}
         self.checking: dict[int, Execution] = {}
         """Those whose results are being looked at, by number."""
-        self.unattended: Deadlines[str] = Deadlines()
-        self.retained: Deadlines[str] = Deadlines()
+        self.unattended: Deadlines[str] = Deadlines(coarse=True)
+        self.retained: Deadlines[str] = Deadlines(coarse=True)
         self._settings = settings
         self._out = out
-        self._sharing: dict[str, dict[Digest, Execution]] = {}
+        self._sharing: dict[str, dict[PackedDigest, Execution]] = {}
         # Thousands of queued operations ask for the same: one object will do for all.
         self._shared_requirement = lru_cache(maxsize=_SHARED_VALUES)(_itself)
         self._shared_invocation = lru_cache(maxsize=_SHARED_VALUES)(_itself)
@@ -65,7 +65,9 @@ class Operations:
             if key is not None:
                 self._sharing.setdefault(key.instance, {})[key.digest] = execution
         else:
-            spec = replace(spec, action=execution.spec.action, digest=execution.spec.digest)
+            spec = replace(
+                spec, action=execution.spec.action, packed_digest=execution.spec.packed_digest
+            )
         operation = self._add(name, spec, queued_at, execution, number)
         execution.operations = (*execution.operations, operation)
         self.unfinished += 1

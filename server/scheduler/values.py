@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple
 
-from remote_apis.digest import Digest
+from remote_apis.digest import Digest, PackedDigest
 
 Platform = tuple[tuple[str, str], ...]
 """Platform properties as (name, value) pairs, sorted; a name may appear more than once."""
@@ -49,7 +49,7 @@ class ExecuteSpec:
     """A validated Execute request: the action, and how urgent it is."""
 
     requirement: Requirement
-    digest: Digest
+    packed_digest: PackedDigest
     action: bytes
     """The serialised Action that the worker is handed, with the timeout that applies."""
     do_not_cache: bool = False
@@ -60,6 +60,11 @@ class ExecuteSpec:
     label: str = ""
     """What people call it: mnemonic and target, for listings."""
     wishes: Wishes | None = None
+
+    @property
+    def digest(self) -> Digest:
+        """The action's digest, kept packed for the sake of long queues."""
+        return Digest.unpack(self.packed_digest)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

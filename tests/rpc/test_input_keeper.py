@@ -66,7 +66,11 @@ async def test_everything_that_a_waiting_action_needs_is_looked_at() -> None:
 
     journal = asyncio.create_task(scheduler.run())
     await scheduler.execute(
-        ExecuteSpec(requirement=Requirement(instance="", platform=()), digest=digest, action=action)
+        ExecuteSpec(
+            requirement=Requirement(instance="", platform=()),
+            packed_digest=digest.packed(),
+            action=action,
+        )
     )
     assert await InputKeeper(scheduler, store).look() == 1
     assert store.used >= {file, below, root, command, digest}

@@ -89,7 +89,7 @@ def spec_of(action: str = "a", *, invocation: str = "", do_not_cache: bool = Fal
     """A request for an action that tests call by a letter."""
     return ExecuteSpec(
         requirement=Requirement("", ()),
-        digest=Digest.of(action.encode(), DigestFunction.SHA256),
+        packed_digest=Digest.of(action.encode(), DigestFunction.SHA256).packed(),
         action=action.encode(),
         do_not_cache=do_not_cache,
         invocation=invocation,

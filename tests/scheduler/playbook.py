@@ -82,7 +82,7 @@ class Playbook:
         self._stamp += 1
         spec = ExecuteSpec(
             requirement=Requirement(instance, platform),
-            digest=digest_of(action),
+            packed_digest=digest_of(action).packed(),
             action=action.encode(),
             **options,  # type: ignore[arg-type]
         )

@@ -103,7 +103,9 @@ class Simulation:
         do_not_cache = random.random() < self.plan.do_not_cache
         spec = ExecuteSpec(
             requirement=Requirement("", (("Pool", "ab"[action % 2]),)),
-            digest=Digest.of(b"%d %d" % (action, do_not_cache), DigestFunction.SHA256),
+            packed_digest=Digest.of(
+                b"%d %d" % (action, do_not_cache), DigestFunction.SHA256
+            ).packed(),
             action=b"%d" % action,
             do_not_cache=do_not_cache,
             priority=random.choice(self.plan.priorities),

@@ -41,8 +41,27 @@ def test_it_behaves_like_a_dictionary(steps: list[tuple[str, str, float]]) -> No
         assert all(key in deadlines for key in model)
 
 
+def test_coarse_deadlines_are_at_most_a_second_late() -> None:
+    deadlines: Deadlines[str] = Deadlines(coarse=True)
+    for key, at in (("a", 3.2), ("b", 3.9), ("c", 4.0), ("d", 4.1)):
+        deadlines.set(key, at)
+    assert deadlines.next() == 4.0
+    assert deadlines.take_due(3.99) == []
+    assert deadlines.take_due(4.0) == ["a", "b", "c"]
+    assert deadlines.next() == 5.0
+
+
 def test_a_deadline_that_keeps_moving_takes_no_memory() -> None:
     deadlines: Deadlines[str] = Deadlines()
     for at in range(10_000):
         deadlines.set("worker", float(at))
-    assert len(deadlines._heap) < 200
+    assert len(deadlines._times) < 200
+
+
+def test_keys_that_come_and_go_take_no_memory() -> None:
+    deadlines: Deadlines[int] = Deadlines(coarse=True)
+    for key in range(10_000):
+        deadlines.set(key, 7.0)
+        deadlines.clear(key)
+    assert sum(len(keys) for keys in deadlines._keys.values()) < 200
+    assert deadlines.next() is None

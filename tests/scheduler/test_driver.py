@@ -211,7 +211,7 @@ async def test_an_unmatched_action_is_refused_before_it_gets_a_name() -> None:
         spec = spec_of()
         odd = type(spec)(
             requirement=type(spec.requirement)("", (("Pool", "none"),)),
-            digest=spec.digest,
+            packed_digest=spec.packed_digest,
             action=spec.action,
         )
         with pytest.raises(FailedPrecondition, match="'Pool'"):

@@ -137,7 +137,7 @@ def test_only_cacheable_requests_of_one_instance_share() -> None:
     def spec(instance: str, *, do_not_cache: bool = False) -> ExecuteSpec:
         return ExecuteSpec(
             requirement=Requirement(instance, ()),
-            digest=digest,
+            packed_digest=digest.packed(),
             action=b"",
             do_not_cache=do_not_cache,
         )

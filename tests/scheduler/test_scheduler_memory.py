@@ -15,8 +15,8 @@ from server.scheduler.settings import SchedulerSettings
 from server.scheduler.values import ExecuteSpec, Requirement
 
 OPERATIONS = 5000
-LIMIT = 1250
-"""Bytes an operation, of which the serialised Action is some 200, digest and name another 200."""
+LIMIT = 1000
+"""Bytes an operation, of which the serialised Action is some 200."""
 
 
 def request(number: int) -> e.ExecuteRequested:
@@ -29,13 +29,15 @@ def request(number: int) -> e.ExecuteRequested:
         requirement=Requirement(
             b"main".decode(), tuple((p.name, p.value) for p in action.platform.properties)
         ),
-        digest=Digest.of(data, DigestFunction.SHA256),
+        packed_digest=Digest.of(data, DigestFunction.SHA256).packed(),
         action=data,
         invocation=f"c0ffee00-0000-0000-0000-{number % 3:012}",
         label=f"CppCompile //some/package:{number}",
     )
     name = f"main/operations/{random_id()}"
-    return e.ExecuteRequested(now=0.0, operation=name, spec=spec, queued_at=10**18 + number)
+    return e.ExecuteRequested(
+        now=number / 1000, operation=name, spec=spec, queued_at=10**18 + number
+    )
 
 
 def test_a_queued_operation_without_a_client_takes_about_a_kibibyte() -> None:
@@ -47,8 +49,8 @@ def test_a_queued_operation_without_a_client_takes_about_a_kibibyte() -> None:
         for number in range(OPERATIONS):
             event = request(number)
             core.handle(event)
-            core.handle(e.WaiterAttached(now=0.0, operation=event.operation))
-            core.handle(e.WaiterDropped(now=number / 1000, operation=event.operation))
+            core.handle(e.WaiterAttached(now=event.now, operation=event.operation))
+            core.handle(e.WaiterDropped(now=event.now, operation=event.operation))
         del event
         gc.collect()
         after, _ = tracemalloc.get_traced_memory()
