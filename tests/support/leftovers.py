@@ -34,6 +34,26 @@ def processes(mark: str | Path) -> list[str]:
     return found
 
 
+def half_born(mark: str | Path) -> list[str]:
+    """Those of `processes` that bubblewrap had only just cloned when it was killed.
+
+    They wait for it for ever. The program that ends what a worker left does away with them, and
+    where that was killed too, the next worker.
+    """
+    return [line for line in processes(mark) if _is_half_born(line.split()[0])]
+
+
+def _is_half_born(pid: str) -> bool:
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        return False
+    fields = dict(line.split(":", 1) for line in status.splitlines())
+    is_first = fields["NSpid"].split()[1:] == ["1"]
+    return fields["Name"].strip() == "bwrap" and is_first and not children
+
+
 def commands(mark: str) -> list[int]:
     """Processes with `mark` in their command line: quicker than `processes`."""
     found = []
