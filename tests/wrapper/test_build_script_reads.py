@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import time
 from contextlib import suppress
 from dataclasses import replace
@@ -231,6 +232,26 @@ def test_which_variables_count(name: str, words: tuple[str, ...], reach: str, wa
 def test_a_name_in_the_program_is_found(name: str, before: bytes, after: bytes) -> None:
     tokens = tokens_of(before + name.encode() + after)
     assert name in tokens
+
+
+def test_names_for_debuggers_are_no_variables(tmp_path: Path) -> None:
+    source, program = tmp_path / "main.c", tmp_path / "main"
+    source.write_text(
+        "#include <stdlib.h>\nint ONLY_FOR_DEBUGGERS;\n"
+        'int main(void) { return !getenv("ASKED_FOR") + ONLY_FOR_DEBUGGERS; }\n'
+    )
+    subprocess.run(["cc", "-g", "-o", program, source], check=True, timeout=60)
+    whole = program.read_bytes()
+    assert b"ONLY_FOR_DEBUGGERS" in whole
+    tokens = tokens_of(whole).split()
+    assert "ASKED_FOR" in tokens
+    assert "ONLY_FOR_DEBUGGERS" not in tokens
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_may_call_themselves_a_program(rest: bytes) -> None:
+    assert "A_NAME" in tokens_of(b"\x7fELF\x01\x01" + rest + b" A_NAME ")
+    tokens_of(b"\x7fELF\x02\x01" + rest)
 
 
 def test_what_is_declared_counts_whatever_it_is() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import struct
 from collections.abc import Iterable, Mapping
 
 _CARGOS = re.compile(
@@ -46,6 +47,11 @@ _OF_PROGRAMS = re.compile(
     r"|CCACHE_\w+|RUST\w*|CARGO_\w+|MACOSX_DEPLOYMENT_TARGET"
 )
 _TOKEN = re.compile(rb"[A-Z_][A-Z0-9_]+")
+_ELF64_LITTLE_ENDIAN = b"\x7fELF\x02\x01"
+_ELF_HEADER_SIZE = 64
+_SEGMENT = struct.Struct("<IIQQQQ")
+"""The first fields of an ELF64 program header: type, flags, offset, two addresses, size in file."""
+_LOADED_SEGMENT = 1
 _DECLARED = re.compile(rb"^cargo::?rerun-if-env-changed=(.+)$", re.MULTILINE)
 
 
@@ -56,7 +62,29 @@ def cargos_variables(environment: Mapping[str, str]) -> dict[str, str]:
 
 def tokens_of(program: bytes) -> str:
     """All that a program may call a variable, as one text in which names are searched."""
-    return " ".join(sorted({token.decode() for token in _TOKEN.findall(program)}))
+    found: set[bytes] = set()
+    for start, end in _loaded(program):
+        found.update(_TOKEN.findall(program, start, end))
+    return " ".join(sorted(token.decode() for token in found))
+
+
+def _loaded(program: bytes) -> list[tuple[int, int]]:
+    """The parts of a program that are in memory when it runs: nine tenths may be for debuggers."""
+    whole = [(0, len(program))]
+    if program[:6] != _ELF64_LITTLE_ENDIAN or len(program) < _ELF_HEADER_SIZE:
+        return whole
+    offset, size, count = (
+        *struct.unpack_from("<Q", program, 32),
+        *struct.unpack_from("<HH", program, 54),
+    )
+    if not count or size < _SEGMENT.size or offset + size * count > len(program):
+        return whole
+    segments = (_SEGMENT.unpack_from(program, offset + size * n) for n in range(count))
+    return [
+        (start, start + length)
+        for kind, _, start, _, _, length in segments
+        if kind == _LOADED_SEGMENT
+    ]
 
 
 def declared(stdout: bytes) -> list[str]:
