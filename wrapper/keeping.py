@@ -38,7 +38,7 @@ from wrapper.result_checks import (
 )
 from wrapper.roots import OUTPUTS, ROOT_DIRECTORY, Roots
 from wrapper.rustc.arguments import NotUnderstood
-from wrapper.rustc.outputs import dep_info_name, output_names
+from wrapper.rustc.outputs import dep_info_name, may_be_linked, output_names
 
 _LOG = logging.getLogger("distbuild.keeping")
 _SETTLED_SECONDS = 2.0
@@ -217,23 +217,33 @@ class Keeper:
         return build(unit, inputs, learned)
 
     async def _store(self, compiled: Compiled, blobs: Mapping[Digest, Source]) -> None:
+        files = {path: (status, name) for name, (path, status) in compiled.outputs.items()}
         for digest, source in blobs.items():
             if isinstance(source, bytes):
                 await self._local.store(digest, source)
-            else:
-                await self._local.store_file(digest, source)
+                continue
+            status, name = files[source]
+            await self._local.store_file(digest, source, status, links=may_be_linked(name))
+            # another name is another change time, and dependents ask for its digest
+            now = os.stat(source)
+            if _is_same(now, status):
+                self._files.learn(now, digest, is_ours=True)
         _check_unchanged(compiled)
 
 
 def _check_unchanged(compiled: Compiled) -> None:
     """Raises _NotKept when an output is no longer what the compile left, and OSError."""
     for name, (path, before) in compiled.outputs.items():
-        now = os.stat(path)
-        # cargo links a finished program to where the user finds it, which is no change
-        if (now.st_ino, now.st_size, now.st_mtime_ns) != (
-            before.st_ino, before.st_size, before.st_mtime_ns
-        ):  # fmt: skip
+        if not _is_same(os.stat(path), before):
             raise _NotKept(f"{name} was made anew meanwhile")
+
+
+def _is_same(now: os.stat_result, before: os.stat_result) -> bool:
+    """Whether a file is what it was. cargo links a finished program to where the user finds it,
+    and what is kept may be linked, which is no change."""
+    return (now.st_ino, now.st_size, now.st_mtime_ns) == (
+        before.st_ino, before.st_size, before.st_mtime_ns
+    )  # fmt: skip
 
 
 def _holds_paths(compiled: Compiled, dep_info: bytes, learned: frozenset[str]) -> bool:

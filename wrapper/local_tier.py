@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import mmap
 import os
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,8 +25,17 @@ KEPT_HERE = "cargo-distbuild"
 class LocalTier:
     """Results that can be placed without any server. Blobs are verified before they are used."""
 
-    def __init__(self, files: LocalFiles, store: BlobStore, results: DirectoryActionCache) -> None:
-        """`store` writes what `files` then has; it may forget what is old."""
+    def __init__(
+        self,
+        files: LocalFiles,
+        store: BlobStore,
+        results: DirectoryActionCache,
+        on_adopted: Callable[[], None],
+    ) -> None:
+        """`store` writes what `files` then has; it may forget what is old, and has to look whether
+        it must when `on_adopted` is called.
+        """
+        self._on_adopted = on_adopted
         self._files = files
         self._store = store
         self._results = results
@@ -52,8 +61,22 @@ class LocalTier:
         """Store a blob in hand. Raises DigestMismatch and OutOfSpace."""
         await write_all(self._store, digest, data)
 
-    async def store_file(self, digest: Digest, path: str) -> None:
-        """Store a file's bytes. Raises DigestMismatch, OutOfSpace and OSError."""
+    async def store_file(
+        self,
+        digest: Digest,
+        path: str,
+        status: os.stat_result | None = None,
+        *,
+        links: bool = False,
+    ) -> None:
+        """Store a file's bytes. Raises DigestMismatch, OutOfSpace and OSError.
+
+        With the file's status from before its digest was taken they are not read again, and where
+        `links` allows it the file itself is stored, under a second name.
+        """
+        if status is not None and await self._files.adopt(digest, path, status, links=links):
+            self._on_adopted()
+            return
 
         async def chunks() -> AsyncIterator[bytes]:
             with open(path, "rb") as file:
@@ -79,6 +102,10 @@ class LocalTier:
     async def path(self, digest: Digest) -> Path:
         """A blob's file, verified; it must not be changed. Raises BlobNotFound."""
         return await self._files.path_of(digest)
+
+    def linked(self, digest: Digest, status: os.stat_result) -> None:
+        """Note that a blob's file may have been given a second name: that has the status now."""
+        self._files.linked(digest, status)
 
     async def read(self, digest: Digest) -> bytes:
         """A small blob. Raises BlobNotFound."""

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import errno
 import itertools
 import os
-from collections.abc import Callable, Mapping
+import stat
+from collections.abc import Callable, Container, Mapping
 from functools import partial
 from pathlib import Path
 
+from remote_apis.file_copy import copy_bytes
+
 _numbers = itertools.count()
-_NOT_BETWEEN_THESE = (errno.EXDEV, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
+_NAMES = 2
+"""Of a linked file: in the cache, and here."""
 
 
 def place_outputs(
@@ -18,12 +21,14 @@ def place_outputs(
     out_dir: str,
     files: Mapping[str, tuple[Path | bytes, bool]],
     dep_info: tuple[str, bytes] | None,
+    linked: Container[str] = (),
 ) -> dict[str, os.stat_result]:
-    """Copy each file under its name into `out_dir`; returns the stats of what is there then.
+    """Put each file under its name into `out_dir`; returns the stats of what is there then.
 
     Each file appears whole, by rename, with a fresh modification time, so that cargo finds the
-    unit up to date. Copies and not hard links: the same inode in two target directories would
-    carry one's times into the other's, and a tool that patches a program would patch the cache.
+    unit up to date. A file named in `linked` may be the source itself, under a second name: where
+    it has no other yet, as the same inode in two target directories would carry one's times into
+    the other's. All others are copies: a tool that patches a program would patch the cache.
     `files` maps names to (a file or bytes, executable); `dep_info` is the rewritten `.d` file.
     Raises OSError.
     """
@@ -32,7 +37,13 @@ def place_outputs(
     if dep_info is not None:
         name, data = dep_info
         placed[name] = _place(out_dir, name, partial(_write_all, data), executable=False)
+    mode = stat.S_IMODE(placed[name].st_mode) if dep_info is not None else None
     for name, (source, executable) in files.items():
+        if name in linked and isinstance(source, Path) and mode is not None:
+            status = _link(out_dir, name, source, mode)
+            if status is not None:
+                placed[name] = status
+                continue
         fill = partial(_copy, source) if isinstance(source, Path) else partial(_write_all, source)
         placed[name] = _place(out_dir, name, fill, executable=executable)
     return placed
@@ -41,8 +52,7 @@ def place_outputs(
 def _place(
     out_dir: str, name: str, fill: Callable[[int], None], *, executable: bool
 ) -> os.stat_result:
-    # short, since the name itself may be as long as names can be
-    temporary = os.path.join(out_dir, f".distbuild-{os.getpid()}-{next(_numbers)}")
+    temporary = _temporary(out_dir)
     mode = 0o777 if executable else 0o666  # the umask takes its part, as it does for rustc
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
     try:
@@ -57,6 +67,28 @@ def _place(
     return os.stat(path)
 
 
+def _temporary(out_dir: str) -> str:
+    # short, since the name itself may be as long as names can be
+    return os.path.join(out_dir, f".distbuild-{os.getpid()}-{next(_numbers)}")
+
+
+def _link(out_dir: str, name: str, source: Path, mode: int) -> os.stat_result | None:
+    """Give the source a second name, if it has but one; `mode` is that of a new file here."""
+    temporary = _temporary(out_dir)
+    try:
+        os.link(source, temporary)
+    except OSError:
+        return None  # another file system, or one without links
+    if os.stat(temporary).st_nlink != _NAMES:
+        os.unlink(temporary)
+        return None
+    os.chmod(temporary, mode)
+    os.utime(temporary)  # by the kernel's clock, which is a little behind, as for all files here
+    path = os.path.join(out_dir, name)
+    os.rename(temporary, path)
+    return os.stat(path)
+
+
 def _write_all(data: bytes, fd: int) -> None:
     view = memoryview(data)
     while view:
@@ -64,17 +96,5 @@ def _write_all(data: bytes, fd: int) -> None:
 
 
 def _copy(source: Path, fd: int) -> None:
-    """Copy a file, sharing its blocks where the file system can."""
     with open(source, "rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        done = 0
-        while done < size:
-            try:
-                count = os.copy_file_range(file.fileno(), fd, size - done)
-            except OSError as error:
-                if error.errno not in _NOT_BETWEEN_THESE:
-                    raise
-                count = os.sendfile(fd, file.fileno(), None, size - done)
-            if count == 0:
-                raise OSError(f"{source} became shorter while it was copied")
-            done += count
+        copy_bytes(file.fileno(), fd)

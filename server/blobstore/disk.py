@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import os
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import count
 from pathlib import Path
 
 from remote_apis.digest import Digest
 from remote_apis.errors import BlobNotFound, OutOfSpace, Unavailable
+from server.blobstore.adopting import FULL, take_file
 from server.blobstore.disk_files import CheckedFiles
 from server.blobstore.disk_index import DiskIndex, Entry
 from server.blobstore.disk_layout import DiskLayout, load
@@ -25,7 +26,6 @@ from server.blobstore.verifying import Verifier
 _SYNC_EVERY = 32 * 1024 * 1024
 """Bytes of one blob written between syncs: no commit waits long for another's backlog."""
 _SAVE_SECONDS = 300.0
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class DiskBlobStore:
@@ -136,6 +136,25 @@ class DiskBlobStore:
         self._index.touch(digest, self._clock())
         return Path(self._layout.path_of(digest))
 
+    async def adopt(
+        self, digest: Digest, path: str, status: os.stat_result, *, links: bool
+    ) -> bool:
+        if digest.size == 0 or await self._is_there(digest):
+            return True
+        temporary = f"{self._layout.tmp}/{next(self._temporary_names)}"
+        take = partial(take_file, path, temporary, status, links=links)
+        with _as_out_of_space(digest):
+            descriptor = await asyncio.get_running_loop().run_in_executor(self._workers, take)
+            if descriptor is None:
+                return False
+            await self._commit(descriptor, temporary, digest)
+        return True
+
+    def linked(self, digest: Digest, status: os.stat_result) -> None:
+        entry = self._index.get(digest)
+        if entry is not None and entry.identity and entry.identity.inode == status.st_ino:
+            entry.identity = self._files.identity(status)
+
     async def write(self, digest: Digest, chunks: AsyncIterator[bytes]) -> None:
         if digest.size == 0 or await self._is_there(digest):
             return
@@ -238,7 +257,7 @@ def _as_out_of_space(digest: Digest) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _FULL:
+        if error.errno in FULL:
             raise OutOfSpace(f"no space is left on the disk for blob {digest}") from error
         raise
 

@@ -71,7 +71,7 @@ class CheckedFiles:
             finally:
                 self._being_saved = frozenset()
             for entry, change in zip(part, changed, strict=True):
-                if change and entry.identity == self.identity(change[0]):
+                if change and entry.identity and entry.identity.is_of(change[0]):
                     entry.identity = self.identity(change[1])
 
     def _open(self, digest: Digest) -> tuple[int, bool]:
@@ -86,10 +86,8 @@ class CheckedFiles:
             raise BlobNotFound(digest) from None
         if entry.identity is None:
             return descriptor, False
-        identity = self.identity(os.fstat(descriptor))
-        if digest in self._being_saved:
-            return descriptor, identity[:3] == entry.identity[:3]
-        return descriptor, identity == entry.identity
+        whenever = digest in self._being_saved
+        return descriptor, entry.identity.is_of(os.fstat(descriptor), whenever=whenever)
 
     async def _check(self, digest: Digest) -> None:
         """Hash the file: either its identity becomes known or it leaves the store."""
@@ -113,11 +111,14 @@ class CheckedFiles:
 def _set_access_times(
     uses: Sequence[tuple[str, float]],
 ) -> list[tuple[os.stat_result, os.stat_result] | None]:
-    """The status before and after; None where there is no file."""
+    """The status before and after; None where there is no file, or one with two names."""
     changed: list[tuple[os.stat_result, os.stat_result] | None] = []
     for path, last_use in uses:
         try:
             before = os.stat(path)
+            if before.st_nlink > 1:
+                changed.append(None)  # its times are those of a build's output
+                continue
             os.utime(path, ns=(int(last_use * 1e9), before.st_mtime_ns))
             changed.append((before, os.stat(path)))
         except FileNotFoundError:

@@ -20,9 +20,17 @@ class Identity(NamedTuple):
 
     @classmethod
     def of(cls, status: os.stat_result, *, hard_linked: bool) -> Identity:
-        """`hard_linked`: leave out the change time, which changes with the number of links."""
-        ctime_ns = 0 if hard_linked else status.st_ctime_ns
+        """`hard_linked`, or with a second name: the change time is left out, as 0.
+
+        It changes with the number of names, and so it may when the other one is removed.
+        """
+        ctime_ns = 0 if hard_linked or status.st_nlink > 1 else status.st_ctime_ns
         return cls(status.st_ino, status.st_size, status.st_mtime_ns, ctime_ns)
+
+    def is_of(self, status: os.stat_result, *, whenever: bool = False) -> bool:
+        """Whether it is still the same; `whenever`: the change time may be another."""
+        same = self[:3] == (status.st_ino, status.st_size, status.st_mtime_ns)
+        return same and (whenever or self.ctime_ns in (0, status.st_ctime_ns))
 
 
 class Entry:

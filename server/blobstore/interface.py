@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncGenerator, AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -43,7 +44,11 @@ class BlobStore(Protocol):
 
 
 class LocalFiles(Protocol):
-    """What a store that keeps each blob in a file of its own offers besides."""
+    """What a store that keeps each blob in a file of its own offers besides.
+
+    A blob's file may have a second name elsewhere, by `adopt` or by a link of the caller's: whoever
+    writes to that writes to the blob. It shows in the modification time, and the blob is gone.
+    """
 
     async def path_of(self, digest: Digest) -> Path:
         """A file with the blob's bytes, checked as for a read, to be copied or linked soon.
@@ -51,6 +56,20 @@ class LocalFiles(Protocol):
         Raises BlobNotFound. The file is read-only and the store's: never write to it. The empty
         blob has one too.
         """
+        ...
+
+    async def adopt(
+        self, digest: Digest, path: str, status: os.stat_result, *, links: bool
+    ) -> bool:
+        """Store a file's bytes without reading them; `links` by another name for the same file.
+
+        `status` is the file's from before its bytes were known to be those of `digest`. False, with
+        nothing done, when it is another file by now, or cannot be had so. Raises OutOfSpace.
+        """
+        ...
+
+    def linked(self, digest: Digest, status: os.stat_result) -> None:
+        """The caller has given the blob's file a second name and new times: `status` is its now."""
         ...
 
 

@@ -145,3 +145,37 @@ def test_nobody_sees_half_a_file(tmp_path: Path, out: Path) -> None:
     stop.set()
     watcher.join()
     assert wrong == []
+
+
+def test_a_file_with_one_name_is_given_a_second(tmp_path: Path, out: Path) -> None:
+    source = blob(tmp_path, "1", b"metadata")
+    before = time.time_ns() - 100_000_000
+    placed = place_outputs(
+        out_dir=str(out), files={"a": (source, False)}, dep_info=("a.d", b""), linked={"a"}
+    )
+    assert os.path.samefile(source, out / "a")
+    assert placed["a"].st_mtime_ns >= max(before, placed["a.d"].st_mtime_ns)
+    assert placed["a"].st_mode == placed["a.d"].st_mode
+    assert placed["a"].st_mtime_ns == (out / "a").stat().st_mtime_ns
+
+
+def test_a_file_with_two_names_is_copied(tmp_path: Path, out: Path) -> None:
+    """Its times are those of an output in another target directory."""
+    source = blob(tmp_path, "1", b"metadata")
+    os.link(source, tmp_path / "other")
+    place_outputs(
+        out_dir=str(out), files={"a": (source, False)}, dep_info=("a.d", b""), linked={"a"}
+    )
+    assert not os.path.samefile(source, out / "a")
+    assert (out / "a").read_bytes() == b"metadata"
+    assert source.stat().st_mtime == 1
+    assert {path.name for path in out.iterdir()} == {"a", "a.d"}
+
+
+def test_no_link_between_file_systems(other_file_system: Path, out: Path) -> None:
+    source = blob(other_file_system, "1", b"metadata")
+    place_outputs(
+        out_dir=str(out), files={"a": (source, False)}, dep_info=("a.d", b""), linked={"a"}
+    )
+    assert (out / "a").read_bytes() == b"metadata"
+    assert source.stat().st_nlink == 1

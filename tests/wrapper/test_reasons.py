@@ -196,7 +196,9 @@ class Rung:
 async def rung(directory: Path) -> AsyncIterator[Rung]:
     alice = checkout(directory / "alice")
     store = await DiskBlobStore.open(directory / "cache", durable=False)
-    local = LocalTier(store, store, DirectoryActionCache(directory / "cache" / "results"))
+    local = LocalTier(
+        store, store, DirectoryActionCache(directory / "cache" / "results"), lambda: None
+    )
     units = UnitRecords(directory / "units.sqlite")
     journal = KeyJournal(directory / "keys")
     collector = Collector(FileDigests(FUNCTION), units)

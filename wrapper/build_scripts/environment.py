@@ -73,10 +73,8 @@ def _loaded(program: bytes) -> list[tuple[int, int]]:
     whole = [(0, len(program))]
     if program[:6] != _ELF64_LITTLE_ENDIAN or len(program) < _ELF_HEADER_SIZE:
         return whole
-    offset, size, count = (
-        *struct.unpack_from("<Q", program, 32),
-        *struct.unpack_from("<HH", program, 54),
-    )
+    (offset,) = struct.unpack_from("<Q", program, 32)
+    size, count = struct.unpack_from("<HH", program, 54)
     if not count or size < _SEGMENT.size or offset + size * count > len(program):
         return whole
     segments = (_SEGMENT.unpack_from(program, offset + size * n) for n in range(count))

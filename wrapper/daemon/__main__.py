@@ -46,7 +46,7 @@ async def run(home: Home) -> None:
     store = await DiskBlobStore.open(home.path / "cache", durable=False)
     bounded = EvictingBlobStore(store, max_bytes=cache_bytes(os.environ))
     results = DirectoryActionCache(home.path / "cache" / "results")
-    local = LocalTier(store, bounded, results)
+    local = LocalTier(store, bounded, results, bounded.start_if_needed)
     files = FileDigests(FUNCTION)
     files.load(home.path / "digests.json")
     units = UnitRecords(home.path / "units.sqlite")

@@ -35,7 +35,7 @@ from wrapper.result_checks import CompileHere, Unit, environment_beside, files_o
 from wrapper.roots import OUTPUTS, OutsideRoots
 from wrapper.rustc.arguments import Invocation, NotUnderstood, Probe, parse
 from wrapper.rustc.incremental import is_fresh, without_incremental
-from wrapper.rustc.outputs import dep_info_name, metadata_name, unit_kind
+from wrapper.rustc.outputs import dep_info_name, may_be_linked, metadata_name, unit_kind
 from wrapper.stats import made_in_seconds
 from wrapper.wording import trouble
 
@@ -205,8 +205,10 @@ class CallHandler:
             out_dir=unit.roots.out_dir,
             files=files,
             dep_info=(dep_info, result.dep_info),
+            linked={name for name in files if may_be_linked(name)},
         )
         for name in files:
+            self.parts.local.linked(digests[name], placed[name])
             self.parts.files.learn(placed[name], digests[name], is_ours=True)
         return install_launchers(self.parts.home, unit)
 

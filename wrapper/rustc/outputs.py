@@ -55,6 +55,12 @@ def output_names(invocation: Invocation) -> tuple[str, ...]:
     return tuple(sorted(names))
 
 
+def may_be_linked(name: str) -> bool:
+    """Whether an output may share its file with the cache: compilers replace these, and no other
+    program writes to them."""
+    return name.endswith((".rlib", ".rmeta"))
+
+
 def unit_kind(invocation: Invocation) -> str:
     """The word that statistics use for the unit."""
     if invocation.is_test:

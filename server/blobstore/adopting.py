@@ -1,0 +1,66 @@
+"""Taking a file that others made into a disk store, without a look at its bytes."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+
+from remote_apis.file_copy import copy_bytes
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def take_file(path: str, temporary: str, status: os.stat_result, *, links: bool) -> int | None:
+    """Make the file `temporary` of the one at `path`, if that still is what `status` is of. Blocks.
+
+    `links`: it becomes another name of the same file. Returns a descriptor, to be closed by the
+    caller; None when the file is another by now, or cannot be taken so. Raises OSError when there
+    is no room. But for a descriptor returned, nothing is left behind.
+    """
+    try:
+        descriptor = (_link if links else _copy)(path, temporary, status)
+    except OSError as error:
+        if error.errno in FULL:
+            _remove(temporary)
+            raise
+        descriptor = None
+    if descriptor is None:
+        _remove(temporary)
+    return descriptor
+
+
+def _link(path: str, temporary: str, status: os.stat_result) -> int | None:
+    os.link(path, temporary, follow_symlinks=False)
+    descriptor = os.open(temporary, _READ)
+    if _is_still(descriptor, status):
+        return descriptor
+    os.close(descriptor)
+    return None
+
+
+def _copy(path: str, temporary: str, status: os.stat_result) -> int | None:
+    with open(path, "rb", buffering=0) as source:
+        target = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444)
+        try:
+            copy_bytes(source.fileno(), target)
+            if _is_still(source.fileno(), status):
+                return target
+        except BaseException:
+            os.close(target)
+            raise
+    os.close(target)
+    return None
+
+
+def _is_still(descriptor: int, status: os.stat_result) -> bool:
+    now = os.fstat(descriptor)
+    return (now.st_ino, now.st_size, now.st_mtime_ns) == (
+        status.st_ino, status.st_size, status.st_mtime_ns
+    )  # fmt: skip
+
+
+def _remove(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
