@@ -40,6 +40,17 @@ class LocalTier:
             return None
         return None if await self.missing(named_blobs(result, action.function)) else result
 
+    async def known(self, instance: str, action: Digest) -> re_pb.ActionResult | None:
+        """A result whose files ought to be here: whoever takes them by `where` checks their bytes.
+
+        For a result of so many files that looking at each beforehand takes as long as to use it.
+        """
+        result = await self._results.get(ActionKey(instance, action))
+        if result is None:
+            return None
+        is_whole = not await self._store.find_missing(named_blobs(result, action.function))
+        return result if is_whole else None
+
     async def keep(self, instance: str, action: Digest, result: re_pb.ActionResult) -> None:
         """Remember a result whose blobs were stored before."""
         await self._results.put(ActionKey(instance, action), result)
@@ -79,6 +90,10 @@ class LocalTier:
     async def path(self, digest: Digest) -> Path:
         """A blob's file, verified; it must not be changed. Raises BlobNotFound."""
         return await self._files.path_of(digest)
+
+    def where(self, digest: Digest) -> str:
+        """Where a blob's file is, if it is here; its bytes are to be checked when they are read."""
+        return self._files.where(digest)
 
     async def read(self, digest: Digest) -> bytes:
         """A small blob. Raises BlobNotFound."""

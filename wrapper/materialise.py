@@ -31,9 +31,11 @@ def place_outputs(
     placed: dict[str, os.stat_result] = {}
     if dep_info is not None:
         name, data = dep_info
-        placed[name] = _place(out_dir, name, partial(_write_all, data), executable=False)
+        placed[name] = _place(out_dir, name, partial(write_all, data), executable=False)
     for name, (source, executable) in files.items():
-        fill = partial(_copy, source) if isinstance(source, Path) else partial(_write_all, source)
+        fill = (
+            partial(copy_file, source) if isinstance(source, Path) else partial(write_all, source)
+        )
         placed[name] = _place(out_dir, name, fill, executable=executable)
     return placed
 
@@ -57,14 +59,15 @@ def _place(
     return os.stat(path)
 
 
-def _write_all(data: bytes, fd: int) -> None:
+def write_all(data: bytes, fd: int) -> None:
+    """Write all of it to a descriptor. Raises OSError."""
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]
 
 
-def _copy(source: Path, fd: int) -> None:
-    """Copy a file, sharing its blocks where the file system can."""
+def copy_file(source: Path, fd: int) -> None:
+    """Copy a file, sharing its blocks where the file system can. Raises OSError."""
     with open(source, "rb") as file:
         size = os.fstat(file.fileno()).st_size
         done = 0

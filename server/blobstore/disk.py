@@ -130,6 +130,9 @@ class DiskBlobStore:
         self._index.touch(digest, self._clock())
         return Path(self._layout.path_of(digest))
 
+    def where(self, digest: Digest) -> str:
+        return str(self._layout.empty_file) if digest.size == 0 else self._layout.path_of(digest)
+
     async def write(self, digest: Digest, chunks: AsyncIterator[bytes]) -> None:
         if digest.size == 0 or await self._is_there(digest):
             return

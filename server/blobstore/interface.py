@@ -53,6 +53,10 @@ class LocalFiles(Protocol):
         """
         ...
 
+    def where(self, digest: Digest) -> str:
+        """The same without a look: it may be gone or damaged, so its bytes are to be checked."""
+        ...
+
 
 @asynccontextmanager
 async def reading(

@@ -6,9 +6,7 @@ import os
 import shutil
 import stat
 import time
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
-from pathlib import Path
+from collections.abc import Iterable
 
 from remote_apis.digest import Digest
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
@@ -16,7 +14,6 @@ from wrapper.build_scripts.keys import OUTPUTS
 from wrapper.build_scripts.names import Names
 from wrapper.inputs.file_digests import FileDigests
 from wrapper.inputs.snapshot import NOTE_FILES, NOTES, Source, is_text
-from wrapper.materialise import place_outputs
 from wrapper.roots import ROOT, Roots
 
 _MAX_FILES = 20_000
@@ -100,29 +97,6 @@ def empty_tree(result: re_pb.ActionResult) -> bytes | None:
     return re_pb.Tree(root=re_pb.Directory()).SerializeToString()
 
 
-def put_outputs(
-    out_dir: str, result: re_pb.ActionResult, sources: Mapping[str, Path], roots: Roots
-) -> dict[str, os.stat_result]:
-    """Fill an empty OUT_DIR; `sources` are the blobs' files by output path. Raises OSError."""
-    for each in result.output_directories:
-        os.makedirs(os.path.join(out_dir, _inside(each.path)), exist_ok=True)
-    files: dict[str, tuple[Path | bytes, bool]] = {}
-    for file in result.output_files:
-        name = _inside(file.path)
-        os.makedirs(os.path.dirname(os.path.join(out_dir, name)), exist_ok=True)
-        source: Path | bytes = sources[file.path]
-        if is_staged(file):
-            source = unstaged(sources[file.path].read_bytes(), roots)
-        files[name] = (source, file.is_executable)
-    placed = place_outputs(out_dir=out_dir, files=files, dep_info=None)
-    for link in result.output_symlinks:
-        path = os.path.join(out_dir, _inside(link.path))
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        with suppress(FileExistsError):
-            os.symlink(Names(roots).unstage(link.target), path)
-    return placed
-
-
 def empty_directory(path: str) -> None:
     """Remove all that is in a directory. Raises OSError."""
     with os.scandir(path) as entries:
@@ -196,14 +170,6 @@ def _staged_note(path: str, roots: Roots) -> bytes | None:
         data = file.read()
     text = staged(data, roots)
     return None if text == data or unstaged(text, roots) != data else text
-
-
-def _inside(path: str) -> str:
-    """A path below OUT_DIR of one that a server gave. Raises OSError for any other."""
-    parts = path.split("/")
-    if parts[0] != OUTPUTS or len(parts) < 2 or any(p in ("", ".", "..") for p in parts):
-        raise OSError(f"the result names {path}, which is not in OUT_DIR")
-    return "/".join(parts[1:])
 
 
 def times(started: float) -> Iterable[bytes]:

@@ -7,12 +7,14 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from remote_apis.digest import Digest
+from remote_apis.errors import BlobNotFound
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
 from wrapper.action import BuiltAction, command_of
 from wrapper.build_scripts.environment import cargos_variables
 from wrapper.build_scripts.kept import holds_paths, key_then, record_of, result_of
 from wrapper.build_scripts.keys import RECORD, script_action
-from wrapper.build_scripts.outputs import is_staged, put_outputs, stamps, unstaged
+from wrapper.build_scripts.outputs import stamps, unstaged
+from wrapper.build_scripts.placing import SMALL, put_outputs
 from wrapper.build_scripts.reads import NotNameable, Record, Values, dump_records, load_records
 from wrapper.build_scripts.run import NotKept, Run, Watched, key_of, of_all_paths
 from wrapper.fetching import fetch_blobs
@@ -32,6 +34,15 @@ class FoundRun:
     result: re_pb.ActionResult
 
 
+@dataclass(frozen=True, slots=True)
+class PutBack:
+    """What was found, and what the run said."""
+
+    found: FoundRun
+    stdout: bytes
+    stderr: bytes
+
+
 class BuildScriptRuns:
     """Results of runs, in the local tier and on servers. One a daemon."""
 
@@ -48,7 +59,7 @@ class BuildScriptRuns:
     async def find(
         self, run: Run, script: BuiltAction, remote: Remote | None, instance: str
     ) -> FoundRun | None:
-        """The result, whose blobs are here; or None.
+        """The result, whose blobs ought to be here; or None.
 
         Raises DistbuildError, NotNameable and OSError.
         """
@@ -62,7 +73,7 @@ class BuildScriptRuns:
             for action in (shared, of_all_paths(shared, run.roots)):
                 if action.digest in tried:
                     continue
-                result = await self._local.lookup(instance, action.digest)
+                result = await self._local.known(instance, action.digest)
                 if result is not None:
                     return FoundRun("hit-local", action.digest, result)
                 if remote is None or action is not shared or outcome == "hit-local":
@@ -99,22 +110,36 @@ class BuildScriptRuns:
         digests = [Digest.from_message(f.digest, FUNCTION) for f in result.output_files]
         return [r for digest in digests for r in load_records(await self._local.read(digest))]
 
-    async def place(self, run: Run, result: re_pb.ActionResult) -> tuple[bytes, bytes]:
-        """Fill OUT_DIR; what the run said on stdout and stderr. Raises DistbuildError, OSError."""
-        sources = {
-            file.path: await self._local.path(Digest.from_message(file.digest, FUNCTION))
-            for file in result.output_files
-        }
-        placed = await asyncio.to_thread(put_outputs, run.out_dir, result, sources, run.roots)
+    async def put_back(
+        self, run: Run, script: BuiltAction, remote: Remote | None, instance: str
+    ) -> PutBack | None:
+        """Fill OUT_DIR with the result of a run that is known; None when none is.
+
+        Raises DistbuildError, NotNameable and OSError; OUT_DIR is then as it was.
+        """
+        found = await self.find(run, script, remote, instance)
+        if found is None:
+            return None
+        try:
+            return await self._place(run, found)
+        except BlobNotFound as error:
+            # damaged: this look at it takes it out of the store, and a server may have it
+            await self._local.missing([error.digest])
+        found = await self.find(run, script, remote, instance)
+        return None if found is None else await self._place(run, found)
+
+    async def _place(self, run: Run, found: FoundRun) -> PutBack:
+        result = found.result
         for file in result.output_files:
-            if is_staged(file):
-                continue
-            stat = placed[file.path.partition("/")[2]]
-            self._files.learn(stat, Digest.from_message(file.digest, FUNCTION), is_ours=True)
-        return (
-            unstaged(await self._said(result.stdout_raw, result.stdout_digest), run.roots),
-            unstaged(await self._said(result.stderr_raw, result.stderr_digest), run.roots),
-        )
+            if file.digest.size_bytes > SMALL:
+                await self._local.path(Digest.from_message(file.digest, FUNCTION))
+        stdout = unstaged(await self._said(result.stdout_raw, result.stdout_digest), run.roots)
+        stderr = unstaged(await self._said(result.stderr_raw, result.stderr_digest), run.roots)
+        where = self._local.where
+        placed = await asyncio.to_thread(put_outputs, run.out_dir, result, where, run.roots)
+        for stat, digest in placed:
+            self._files.learn(stat, digest, is_ours=True)
+        return PutBack(found, stdout, stderr)
 
     async def _said(self, raw: bytes, digest: re_pb.Digest) -> bytes:
         if raw or not digest.hash:

@@ -71,13 +71,13 @@ class ScriptCallHandler:
         server = remote if isinstance(remote, Remote) and not remote.is_down else None
         reason = _NEW if isinstance(remote, Remote) or remote is None else remote
         try:
-            found = await self.parts.script_runs.find(run, script, server, settings.instance)
-            if found is not None:
-                stdout, stderr = await self.parts.script_runs.place(run, found.result)
+            back = await self.parts.script_runs.put_back(run, script, server, settings.instance)
+            if back is not None:
+                found = back.found
                 made_in = made_in_seconds(found.result)
                 self.tally.unit(SCRIPT_RUN, found.outcome, made_in=made_in)
                 self._note(run, script, found.key)
-                self.reply.finish(stdout=stdout, stderr=stderr, exit_code=0)
+                self.reply.finish(stdout=back.stdout, stderr=back.stderr, exit_code=0)
                 return
         except DistbuildError as error:
             if server is not None:
@@ -91,7 +91,9 @@ class ScriptCallHandler:
     async def _run_here(
         self, run: Run, script: BuiltAction, server: Remote | None, reason: str
     ) -> None:
-        await asyncio.to_thread(empty_directory, run.out_dir)  # a result may be there in part
+        await asyncio.to_thread(
+            empty_directory, run.out_dir
+        )  # a call that was given up may have filled it
         started, clock = time.time(), time.monotonic()
         name = uuid.uuid4().hex
         variables = {**c_flags(run.roots, run.environment), WATCHED: name}

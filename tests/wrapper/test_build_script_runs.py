@@ -1,0 +1,118 @@
+"""Runs of build scripts in real stores: what is kept, what is put back, and why it is not."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from remote_apis.digest import Digest
+from server.actioncache.directory import DirectoryActionCache
+from server.blobstore.disk import DiskBlobStore
+from tests.wrapper.test_build_script_reads import roots_of
+from wrapper.build_scripts.accesses import Seen
+from wrapper.build_scripts.outputs import empty_directory, stamps
+from wrapper.build_scripts.run import Run, Watched
+from wrapper.build_scripts.runs import BuildScriptRuns
+from wrapper.inputs.file_digests import FileDigests
+from wrapper.ladder import FUNCTION
+from wrapper.local_tier import LocalTier
+
+
+@dataclass
+class Place:
+    """A build script's place, and a daemon's stores."""
+
+    directory: Path
+    runs: BuildScriptRuns
+    local: LocalTier
+    environment: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def out(self) -> Path:
+        """OUT_DIR."""
+        return self.directory / "ws/target/debug/build/app-1/out"
+
+    @property
+    def run(self) -> Run:
+        """The run as cargo asks for it."""
+        own = {"OUT_DIR": str(self.out), "PATH": "/usr/bin", "TARGET": "t"}
+        return Run(
+            program=str(self.directory / "program"),
+            roots=roots_of(str(self.directory / "home"), str(self.directory / "ws")),
+            environment=own | self.environment,
+        )
+
+    def made(self, files: dict[str, bytes], *, seconds: float = 1.0, **read: str) -> Watched:
+        """A run that has made these files, and has read paths of these kinds."""
+        for name, data in files.items():
+            path = self.out / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+        return Watched(
+            run=self.run, seen=Seen(reads=read), made=stamps(str(self.out)), stdout=b"said",
+            stderr=b"", started=time.time() - 100, seconds=seconds,
+        )  # fmt: skip
+
+    async def keep(self, watched: Watched) -> None:
+        """Keep the run on this machine."""
+        await self.runs.keep(watched, self.runs.script(watched.run), None, "")
+
+    async def put_back(self) -> dict[str, bytes] | None:
+        """The files that a hit leaves in an empty OUT_DIR."""
+        empty_directory(str(self.out))
+        run = self.run
+        back = await self.runs.put_back(run, self.runs.script(run), None, "")
+        found = {str(p.relative_to(self.out)): p for p in self.out.rglob("*") if p.is_file()}
+        assert (back is None) == (not found)
+        return None if back is None else {name: p.read_bytes() for name, p in found.items()}
+
+
+@asynccontextmanager
+async def placed(directory: Path) -> AsyncIterator[Place]:
+    """A place whose stores are opened; they may have been before."""
+    store = await DiskBlobStore.open(directory / "cache", durable=False)
+    local = LocalTier(store, store, DirectoryActionCache(directory / "cache" / "results"))
+    place = Place(directory, BuildScriptRuns(FileDigests(FUNCTION), local), local)
+    place.out.mkdir(parents=True, exist_ok=True)
+    (directory / "program").write_bytes(b"the script")
+    try:
+        yield place
+    finally:
+        await store.close()
+
+
+FILES = {"a/b.rs": b"one", "a/c.rs": b"two", "d": b"", "large": b"large" * (1 << 20)}
+
+
+async def test_a_run_comes_back_also_after_a_restart(tmp_path: Path) -> None:
+    async with placed(tmp_path) as place:
+        assert await place.put_back() is None
+        await place.keep(place.made(FILES))
+        assert await place.put_back() == FILES
+    async with placed(tmp_path) as place:
+        assert await place.put_back() == FILES
+
+
+@pytest.mark.parametrize("name", ["a/b.rs", "large"])
+@pytest.mark.parametrize("damage", ["changed", "gone"])
+async def test_a_damaged_blob_is_not_put_back_and_is_kept_anew(
+    tmp_path: Path, name: str, damage: str
+) -> None:
+    async with placed(tmp_path) as place:
+        await place.keep(place.made(FILES))
+        blob = Path(place.local.where(Digest.of(FILES[name], FUNCTION)))
+        if damage == "gone":
+            blob.unlink()
+        else:
+            blob.chmod(0o644)
+            blob.write_bytes(b"x" * blob.stat().st_size)
+        assert await place.put_back() is None
+        assert os.listdir(place.out) == []
+        await place.keep(place.made(FILES))
+        assert await place.put_back() == FILES
