@@ -145,6 +145,8 @@ def test_paths_are_taken_by_their_normal_form(tmp_path: Path) -> None:
         (["o/proc/self/environ"], "it reads /proc/self/environ"),
         (["o/proc/sys/kernel/osrelease"], "it reads /proc/sys/kernel/osrelease"),
         (["o/dev/shm/x"], "it reads /dev/shm/x"),
+        (["s/sys/fs/selinux", "o/proc/filesystems"], None),
+        (["s/sys/fs/selinux/enforce"], "it reads /sys/fs/selinux/enforce"),
         (["o/proc/self/maps", "m/dev/null", "o/dev/urandom", "s/proc/12/fd/3"], None),
         (["!words", "c/w/src/x"], "words"),
         (["l/w/out/b", "l/tmp"], None),
