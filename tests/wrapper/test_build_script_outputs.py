@@ -157,15 +157,6 @@ def test_what_has_no_name_in_reapi_is_not_stored(tmp_path: Path, kind: str) -> N
         take_outputs(str(tmp_path), FileDigests(FUNCTION), roots_of())
 
 
-def test_too_much_is_not_stored(tmp_path: Path) -> None:
-    with open(tmp_path / "large", "wb") as file:
-        file.truncate((1 << 30) + 1)
-    files = FileDigests(FUNCTION)
-    files.learn(os.stat(file.name), Digest.of(b"", FUNCTION), is_ours=True)
-    with pytest.raises(NotStorable, match="more than is worth keeping"):
-        take_outputs(str(tmp_path), files, roots_of())
-
-
 def test_stamps_tell_what_was_changed(tmp_path: Path) -> None:
     out = filled(tmp_path / "out", roots_of())
     before = stamps(str(out))

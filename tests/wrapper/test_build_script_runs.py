@@ -12,12 +12,16 @@ from pathlib import Path
 import pytest
 
 from remote_apis.digest import Digest
+from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
 from server.actioncache.directory import DirectoryActionCache
 from server.blobstore.disk import DiskBlobStore
+from tests.wrapper.reason_texts import provokes
 from tests.wrapper.test_build_script_reads import roots_of
 from wrapper.build_scripts.accesses import Seen
+from wrapper.build_scripts.keys import RECORD
 from wrapper.build_scripts.outputs import empty_directory, stamps
-from wrapper.build_scripts.run import Run, Watched
+from wrapper.build_scripts.reads import NotNameable
+from wrapper.build_scripts.run import NotKept, NotWorthKeeping, Run, Watched
 from wrapper.build_scripts.runs import BuildScriptRuns
 from wrapper.inputs.file_digests import FileDigests
 from wrapper.ladder import FUNCTION
@@ -48,7 +52,9 @@ class Place:
             environment=own | self.environment,
         )
 
-    def made(self, files: dict[str, bytes], *, seconds: float = 1.0, **read: str) -> Watched:
+    def made(
+        self, files: dict[str, bytes], *, seconds: float = 1.0, accesses: int = 0, **read: str
+    ) -> Watched:
         """A run that has made these files, and has read paths of these kinds."""
         for name, data in files.items():
             path = self.out / name
@@ -57,11 +63,12 @@ class Place:
         return Watched(
             run=self.run, seen=Seen(reads=read), made=stamps(str(self.out)), stdout=b"said",
             stderr=b"", started=time.time() - 100, seconds=seconds,
+            accesses=accesses,
         )  # fmt: skip
 
     async def keep(self, watched: Watched) -> None:
         """Keep the run on this machine."""
-        await self.runs.keep(watched, self.runs.script(watched.run), None, "")
+        await self.runs.keep(watched, self.runs.script(watched.run), "")
 
     async def put_back(self) -> dict[str, bytes] | None:
         """The files that a hit leaves in an empty OUT_DIR."""
@@ -115,4 +122,53 @@ async def test_a_damaged_blob_is_not_put_back_and_is_kept_anew(
         assert await place.put_back() is None
         assert os.listdir(place.out) == []
         await place.keep(place.made(FILES))
+        assert await place.put_back() == FILES
+
+
+async def test_what_turns_out_only_when_it_is_kept(tmp_path: Path) -> None:
+    async with placed(tmp_path) as place:
+        watched = place.made(FILES)
+        (place.out / "d").write_bytes(b"more")
+        with pytest.raises(NotKept) as raised:
+            await place.keep(watched)
+        provokes("what it made was changed meanwhile", str(raised.value))
+
+
+@pytest.mark.parametrize(
+    ("count", "seconds", "accesses", "is_worth"),
+    [
+        (1000, 0.02, 1000, False),
+        (1000, 0.2, 0, True),
+        (1000, 0.2, 9999, True),
+        (1000, 0.05, 9999, False),
+        (1, 0.0001, 1, True),
+    ],
+)
+async def test_files_that_are_made_sooner_than_put_back(
+    tmp_path: Path, count: int, seconds: float, accesses: int, is_worth: bool
+) -> None:
+    async with placed(tmp_path) as place:
+        files = {f"{number}.rs": b"" for number in range(count)}
+        watched = place.made(files, seconds=seconds, accesses=accesses)
+        if is_worth:
+            await place.keep(watched)
+            return
+        with pytest.raises(NotWorthKeeping) as raised:
+            await place.keep(watched)
+        provokes("it makes its … files sooner than they could be put back", str(raised.value))
+
+
+async def test_a_record_that_is_none_gives_way(tmp_path: Path) -> None:
+    async with placed(tmp_path) as place:
+        watched = place.made(FILES)
+        script = place.runs.script(place.run)
+        odd = Digest.of(b"odd", FUNCTION)
+        await place.local.store(odd, b"odd")
+        about = re_pb.ActionResult()
+        about.output_files.add(path=RECORD, digest=odd.to_message())
+        await place.local.keep("", script.digest, about)
+        with pytest.raises(NotNameable) as raised:
+            await place.runs.put_back(place.run, script, None, "")
+        provokes("the cache's record of it is none: …", str(raised.value))
+        await place.keep(watched)
         assert await place.put_back() == FILES

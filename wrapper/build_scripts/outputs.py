@@ -16,8 +16,6 @@ from wrapper.inputs.file_digests import FileDigests
 from wrapper.inputs.snapshot import NOTE_FILES, NOTES, Source, is_text
 from wrapper.roots import ROOT, Roots
 
-_MAX_FILES = 20_000
-_MAX_BYTES = 1 << 30
 _STAGED = "distbuild-staged-paths"
 _NOTE_SIZE = 1 << 20
 
@@ -45,7 +43,6 @@ def take_outputs(
     blobs: dict[Digest, Source] = {}
     stats: dict[str, os.stat_result] = {}
     empty = Digest.of(re_pb.Tree(root=re_pb.Directory()).SerializeToString(), files.function)
-    total = 0
     for directory, names, others in os.walk(out_dir):
         base = os.path.relpath(directory, out_dir)
         prefix = OUTPUTS if base == "." else f"{OUTPUTS}/{base}"
@@ -64,12 +61,9 @@ def take_outputs(
                 file, digest, source = _output(path, st, files, roots)
                 file.path = f"{prefix}/{name}"
                 blobs[digest], stats[path] = source, st
-                total += st.st_size
                 result.output_files.append(file)
             elif not stat.S_ISDIR(st.st_mode):
                 raise NotStorable(f"it makes {name}, which is no file")
-        if len(stats) > _MAX_FILES or total > _MAX_BYTES:
-            raise NotStorable("it makes more than is worth keeping")
     return result, blobs, stats
 
 

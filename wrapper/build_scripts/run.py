@@ -21,6 +21,10 @@ class NotKept(Exception):
     """The run's result must not be kept; the message says why."""
 
 
+class NotWorthKeeping(NotKept):
+    """It costs more to keep than to make again, which needs no watching then."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     """One run as cargo asked for it: the script's program, its places and its environment."""
@@ -43,7 +47,7 @@ class Run:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watched:
     """A run that has ended here with success, and what OUT_DIR held then (`outputs.stamps`).
-    `started`: seconds since the epoch."""
+    `started`: seconds since the epoch; `accesses`: how many were noted while it ran."""
 
     run: Run
     seen: Seen
@@ -52,6 +56,7 @@ class Watched:
     stderr: bytes
     started: float
     seconds: float
+    accesses: int
 
 
 def key_of(run: Run, script: BuiltAction, record: Record, values: Values) -> BuiltAction:

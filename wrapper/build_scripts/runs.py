@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from remote_apis.digest import Digest
@@ -11,7 +12,7 @@ from remote_apis.errors import BlobNotFound
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
 from wrapper.action import BuiltAction, command_of
 from wrapper.build_scripts.environment import cargos_variables
-from wrapper.build_scripts.kept import holds_paths, key_then, record_of, result_of
+from wrapper.build_scripts.kept import check_worth, holds_paths, key_then, record_of, result_of
 from wrapper.build_scripts.keys import RECORD, script_action
 from wrapper.build_scripts.outputs import stamps, unstaged
 from wrapper.build_scripts.placing import SMALL, put_outputs
@@ -19,6 +20,7 @@ from wrapper.build_scripts.reads import NotNameable, Record, Values, dump_record
 from wrapper.build_scripts.run import NotKept, Run, Watched, key_of, of_all_paths
 from wrapper.fetching import fetch_blobs
 from wrapper.inputs.file_digests import FileDigests
+from wrapper.inputs.snapshot import Source
 from wrapper.inputs.toolchain import machine
 from wrapper.ladder import FUNCTION
 from wrapper.local_tier import LocalTier, named_blobs
@@ -41,6 +43,18 @@ class PutBack:
     found: FoundRun
     stdout: bytes
     stderr: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class KeptRun:
+    """A run whose result is on this machine, its own record first; servers may have it too if it
+    `is_shared`."""
+
+    action: BuiltAction
+    result: re_pb.ActionResult
+    blobs: Mapping[Digest, Source]
+    records: tuple[Record, ...]
+    is_shared: bool
 
 
 class BuildScriptRuns:
@@ -146,13 +160,12 @@ class BuildScriptRuns:
             return raw
         return await self._local.read(Digest.from_message(digest, FUNCTION))
 
-    async def keep(
-        self, watched: Watched, script: BuiltAction, remote: Remote | None, instance: str
-    ) -> Digest | None:
-        """Keep a run's record and result, here and on a server that takes it; the key if it does.
+    async def keep(self, watched: Watched, script: BuiltAction, instance: str) -> KeptRun:
+        """Keep a run's record and result on this machine.
 
         Raises NotKept, NotNameable, NotStorable, DistbuildError and OSError.
         """
+        check_worth(watched)
         record = await asyncio.to_thread(record_of, watched)
         action = await asyncio.to_thread(key_then, watched, script, record, self._values)
         result, blobs = await asyncio.to_thread(result_of, watched, record, self._files)
@@ -167,19 +180,31 @@ class BuildScriptRuns:
         # cargo may have gone on, and somebody may have cleaned meanwhile
         if await asyncio.to_thread(stamps, watched.run.out_dir) != watched.made:
             raise NotKept("what it made was changed meanwhile")
-        known = await self._records_in(await self._local.lookup(instance, script.digest))
-        is_published = remote is not None and is_shared and not remote.is_down
-        if remote is not None and is_published:
-            known = [*await self._records_there(script, remote), *known]
-        data = dump_records([record, *known])
-        own = Digest.of(data, FUNCTION)
-        about = re_pb.ActionResult()
-        about.output_files.add(path=RECORD, digest=own.to_message())
-        await self._local.store(own, data)
+        known = []
+        with suppress(NotNameable):
+            known = await self._records_in(await self._local.lookup(instance, script.digest))
+        data, about = _about([record, *known])
+        await self._local.store(Digest.of(data, FUNCTION), data)
         await self._local.keep(instance, action.digest, result)
         await self._local.keep(instance, script.digest, about)
-        if remote is None or not is_published:
-            return None
-        await remote.publish(action.digest, {**blobs, **command_of(action)}, result)
-        is_there = await remote.publish(script.digest, {own: data, **command_of(script)}, about)
-        return action.digest if is_there else None
+        return KeptRun(action, result, blobs, (record, *known), is_shared)
+
+    async def share(self, kept: KeptRun, script: BuiltAction, remote: Remote) -> bool:
+        """Have a server take what was kept; whether it did. Raises DistbuildError and OSError."""
+        there = []
+        with suppress(NotNameable):  # then what is there gives way
+            there = await self._records_there(script, remote)
+        record, *known = kept.records
+        data, about = _about([record, *there, *known])
+        own = Digest.of(data, FUNCTION)
+        blobs = {**kept.blobs, **command_of(kept.action)}
+        await remote.publish(kept.action.digest, blobs, kept.result)
+        return await remote.publish(script.digest, {own: data, **command_of(script)}, about)
+
+
+def _about(records: Iterable[Record]) -> tuple[bytes, re_pb.ActionResult]:
+    """Records as a blob, and the result that names it."""
+    data = dump_records(records)
+    about = re_pb.ActionResult()
+    about.output_files.add(path=RECORD, digest=Digest.of(data, FUNCTION).to_message())
+    return data, about

@@ -44,7 +44,7 @@ from wrapper.wording import trouble
 class Parts:
     """What answering calls needs; one of each a daemon.
 
-    `failing_scripts` are build scripts that cannot be watched, and why; `compiles_within` the
+    `unwatched_scripts` are build scripts that are not to be watched, and why; `compiles_within` the
     watched runs in which units were compiled, whose reads nobody saw.
     """
 
@@ -61,7 +61,7 @@ class Parts:
     lines: BuildLines
     script_runs: BuildScriptRuns
     beginnings: Beginnings
-    failing_scripts: dict[str, str] = field(default_factory=dict)
+    unwatched_scripts: dict[str, str] = field(default_factory=dict)
     compiles_within: set[str] = field(default_factory=set)
 
 

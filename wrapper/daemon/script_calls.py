@@ -24,7 +24,8 @@ from wrapper.build_scripts.c_flags import c_flags
 from wrapper.build_scripts.names import with_places
 from wrapper.build_scripts.outputs import NotStorable, empty_directory, links_out, stamps
 from wrapper.build_scripts.reads import NotNameable
-from wrapper.build_scripts.run import NotKept, Run, Watched
+from wrapper.build_scripts.run import NotKept, NotWorthKeeping, Run, Watched
+from wrapper.build_scripts.runs import KeptRun
 from wrapper.daemon.calls import Parts
 from wrapper.daemon.protocol import Call, Reply
 from wrapper.daemon.tally import Tally, build_of
@@ -33,7 +34,7 @@ from wrapper.home import RemoteSettings
 from wrapper.remote import Remote
 from wrapper.roots import OutsideRoots, cargo_home, find_roots
 from wrapper.sandbox import jobserver_fifo
-from wrapper.stats import SCRIPT_RUN, made_in_seconds
+from wrapper.stats import SCRIPT_RUN, UnitStat, add_not_kept, made_in_seconds
 from wrapper.wording import trouble
 
 _LOG = logging.getLogger("distbuild.build_scripts")
@@ -60,9 +61,9 @@ class ScriptCallHandler:
             if os.listdir(run.out_dir):
                 raise NotKept("OUT_DIR holds files from a run before")
             script = self.parts.script_runs.script(run)
-            failing = self.parts.failing_scripts.get(script.digest.hash)
-            if failing is not None:
-                raise NotKept(failing)
+            why = self.parts.unwatched_scripts.get(script.digest.hash)
+            if why is not None:
+                raise NotKept(why)
         except (NotKept, OutsideRoots, OSError) as error:
             self.tally.unit(SCRIPT_RUN, "local", reason=trouble(error))
             self.reply.exec_rustc()
@@ -106,7 +107,7 @@ class ScriptCallHandler:
         if ended.status != 0 or ("!", OTHER_RIGHTS) in accesses:
             # it may be the watching: what it says unwatched is what the user sees
             why = "it failed when it was watched" if ended.status else OTHER_RIGHTS
-            self.parts.failing_scripts[script.digest.hash] = why
+            self.parts.unwatched_scripts[script.digest.hash] = why
             await asyncio.to_thread(empty_directory, run.out_dir)
             self.tally.unit(SCRIPT_RUN, "local", reason=why)
             self.reply.exec_rustc()
@@ -114,10 +115,11 @@ class ScriptCallHandler:
         seen = await asyncio.to_thread(self._seen, run, accesses)
         if name in self.parts.compiles_within:
             self.parts.compiles_within.discard(name)
-            seen.trouble = seen.trouble or "it has cargo compile other packages"
+            # tells more than what cargo and the sandbox read for it
+            seen.trouble = "it has cargo compile other packages"
         made = await asyncio.to_thread(stamps, run.out_dir)
         self.reply.let_stand()
-        self.tally.unit(SCRIPT_RUN, "local", reason=seen.trouble or reason)
+        unit = self.tally.unit(SCRIPT_RUN, "local", reason=seen.trouble or reason)
         watched = Watched(
             run=run,
             seen=seen,
@@ -126,23 +128,41 @@ class ScriptCallHandler:
             stderr=ended.stderr,
             started=started,
             seconds=seconds,
+            accesses=len(accesses),
         )
-        instance = RemoteSettings.of(self.call.settings).instance
-        self.parts.keeper.submit_other(self._keep(watched, script, server, instance))
+        self.parts.keeper.submit_other(self._keep(watched, script, server, unit))
 
     async def _keep(
-        self, watched: Watched, script: BuiltAction, server: Remote | None, instance: str
+        self, watched: Watched, script: BuiltAction, server: Remote | None, unit: UnitStat
     ) -> None:
-        name = self.tally.package
+        instance = RemoteSettings.of(self.call.settings).instance
         try:
-            key = await self.parts.script_runs.keep(watched, script, server, instance)
-            if key is not None:
-                self._note(watched.run, script, key)
-        except (NotKept, NotNameable, NotStorable) as reason:
-            _LOG.info("the run of %s's build script is not kept: %s", name, reason)
+            kept = await self.parts.script_runs.keep(watched, script, instance)
+        except (NotKept, NotNameable, NotStorable) as error:
+            why = str(error)
+            if isinstance(error, NotWorthKeeping):
+                self.parts.unwatched_scripts[script.digest.hash] = why
         except (DistbuildError, OSError) as error:
-            _LOG.warning("the run of %s's build script is not kept: %s", name, trouble(error))
-            if server is not None and isinstance(error, DistbuildError):
+            why = f"it could not be kept: {trouble(error)}"
+        else:
+            await self._share(kept, watched.run, script, server)
+            return
+        _LOG.info("the run of %s's build script is not kept: %s", unit.crate, why)
+        if why != unit.reason:
+            add_not_kept(self.parts.home, build_of(self.call), unit, why)
+
+    async def _share(
+        self, kept: KeptRun, run: Run, script: BuiltAction, server: Remote | None
+    ) -> None:
+        if server is None or server.is_down or not kept.is_shared:
+            return
+        try:
+            if await self.parts.script_runs.share(kept, script, server):
+                self._note(run, script, kept.action.digest)
+        except (DistbuildError, OSError) as error:
+            name = self.tally.package
+            _LOG.warning("the run of %s's build script is not shared: %s", name, trouble(error))
+            if isinstance(error, DistbuildError):
                 server.note(error)
 
     def _note(self, run: Run, script: BuiltAction, key: Digest) -> None:
