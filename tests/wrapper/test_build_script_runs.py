@@ -22,7 +22,7 @@ from wrapper.build_scripts.keys import RECORD
 from wrapper.build_scripts.outputs import empty_directory, stamps
 from wrapper.build_scripts.reads import NotNameable
 from wrapper.build_scripts.run import NotKept, NotWorthKeeping, Run, Watched
-from wrapper.build_scripts.runs import BuildScriptRuns
+from wrapper.build_scripts.runs import BuildScriptRuns, PutBack
 from wrapper.inputs.file_digests import FileDigests
 from wrapper.ladder import FUNCTION
 from wrapper.local_tier import LocalTier
@@ -76,8 +76,8 @@ class Place:
         run = self.run
         back = await self.runs.put_back(run, self.runs.script(run), None, "")
         found = {str(p.relative_to(self.out)): p for p in self.out.rglob("*") if p.is_file()}
-        assert (back is None) == (not found)
-        return None if back is None else {name: p.read_bytes() for name, p in found.items()}
+        assert isinstance(back, PutBack) == bool(found)
+        return {name: p.read_bytes() for name, p in found.items()} or None
 
 
 @asynccontextmanager

@@ -10,7 +10,7 @@ import pytest
 
 from wrapper.cli.stats_command import table
 from wrapper.cli.why_miss import answer
-from wrapper.keys.compare import Change
+from wrapper.keys.change import Change
 from wrapper.keys.explain import Cause, Comparison, Entry
 from wrapper.timings import page
 from wrapper.wording import columns, duration, size, totals_line

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from wrapper.action import BuiltAction, of_paths
 from wrapper.build_scripts.accesses import Seen
 from wrapper.build_scripts.environment import users_variables
-from wrapper.build_scripts.keys import run_action
+from wrapper.build_scripts.keys import DependsOn, run_action
 from wrapper.build_scripts.names import Names, is_below
 from wrapper.build_scripts.reads import Record, Values
 from wrapper.roots import Roots
@@ -64,8 +64,15 @@ def key_of(run: Run, script: BuiltAction, record: Record, values: Values) -> Bui
 
     Raises NotNameable and OSError.
     """
-    lines = values.of(record.paths, run.names)
-    return run_action(script, lines, run_variables(run, record), run.roots)
+    reads = values.of(record.paths, run.names)
+    variables = run_variables(run, record)
+    depends_on = DependsOn(
+        reads=tuple(reads),
+        variables={name: run.roots.stage_text(value) for name, value in variables.items()},
+        declared=tuple(record.variables),
+        reach=record.reach,
+    )
+    return run_action(script, depends_on)
 
 
 def of_all_paths(action: BuiltAction, roots: Roots) -> BuiltAction:

@@ -32,7 +32,7 @@ class FoundRun:
     """`outcome` is `hit-local` or `hit-remote`."""
 
     outcome: str
-    key: Digest
+    action: BuiltAction
     result: re_pb.ActionResult
 
 
@@ -70,26 +70,37 @@ class BuildScriptRuns:
         program = self._files.digest(run.program)
         return script_action(program, cargos_variables(run.environment), run.roots, machine())
 
-    async def find(
-        self, run: Run, script: BuiltAction, remote: Remote | None, instance: str
-    ) -> FoundRun | None:
-        """The result, whose blobs ought to be here; or None.
+    async def wanted(self, run: Run, script: BuiltAction, instance: str) -> BuiltAction:
+        """What a run is asked for first: the key by the newest record here, the script's without.
 
         Raises DistbuildError, NotNameable and OSError.
         """
-        tried = set()
+        for record in await self._records_in(await self._local.lookup(instance, script.digest)):
+            return await asyncio.to_thread(key_of, run, script, record, self._values)
+        return script
+
+    async def _find(
+        self, run: Run, script: BuiltAction, remote: Remote | None, instance: str
+    ) -> FoundRun | BuiltAction:
+        """The result, whose blobs ought to be here; or the first key under which none was.
+
+        Raises DistbuildError, NotNameable and OSError.
+        """
+        tried: set[Digest] = set()
+        wanted = None
         async for outcome, record in self._records(script, remote, instance):
             try:
                 # a toolchain's files may have to be hashed
                 shared = await asyncio.to_thread(key_of, run, script, record, self._values)
             except NotNameable:
                 continue  # what it names is here nothing that a run could have read
+            wanted = wanted or shared
             for action in (shared, of_all_paths(shared, run.roots)):
                 if action.digest in tried:
                     continue
                 result = await self._local.known(instance, action.digest)
                 if result is not None:
-                    return FoundRun("hit-local", action.digest, result)
+                    return FoundRun("hit-local", action, result)
                 if remote is None or action is not shared or outcome == "hit-local":
                     continue
                 tried.add(action.digest)
@@ -97,8 +108,8 @@ class BuildScriptRuns:
                 if result is not None and result.exit_code == 0:
                     await fetch_blobs(self._local, remote, named_blobs(result, FUNCTION))
                     await self._local.keep(instance, action.digest, result)
-                    return FoundRun("hit-remote", action.digest, result)
-        return None
+                    return FoundRun("hit-remote", action, result)
+        return wanted or script
 
     async def _records(
         self, script: BuiltAction, remote: Remote | None, instance: str
@@ -126,21 +137,19 @@ class BuildScriptRuns:
 
     async def put_back(
         self, run: Run, script: BuiltAction, remote: Remote | None, instance: str
-    ) -> PutBack | None:
-        """Fill OUT_DIR with the result of a run that is known; None when none is.
+    ) -> PutBack | BuiltAction:
+        """Fill OUT_DIR with the result of a run that is known; the key by which none is.
 
         Raises DistbuildError, NotNameable and OSError; OUT_DIR is then as it was.
         """
-        found = await self.find(run, script, remote, instance)
-        if found is None:
-            return None
+        found = await self._find(run, script, remote, instance)
         try:
-            return await self._place(run, found)
+            return await self._place(run, found) if isinstance(found, FoundRun) else found
         except BlobNotFound as error:
             # damaged: this look at it takes it out of the store, and a server may have it
             await self._local.missing([error.digest])
-        found = await self.find(run, script, remote, instance)
-        return None if found is None else await self._place(run, found)
+        found = await self._find(run, script, remote, instance)
+        return await self._place(run, found) if isinstance(found, FoundRun) else found
 
     async def _place(self, run: Run, found: FoundRun) -> PutBack:
         result = found.result

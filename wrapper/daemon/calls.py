@@ -26,7 +26,7 @@ from wrapper.inputs.collect import Collector
 from wrapper.inputs.file_digests import FileDigests
 from wrapper.inputs.unit_records import UnitRecords, record_of
 from wrapper.keeping import Compiled, Keeper, outputs_of
-from wrapper.keys.journal import Ended, KeyJournal
+from wrapper.keys.journal import Ended, KeyJournal, Subject
 from wrapper.ladder import FUNCTION, Ask, Draft, Ladder, Result, check
 from wrapper.local_tier import LocalTier
 from wrapper.materialise import place_outputs
@@ -280,7 +280,8 @@ class CallHandler:
         kind = unit_kind(invocation) if invocation else "other"
         unit = self.tally.unit(kind, outcome, worker=worker, reason=reason, made_in=made_in)
         crate = self.call.environment["CARGO_CRATE_NAME"]
-        self.parts.journal.ended(invocation, Ended.of(unit, crate, build_of(self.call)))
+        subject = Subject.of(invocation) if invocation else Subject.unknown(crate)
+        self.parts.journal.ended(subject, Ended.of(unit, crate, build_of(self.call)))
 
 
 def digests_of(result: Result) -> dict[str, Digest]:

@@ -7,6 +7,7 @@ import logging
 import os
 import time
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from remote_apis.digest import Digest
@@ -25,9 +26,10 @@ from wrapper.build_scripts.names import with_places
 from wrapper.build_scripts.outputs import NotStorable, empty_directory, links_out, stamps
 from wrapper.build_scripts.reads import NotNameable
 from wrapper.build_scripts.run import NotKept, NotWorthKeeping, Run, Watched
-from wrapper.build_scripts.runs import KeptRun
+from wrapper.build_scripts.runs import KeptRun, PutBack
 from wrapper.daemon.calls import Parts
 from wrapper.daemon.protocol import Call, Reply
+from wrapper.daemon.script_entry import RunEntry
 from wrapper.daemon.tally import Tally, build_of
 from wrapper.here import WATCHED, is_raised
 from wrapper.home import RemoteSettings
@@ -49,37 +51,67 @@ class ScriptCallHandler:
     call: Call
     reply: Reply
     tally: Tally = field(init=False)
+    entry: RunEntry = field(init=False)
 
     def __post_init__(self) -> None:
         self.tally = Tally(self.parts.home, self.parts.lines, self.call)
+        self.entry = RunEntry(self.parts.journal, build_of(self.call))
 
     async def answer(self) -> None:
         """Answer. Raises IncompleteReadError or ConnectionError when the launcher is gone."""
-        settings = RemoteSettings.of(self.call.settings)
         try:
             run = _run_of(self.call)
-            if os.listdir(run.out_dir):
-                raise NotKept("OUT_DIR holds files from a run before")
-            script = self.parts.script_runs.script(run)
-            why = self.parts.unwatched_scripts.get(script.digest.hash)
-            if why is not None:
-                raise NotKept(why)
-        except (NotKept, OutsideRoots, OSError) as error:
+        except (NotKept, OutsideRoots) as error:
             self.tally.unit(SCRIPT_RUN, "local", reason=trouble(error))
             self.reply.exec_rustc()
             return
+        try:
+            script = self._script(run)
+        except (NotKept, OSError) as error:
+            unit = self.tally.unit(SCRIPT_RUN, "local", reason=trouble(error))
+            self.reply.exec_rustc()
+            self.parts.keeper.submit_other(self._explain(run, unit))
+            return
+        await self._look_up(run, script)
+
+    def _script(self, run: Run) -> BuiltAction:
+        """The key of the script's runs. Raises NotKept where it is of no use, and OSError."""
+        if os.listdir(run.out_dir):
+            raise NotKept("OUT_DIR holds files from a run before")
+        script = self.parts.script_runs.script(run)
+        why = self.parts.unwatched_scripts.get(script.digest.hash)
+        if why is not None:
+            raise NotKept(why)
+        return script
+
+    async def _explain(self, run: Run, unit: UnitStat) -> None:
+        """Note what a run depends on that nothing was looked for, for whoever asks why it ran."""
+        instance = RemoteSettings.of(self.call.settings).instance
+        with suppress(OSError):
+            action = self.parts.script_runs.script(run)
+            with suppress(DistbuildError, NotNameable, OSError):
+                action = await self.parts.script_runs.wanted(run, action, instance)
+            self.entry.look_for(run, action)
+        self.entry.ended(unit)
+
+    async def _look_up(self, run: Run, script: BuiltAction) -> None:
+        settings = RemoteSettings.of(self.call.settings)
         remote = await self.parts.remotes.get(settings, self.call, self.reply.tell_user)
         server = remote if isinstance(remote, Remote) and not remote.is_down else None
+        wanted = script
         reason = _NEW if isinstance(remote, Remote) or remote is None else remote
         try:
             back = await self.parts.script_runs.put_back(run, script, server, settings.instance)
-            if back is not None:
+            if isinstance(back, PutBack):
                 found = back.found
                 made_in = made_in_seconds(found.result)
-                self.tally.unit(SCRIPT_RUN, found.outcome, made_in=made_in)
-                self._note(run, script, found.key)
+                unit = self.tally.unit(SCRIPT_RUN, found.outcome, made_in=made_in)
+                self._note(run, script, found.action.digest)
                 self.reply.finish(stdout=back.stdout, stderr=back.stderr, exit_code=0)
+                self.entry.look_for(run, found.action)
+                self.entry.ended(unit)
                 return
+            wanted = back
         except DistbuildError as error:
             if server is not None:
                 server.note(error)
@@ -87,14 +119,14 @@ class ScriptCallHandler:
         except (NotNameable, OSError) as error:
             reason = f"the result could not be used: {trouble(error)}"
         self.parts.remotes.warn_if_down(settings, self.call, self.reply.tell_user)
+        self.entry.look_for(run, wanted)
         await self._run_here(run, script, server, reason)
 
     async def _run_here(
         self, run: Run, script: BuiltAction, server: Remote | None, reason: str
     ) -> None:
-        await asyncio.to_thread(
-            empty_directory, run.out_dir
-        )  # a call that was given up may have filled it
+        # a call that was given up may have filled it
+        await asyncio.to_thread(empty_directory, run.out_dir)
         started, clock = time.time(), time.monotonic()
         name = uuid.uuid4().hex
         variables = {**c_flags(run.roots, run.environment), WATCHED: name}
@@ -109,7 +141,7 @@ class ScriptCallHandler:
             why = "it failed when it was watched" if ended.status else OTHER_RIGHTS
             self.parts.unwatched_scripts[script.digest.hash] = why
             await asyncio.to_thread(empty_directory, run.out_dir)
-            self.tally.unit(SCRIPT_RUN, "local", reason=why)
+            self.entry.ended(self.tally.unit(SCRIPT_RUN, "local", reason=why))
             self.reply.exec_rustc()
             return
         seen = await asyncio.to_thread(self._seen, run, accesses)
@@ -120,6 +152,7 @@ class ScriptCallHandler:
         made = await asyncio.to_thread(stamps, run.out_dir)
         self.reply.let_stand()
         unit = self.tally.unit(SCRIPT_RUN, "local", reason=seen.trouble or reason)
+        self.entry.ended(unit)
         watched = Watched(
             run=run,
             seen=seen,
@@ -145,11 +178,13 @@ class ScriptCallHandler:
         except (DistbuildError, OSError) as error:
             why = f"it could not be kept: {trouble(error)}"
         else:
+            await asyncio.to_thread(self.entry.kept, kept.action)
             await self._share(kept, watched.run, script, server)
             return
         _LOG.info("the run of %s's build script is not kept: %s", unit.crate, why)
         if why != unit.reason:
-            add_not_kept(self.parts.home, build_of(self.call), unit, why)
+            add_not_kept(self.parts.home, self.entry.build, unit, why)
+            self.entry.not_kept(why)
 
     async def _share(
         self, kept: KeptRun, run: Run, script: BuiltAction, server: Remote | None
@@ -167,7 +202,7 @@ class ScriptCallHandler:
 
     def _note(self, run: Run, script: BuiltAction, key: Digest) -> None:
         """Have the next build of the same fetch both ahead."""
-        build, name = build_of(self.call), os.path.basename(os.path.dirname(run.out_dir))
+        build, name = self.entry.build, os.path.basename(os.path.dirname(run.out_dir))
         self.parts.beginnings.note(build, f"{name} script", script.digest)
         self.parts.beginnings.note(build, f"{name} run", key)
 
