@@ -218,11 +218,7 @@ class Keeper:
         return build(unit, inputs, learned)
 
     async def _store(self, compiled: Compiled, blobs: Mapping[Digest, Source]) -> None:
-        for digest, source in blobs.items():
-            if isinstance(source, bytes):
-                await self._local.store(digest, source)
-            else:
-                await self._local.store_file(digest, source)
+        await self._local.store_all(blobs)
         _check_unchanged(compiled)
 
 

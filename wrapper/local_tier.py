@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import mmap
 import os
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,6 +18,8 @@ from server.actioncache.interface import ActionKey
 from server.blobstore.interface import BlobStore, LocalFiles, write_all
 
 _CHUNK = 1 << 20
+_AT_A_TIME = 64
+_SMALL = 1 << 16
 KEPT_HERE = "cargo-distbuild"
 """The worker named in results of compiles on a developer's machine."""
 
@@ -72,6 +74,24 @@ class LocalTier:
                     yield chunk
 
         await self._store.write(digest, chunks())
+
+    async def store_all(self, blobs: Mapping[Digest, bytes | str]) -> None:
+        """Store bytes in hand and files, some at a time, which the store then commits as one.
+
+        Raises as `store_file`.
+        """
+        sources = list(blobs.items())
+        for at in range(0, len(sources), _AT_A_TIME):
+            some = sources[at : at + _AT_A_TIME]
+            stores = (
+                self.store(digest, source)
+                if isinstance(source, bytes)
+                else self.store_file(digest, source)
+                for digest, source in some
+            )
+            for outcome in await asyncio.gather(*stores, return_exceptions=True):
+                if isinstance(outcome, BaseException):
+                    raise outcome
 
     async def store_stream(self, digest: Digest, chunks: AsyncIterator[bytes]) -> None:
         """Store a blob. Raises DigestMismatch, OutOfSpace and what `chunks` raises."""
@@ -132,8 +152,8 @@ def _contains(path: Path | str, needles: Sequence[bytes]) -> bool:
 def mapped(path: Path | str) -> Iterator[bytes | mmap.mmap]:
     """A file's bytes, to be searched. Raises OSError."""
     with open(path, "rb") as file:
-        if os.fstat(file.fileno()).st_size == 0:
-            yield b""
+        if os.fstat(file.fileno()).st_size <= _SMALL:
+            yield file.read()
             return
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             yield data

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from remote_apis.digest import Digest
+from remote_apis.errors import DigestMismatch
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
 from server.actioncache.directory import DirectoryActionCache
 from server.blobstore.disk import DiskBlobStore
@@ -104,6 +105,25 @@ async def test_a_run_comes_back_also_after_a_restart(tmp_path: Path) -> None:
         assert await place.put_back() == FILES
     async with placed(tmp_path) as place:
         assert await place.put_back() == FILES
+
+
+async def test_many_files(tmp_path: Path) -> None:
+    files = {f"{number % 7}/{number}": b"%d" % (number // 2) for number in range(300)}
+    async with placed(tmp_path) as place:
+        await place.keep(place.made(files))
+        assert await place.put_back() == files
+
+
+async def test_a_file_that_cannot_be_stored(tmp_path: Path) -> None:
+    digests = [Digest.of(b"%d" % number, FUNCTION) for number in range(100)]
+    (tmp_path / "of another").write_text("other")
+    async with placed(tmp_path) as place:
+        for path, error in (("none", FileNotFoundError), ("of another", DigestMismatch)):
+            blobs: dict[Digest, bytes | str] = {d: b"%d" % n for n, d in enumerate(digests)}
+            blobs[digests[70]] = str(tmp_path / path)
+            with pytest.raises(error):
+                await place.local.store_all(blobs)
+            assert await place.local.missing(digests[:80]) == {digests[70]}
 
 
 @pytest.mark.parametrize("name", ["a/b.rs", "large"])

@@ -181,11 +181,7 @@ class BuildScriptRuns:
         is_shared = not await asyncio.to_thread(holds_paths, watched.run, result, blobs)
         if not is_shared:
             action = of_all_paths(action, watched.run.roots)
-        for digest, source in blobs.items():
-            if isinstance(source, bytes):
-                await self._local.store(digest, source)
-            else:
-                await self._local.store_file(digest, source)
+        await self._local.store_all(blobs)
         # cargo may have gone on, and somebody may have cleaned meanwhile
         if await asyncio.to_thread(stamps, watched.run.out_dir) != watched.made:
             raise NotKept("what it made was changed meanwhile")
