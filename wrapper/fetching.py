@@ -40,8 +40,7 @@ async def fetch_blobs(local: LocalTier, remote: Remote, digests: Iterable[Digest
 
 async def _fetch_small(local: LocalTier, remote: Remote, digests: list[Digest]) -> None:
     if digests:
-        for digest, data in (await remote.read_many(digests)).items():
-            await local.store(digest, data)
+        await local.store_all(await remote.read_many(digests))
 
 
 async def _fetch_large(local: LocalTier, remote: Remote, digest: Digest) -> None:

@@ -24,7 +24,7 @@ from wrapper.dep_info import rewrite_dep_info, rewrite_messages
 from wrapper.inputs.collect import Collector, Inputs
 from wrapper.inputs.file_digests import FileDigests
 from wrapper.inputs.snapshot import Source
-from wrapper.keys.journal import KeyJournal
+from wrapper.keys.journal import KeyJournal, Subject
 from wrapper.ladder import FUNCTION, Draft, build
 from wrapper.local_tier import KEPT_HERE, LocalTier, any_contains
 from wrapper.remote import Remote
@@ -142,8 +142,9 @@ class Keeper:
                 await self._store(compiled, blobs)
                 await self._local.keep(instance, action.digest, result)
                 self._on_kept(action.digest)
-                unit, noted = compiled.unit, compiled.draft.action.digest
-                await asyncio.to_thread(self._journal.amend, unit.invocation, noted, action)
+                subject = Subject.of(compiled.unit.invocation)
+                noted = compiled.draft.action.digest
+                await asyncio.to_thread(self._journal.amend, subject, noted, action)
                 if remote is not None and compiled.shares and not remote.is_down:
                     everything = {**blobs, **command_of(action)}
                     if await remote.publish(action.digest, everything, result):

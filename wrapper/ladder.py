@@ -27,7 +27,7 @@ from wrapper.fetching import fetch_blobs
 from wrapper.inputs.collect import Collector, Inputs
 from wrapper.inputs.environment import environment_of_action
 from wrapper.inputs.toolchain import machine
-from wrapper.keys.journal import KeyJournal
+from wrapper.keys.journal import KeyJournal, Subject
 from wrapper.local_tier import KEPT_HERE, LocalTier, any_contains, named_blobs
 from wrapper.qualifiers import qualifiers
 from wrapper.remote import Remote
@@ -177,7 +177,7 @@ class Ladder:
         learned = set(last.environment)
         for _ in range(_MAX_ROUNDS):
             action = build(unit, inputs, frozenset(learned))
-            self._journal.note(unit.invocation, action)
+            self._journal.note(Subject.of(unit.invocation), action)
             draft = Draft(
                 action=action,
                 inputs=inputs,

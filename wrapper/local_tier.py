@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import mmap
 import os
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,6 +18,8 @@ from server.actioncache.interface import ActionKey
 from server.blobstore.interface import BlobStore, LocalFiles, write_all
 
 _CHUNK = 1 << 20
+_AT_A_TIME = 64
+_SMALL = 1 << 16
 KEPT_HERE = "cargo-distbuild"
 """The worker named in results of compiles on a developer's machine."""
 
@@ -48,6 +50,17 @@ class LocalTier:
         if result is None:
             return None
         return None if await self.missing(named_blobs(result, action.function)) else result
+
+    async def known(self, instance: str, action: Digest) -> re_pb.ActionResult | None:
+        """A result whose files ought to be here: whoever takes them by `where` checks their bytes.
+
+        For a result of so many files that looking at each beforehand takes as long as to use it.
+        """
+        result = await self._results.get(ActionKey(instance, action))
+        if result is None:
+            return None
+        is_whole = not await self._store.find_missing(named_blobs(result, action.function))
+        return result if is_whole else None
 
     async def keep(self, instance: str, action: Digest, result: re_pb.ActionResult) -> None:
         """Remember a result whose blobs were stored before."""
@@ -85,6 +98,24 @@ class LocalTier:
 
         await self._store.write(digest, chunks())
 
+    async def store_all(self, blobs: Mapping[Digest, bytes | str]) -> None:
+        """Store bytes in hand and files, some at a time, which the store then commits as one.
+
+        Raises as `store_file`.
+        """
+        sources = list(blobs.items())
+        for at in range(0, len(sources), _AT_A_TIME):
+            some = sources[at : at + _AT_A_TIME]
+            stores = (
+                self.store(digest, source)
+                if isinstance(source, bytes)
+                else self.store_file(digest, source)
+                for digest, source in some
+            )
+            for outcome in await asyncio.gather(*stores, return_exceptions=True):
+                if isinstance(outcome, BaseException):
+                    raise outcome
+
     async def store_stream(self, digest: Digest, chunks: AsyncIterator[bytes]) -> None:
         """Store a blob. Raises DigestMismatch, OutOfSpace and what `chunks` raises."""
         await self._store.write(digest, chunks)
@@ -106,6 +137,10 @@ class LocalTier:
     def linked(self, digest: Digest, status: os.stat_result) -> None:
         """Note that a blob's file may have been given a second name: that has the status now."""
         self._files.linked(digest, status)
+
+    def where(self, digest: Digest) -> str:
+        """Where a blob's file is, if it is here; its bytes are to be checked when they are read."""
+        return self._files.where(digest)
 
     async def read(self, digest: Digest) -> bytes:
         """A small blob. Raises BlobNotFound."""
@@ -144,8 +179,8 @@ def _contains(path: Path | str, needles: Sequence[bytes]) -> bool:
 def mapped(path: Path | str) -> Iterator[bytes | mmap.mmap]:
     """A file's bytes, to be searched. Raises OSError."""
     with open(path, "rb") as file:
-        if os.fstat(file.fileno()).st_size == 0:
-            yield b""
+        if os.fstat(file.fileno()).st_size <= _SMALL:
+            yield file.read()
             return
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             yield data

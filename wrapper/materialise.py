@@ -36,15 +36,20 @@ def place_outputs(
     placed: dict[str, os.stat_result] = {}
     if dep_info is not None:
         name, data = dep_info
-        placed[name] = _place(out_dir, name, partial(_write_all, data), executable=False)
+        placed[name] = _place(out_dir, name, partial(write_all, data), executable=False)
     mode = stat.S_IMODE(placed[name].st_mode) if dep_info is not None else None
     for name, (source, executable) in files.items():
-        if name in linked and isinstance(source, Path) and mode is not None:
-            status = _link(out_dir, name, source, mode)
-            if status is not None:
+        if isinstance(source, bytes):
+            fill = partial(write_all, source)
+        else:
+            fill = partial(copy_file, source)
+            if (
+                name in linked
+                and mode is not None
+                and (status := _link(out_dir, name, source, mode))
+            ):
                 placed[name] = status
                 continue
-        fill = partial(_copy, source) if isinstance(source, Path) else partial(_write_all, source)
         placed[name] = _place(out_dir, name, fill, executable=executable)
     return placed
 
@@ -89,12 +94,14 @@ def _link(out_dir: str, name: str, source: Path, mode: int) -> os.stat_result | 
     return os.stat(path)
 
 
-def _write_all(data: bytes, fd: int) -> None:
+def write_all(data: bytes, fd: int) -> None:
+    """Write all of it to a descriptor. Raises OSError."""
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]
 
 
-def _copy(source: Path, fd: int) -> None:
+def copy_file(source: Path, fd: int) -> None:
+    """Copy a file, sharing its blocks where the file system can. Raises OSError."""
     with open(source, "rb") as file:
         copy_bytes(file.fileno(), fd)

@@ -95,8 +95,9 @@ def read_and_not_staged(unit: Unit, dep_info: bytes, inputs: Inputs) -> str | No
     """A file that the compile read and that is no part of its inputs, or None."""
     for name in files_read(dep_info):
         path = os.path.normpath(os.path.join(unit.roots.workspace, name))
-        if any(path == each or path.startswith(each + "/") for each in inputs.left_out):
-            return path
-        if not any(path == each or path.startswith(each + "/") for each in inputs.shown):
+        places = [*inputs.shown, *inputs.left_out]
+        around = [each for each in places if path == each or path.startswith(each + "/")]
+        # OUT_DIR lies in `target`, which is left out where the workspace is a package
+        if max(around, key=len, default=None) not in inputs.shown:
             return path
     return None

@@ -7,7 +7,7 @@ import json
 import os
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -80,6 +80,18 @@ def add_execution(home: Home, build: str, crate: str) -> None:
     _append(home, build, {"executing": crate})
 
 
+def add_not_kept(home: Home, build: str, unit: UnitStat, reason: str) -> None:
+    """Note why the result of something that was added is not kept, when that turns out later."""
+    _append(home, build, {**_name(asdict(unit)), "not_kept": reason})
+
+
+def _name(unit: Mapping[str, Any]) -> dict[str, Any]:
+    """What tells it apart from all others of a build."""
+    return {
+        "crate": unit["crate"], "kind": unit["kind"], "started": round(unit["started"], 4)
+    }  # fmt: skip
+
+
 def add_upload(home: Home, build: str, uploaded: int) -> None:
     """Note bytes that a build uploaded after the unit that they belong to was added."""
     _append(home, build, {"uploaded": uploaded})
@@ -122,27 +134,36 @@ def _by_age(home: Home) -> list[tuple[int, Path]]:
 
 
 def summary(home: Home, build: str) -> dict[str, Any]:
-    """`{"units": […], "runs": […], "totals": {…}, "reasons": {…}}` of a build.
+    """`{"units": […], "runs": […], "totals": {…}, "reasons": {…}, "run_reasons": {…}}`.
 
-    `runs` are those of build scripts, in the form of units.
+    `runs` are those of build scripts, in the form of units; a reason why one's result is not kept
+    takes the place of the one why it was not known.
 
     `totals` counts outcomes and sums seconds and bytes; `saved` in it is, over all hits whose
     result says it, what rustc took when the result was made, less what the hit took. `reasons`
-    counts the units compiled here by reason, the most frequent first.
+    counts the units compiled here by reason, the most frequent first; `run_reasons` the runs.
     """
     lines = [json.loads(line) for line in build_file(home, build).read_text().splitlines()]
     ended = [line for line in lines if "outcome" in line]
+    for line in (line for line in lines if "not_kept" in line):
+        for unit in (unit for unit in ended if _name(unit) == _name(line)):
+            unit["reason"] = line["not_kept"]
     units = [line for line in ended if line["kind"] != SCRIPT_RUN]
     totals = Totals()
     for line in lines:
         totals.add(line)
-    reasons = Counter(unit["reason"] for unit in units if unit["reason"])
+    runs = [line for line in ended if line["kind"] == SCRIPT_RUN]
     return {
         "units": units,
-        "runs": [line for line in ended if line["kind"] == SCRIPT_RUN],
+        "runs": runs,
         "totals": totals.rounded(),
-        "reasons": dict(reasons.most_common()),
+        "reasons": _reasons(units),
+        "run_reasons": _reasons(runs),
     }
+
+
+def _reasons(units: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    return dict(Counter(unit["reason"] for unit in units if unit["reason"]).most_common())
 
 
 class Totals:

@@ -155,6 +155,9 @@ class DiskBlobStore:
         if entry is not None and entry.identity and entry.identity.inode == status.st_ino:
             entry.identity = self._files.identity(status)
 
+    def where(self, digest: Digest) -> str:
+        return str(self._layout.empty_file) if digest.size == 0 else self._layout.path_of(digest)
+
     async def write(self, digest: Digest, chunks: AsyncIterator[bytes]) -> None:
         if digest.size == 0 or await self._is_there(digest):
             return

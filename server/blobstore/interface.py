@@ -72,6 +72,10 @@ class LocalFiles(Protocol):
         """The caller has given the blob's file a second name and new times: `status` is its now."""
         ...
 
+    def where(self, digest: Digest) -> str:
+        """The same without a look: it may be gone or damaged, so its bytes are to be checked."""
+        ...
+
 
 @asynccontextmanager
 async def reading(

@@ -54,7 +54,7 @@ def reasons_of_the_code() -> set[str]:
     return {reason for tree in trees for reason in reasons_in(tree) if reason}
 
 
-_NOT_KEPT = {"NotKept", "NotNameable", "NotStorable"}
+_NOT_KEPT = {"NotKept", "NotNameable", "NotStorable", "NotWorthKeeping"}
 _NOTED = re.compile(r"""note\('!', "(.+?)"\)|#define OTHER_RIGHTS "(.+)\"""")
 _PRINTED = re.compile(r'snprintf\((?:path|words), sizeof \w+, "(.*?)"(?=.*\n.*note\(.!)')
 
@@ -78,10 +78,11 @@ def _of_a_run(node: ast.AST) -> Iterator[str | None]:
             yield template(node.args[0])
     elif isinstance(node, ast.Assign):
         target = ast.dump(node.targets[0])
-        if "trouble" in target and isinstance(node.value, ast.BoolOp):
-            yield template(node.value.values[-1])
-        if "'why'" in target and isinstance(node.value, ast.IfExp):
-            yield template(node.value.body)
+        if "trouble" in target:
+            parts = node.value.values if isinstance(node.value, ast.BoolOp) else [node.value]
+            yield template(parts[-1])
+        if "'why'" in target:
+            yield template(node.value.body if isinstance(node.value, ast.IfExp) else node.value)
 
 
 def fits(reason: str, said: str) -> bool:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from remote_apis.digest import Digest
+from remote_apis.errors import BlobNotFound
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
 from tests.wrapper.test_build_script_reads import roots_of
 from wrapper.build_scripts.outputs import (
@@ -17,10 +18,10 @@ from wrapper.build_scripts.outputs import (
     empty_directory,
     empty_tree,
     leads_out,
-    put_outputs,
     stamps,
     take_outputs,
 )
+from wrapper.build_scripts.placing import SMALL, put_outputs
 from wrapper.inputs.file_digests import FileDigests
 from wrapper.inputs.snapshot import Source
 from wrapper.ladder import FUNCTION
@@ -53,19 +54,13 @@ def seen(directory: Path) -> dict[str, str]:
     return found
 
 
-def stored(
-    directory: Path, result: re_pb.ActionResult, blobs: dict[Digest, Source]
-) -> dict[str, Path]:
-    """The blobs as files, by the output's path."""
-    sources = {}
+def stored(directory: Path, blobs: dict[Digest, Source]) -> Callable[[Digest], str]:
+    """The blobs as files; where each is."""
     directory.mkdir()
-    for file in result.output_files:
-        digest = Digest.from_message(file.digest, FUNCTION)
-        source = blobs[digest]
+    for digest, source in blobs.items():
         data = source if isinstance(source, bytes) else Path(source).read_bytes()
-        sources[file.path] = directory / digest.hash
-        sources[file.path].write_bytes(data)
-    return sources
+        (directory / digest.hash).write_bytes(data)
+    return lambda digest: str(directory / digest.hash)
 
 
 def test_another_place_has_the_same_with_its_own_paths(tmp_path: Path) -> None:
@@ -75,20 +70,71 @@ def test_another_place_has_the_same_with_its_own_paths(tmp_path: Path) -> None:
     result, blobs, stats = take_outputs(str(first), FileDigests(FUNCTION), alice)
     assert len(stats) == 3
     assert empty_tree(result) is not None
-    sources = stored(tmp_path / "blobs", result, blobs)
+    where = stored(tmp_path / "blobs", blobs)
     for roots, name in ((alice, "again"), (bob, "elsewhere")):
         (tmp_path / name).mkdir()
-        put_outputs(str(tmp_path / name), result, sources, roots)
+        placed = put_outputs(str(tmp_path / name), result, where, roots)
         assert seen(tmp_path / name) == seen(filled(tmp_path / f"{name} wanted", roots))
+        # what has this place's paths in it is no blob
+        found = {(st.st_ino, digest) for st, digest in placed}
+        files = (tmp_path / name / "program", tmp_path / name / "deep" / "er" / "file")
+        assert found == {(os.stat(f).st_ino, Digest.of(f.read_bytes(), FUNCTION)) for f in files}
+
+
+@pytest.mark.parametrize(
+    ("data", "instead"),
+    [(b"small", None), (b"small", b"SMALL"), (b"small", b"smal"), (b"small", b"smaller"),
+     (b"l" * (SMALL + 1), None)],
+    ids=["gone", "other bytes", "shorter", "longer", "a large one that is gone"],
+)  # fmt: skip
+def test_nothing_is_put_back_of_a_result_with_a_damaged_blob(
+    tmp_path: Path, data: bytes, instead: bytes | None
+) -> None:
+    out, blobs = tmp_path / "place" / "out", tmp_path / "blobs"
+    out.mkdir(parents=True)
+    fine, digest = Digest.of(b"", FUNCTION), Digest.of(data, FUNCTION)
+    where = stored(blobs, {fine: b"", digest: data})
+    result = re_pb.ActionResult()
+    for name, each in (("out/a", fine), ("out/b", digest)):
+        result.output_files.add(path=name, digest=each.to_message())
+    (blobs / digest.hash).unlink()
+    if instead is not None:
+        (blobs / digest.hash).write_bytes(instead)
+    with pytest.raises((BlobNotFound, FileNotFoundError)):
+        put_outputs(str(out), result, where, roots_of())
+    assert list(out.iterdir()) == []
+    assert list((tmp_path / "place").iterdir()) == [out]
+
+
+def test_what_is_there_is_left_alone(tmp_path: Path) -> None:
+    out = tmp_path / "place" / "out"
+    out.mkdir(parents=True)
+    (out / "other").touch()
+    with pytest.raises(OSError, match="not empty"):
+        put_outputs(str(out), re_pb.ActionResult(), lambda _: "", roots_of())
+    assert [path.name for path in (tmp_path / "place").rglob("*")] == ["out", "other"]
+
+
+def test_no_way_leads_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "place" / "out").mkdir(parents=True)
+    (tmp_path / "elsewhere").mkdir()
+    result = re_pb.ActionResult()
+    result.output_symlinks.add(path="out/link", target=str(tmp_path / "elsewhere"))
+    result.output_symlinks.add(path="out/link/x", target="/")
+    with pytest.raises(FileExistsError):
+        put_outputs(str(tmp_path / "place" / "out"), result, lambda _: "", roots_of())
+    assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
 @pytest.mark.parametrize("path", ["out/../x", "out//x", "elsewhere/x", "out", "/x", "out/."])
 def test_paths_that_lead_out_are_refused(tmp_path: Path, path: str) -> None:
     for kind in ("output_files", "output_symlinks", "output_directories"):
         result = re_pb.ActionResult()
-        getattr(result, kind).add(path=path)
+        added = getattr(result, kind).add(path=path)
+        if kind == "output_files":
+            added.digest.CopyFrom(Digest.of(b"", FUNCTION).to_message())
         with pytest.raises(OSError, match="not in OUT_DIR"):
-            put_outputs(str(tmp_path), result, {path: Path("/dev/null")}, roots_of())
+            put_outputs(str(tmp_path / "x"), result, lambda _: "/dev/null", roots_of())
     assert list(tmp_path.iterdir()) == []
 
 
@@ -109,15 +155,6 @@ def test_what_has_no_name_in_reapi_is_not_stored(tmp_path: Path, kind: str) -> N
         (tmp_path / odd).mkdir()
     with pytest.raises(NotStorable, match="it makes a file whose name is not UTF-8"):
         take_outputs(str(tmp_path), FileDigests(FUNCTION), roots_of())
-
-
-def test_too_much_is_not_stored(tmp_path: Path) -> None:
-    with open(tmp_path / "large", "wb") as file:
-        file.truncate((1 << 30) + 1)
-    files = FileDigests(FUNCTION)
-    files.learn(os.stat(file.name), Digest.of(b"", FUNCTION), is_ours=True)
-    with pytest.raises(NotStorable, match="more than is worth keeping"):
-        take_outputs(str(tmp_path), files, roots_of())
 
 
 def test_stamps_tell_what_was_changed(tmp_path: Path) -> None:

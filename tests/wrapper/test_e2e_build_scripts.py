@@ -15,6 +15,8 @@ import pytest
 from developers import Developer, developer
 from running import BIN, running_server
 
+from tests.wrapper.reason_texts import provokes
+
 pytestmark = [pytest.mark.cargo, pytest.mark.timeout(900)]
 
 CURIOUS = r"""
@@ -200,62 +202,115 @@ def test_a_crate_with_c_from_the_registry(tmp_path: Path) -> None:
                 assert said == "true\n"
 
 
-NOT_KEPT = {
-    "writes": (
-        'std::fs::write("made.txt", "x").unwrap();',
-        "it writes …/made.txt",
+CODE_NOT_KEPT = {
+    "it writes …": 'fs::write("made.txt", "x").unwrap();',
+    "it opens a network socket": 'let _ = std::net::TcpStream::connect("127.0.0.1:9");',
+    "it talks to another program over a socket": (
+        "use std::os::{linux::net::SocketAddrExt, unix::net::{SocketAddr, UnixStream}};"
+        'let _ = UnixStream::connect_addr(&SocketAddr::from_abstract_name(b"none").unwrap());'
     ),
-    "network": (
-        'let _ = std::net::TcpStream::connect("127.0.0.1:9");',
-        "it opens a network socket",
-    ),
-    "leaves": (
+    "it leaves a program running": (
         'std::process::Command::new("sleep").arg("5").stdout(std::process::Stdio::null())'
-        ".stderr(std::process::Stdio::null()).spawn().unwrap();",
-        "it leaves a program running",
+        ".stderr(std::process::Stdio::null()).spawn().unwrap();"
     ),
-    "temporary": (
-        'std::fs::write(std::env::temp_dir().join(format!("distbuild-test-{}", '
-        'std::process::id())), "").unwrap();',
-        "it leaves … behind",
+    "it leaves … behind": (
+        'fs::write(env::temp_dir().join(format!("distbuild-test-{}", std::process::id())), "")'
+        ".unwrap();"
     ),
-    "machine": ('std::fs::read("/proc/cpuinfo").unwrap();', "it reads /proc/cpuinfo"),
-    "native": (
+    "it reads …": 'fs::read("/proc/cpuinfo").unwrap();',
+    "it compiles for this machine's own processor": (
         'std::process::Command::new("cc").args(["-march=native", "-E", "-x", "c", "/dev/null"])'
-        ".output().unwrap();",
-        "it compiles for this machine's own processor",
+        ".output().unwrap();"
     ),
-    "date": (
+    "it uses system call …": 'let _ = std::os::unix::fs::chroot("/nowhere");',
+    "it names a file that cannot be seen": ('let _ = fs::metadata("x/".repeat(2040));'),
+    "it runs a program of another architecture": (
+        'extern "C" { fn syscall(n: i64) -> i64; } unsafe { syscall(0x4000_0027); }'
+    ),
+    "it makes a link whose end cannot be seen": (
+        'let link = format!("{out}/link"); symlink("x/".repeat(2040), &link).unwrap();'
+        "fs::remove_file(link).unwrap();"
+    ),
+    "it makes a link to … that is gone": (
+        'let link = format!("{out}/link"); symlink("/nowhere", &link).unwrap();'
+        "fs::remove_file(link).unwrap();"
+    ),
+    "what it makes holds a date, this machine's name or a variable's value": (
         'let out = std::process::Command::new("date").output().unwrap().stdout;'
-        'print!("cargo::rustc-env=DATE={}", String::from_utf8(out).unwrap());',
-        None,
+        'print!("cargo::rustc-env=DATE={}", String::from_utf8(out).unwrap());'
     ),
-    "user": ('println!("cargo::rustc-env=WHO={}", std::env::var("SOME_NAME").unwrap());', ""),
+    "it makes …, which is no file": (
+        'std::process::Command::new("mkfifo").arg(format!("{out}/pipe")).status().unwrap();'
+    ),
+    "it makes a file whose name is not UTF-8": (
+        'fs::write(Path::new(&out).join(OsStr::from_bytes(b"\\xff")), "").unwrap();'
+    ),
+    "it makes more than is worth keeping": (
+        'fs::File::create(format!("{out}/large")).unwrap().set_len((1 << 30) + 1).unwrap();'
+    ),
+    "it reads … files": ('for n in 0..20_001 { let _ = fs::metadata(format!("/nowhere/{n}")); }'),
+    "it reads a file whose name is not UTF-8": (
+        'let _ = fs::metadata(OsStr::from_bytes(b"/nowhere/\\xff"));'
+    ),
+    "it reads …, which is no file": 'fs::metadata("{beside}/pipe").unwrap();',
+    "it reads …: …": 'let _ = fs::metadata("x".repeat(300));',
+    "… was changed while it ran": 'fs::read("{beside}/of tomorrow").unwrap();',
 }
+KEPT = """println!("cargo::rustc-env=WHO={}", env::var("SOME_NAME").unwrap());
+for command in [["sed", "q"], ["ls", "-l"], ["cp", "--version"], ["find", "-quit"]] {
+    std::process::Command::new(command[0]).arg(command[1]).stdin(std::process::Stdio::null())
+        .stdout(std::process::Stdio::null()).status().unwrap();
+}"""
+BEGIN = """#![allow(unused)]
+use std::{env, fs, ffi::OsStr, path::Path, os::unix::{ffi::OsStrExt, fs::symlink}};
+fn main() { let out = env::var("OUT_DIR").unwrap();
+"""
 
 
 def test_what_is_not_kept(dev: Developer, tmp_path: Path) -> None:
-    (tmp_path / "w").mkdir()
-    (tmp_path / "tmp").mkdir()
-    for name, (code, _) in NOT_KEPT.items():
-        package(tmp_path / "w" / name, name, f"fn main() {{ {code} }}")
-    members = json.dumps(list(NOT_KEPT))
+    """`cargo distbuild stats` has the reasons, those too that turn out after the build."""
     checkout = tmp_path / "w"
+    (tmp_path / "tmp").mkdir(parents=True)
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "of tomorrow").touch()
+    os.utime(tmp_path / "of tomorrow", (4e9, 4e9))
+    codes = {f"a{number}": code for number, code in enumerate(CODE_NOT_KEPT.values())}
+    for name, code in {**codes, "kept": KEPT}.items():
+        text = code.replace("{beside}", str(tmp_path))
+        package(checkout / name, name, f"{BEGIN}{text}\n}}")
+    members = json.dumps([*codes, "kept"])
     (checkout / "Cargo.toml").write_text(f'[workspace]\nmembers = {members}\nresolver = "2"\n')
     for again in (False, True):
         dev.run("cargo", "clean", cwd=checkout)
         dev.build(checkout, SOME_NAME="a name", TMPDIR=str(tmp_path / "tmp"))
+        dev.run("cargo", "distbuild", "stop", cwd=checkout)  # all is kept that will be
         found = runs(dev, checkout)
-        for name, (_, reason) in NOT_KEPT.items():
+        table = dev.run("cargo", "distbuild", "stats", cwd=checkout).stdout
+        for name, reason in zip(codes, CODE_NOT_KEPT, strict=True):
             run = found[name]
-            is_hit = again and reason == ""
-            assert run["outcome"] == ("hit-local" if is_hit else "local"), name
-            if reason:
-                start, _, end = reason.partition("…")
-                assert run["reason"].startswith(start) and run["reason"].endswith(end), run
-        dev.run("cargo", "distbuild", "stop", cwd=checkout)
+            assert run["outcome"] == "local", run
+            provokes(reason, run["reason"])
+            assert table.count(run["reason"]) >= 2, table
+        assert found["kept"]["outcome"] == ("hit-local" if again else "local")
         if again:
             shutil.rmtree(tmp_path / "tmp")
+
+
+def test_a_cache_that_cannot_be_written(dev: Developer, tmp_path: Path) -> None:
+    code = 'fs::remove_dir(env::var("DISTBUILD_HOME").unwrap() + "/cache/tmp").unwrap();'
+    code += 'fs::write(out + "/made", "made").unwrap();'
+    checkout = package(tmp_path / "w", "app", f"{BEGIN}{code}\n}}")
+    dev.build(checkout)
+    dev.run("cargo", "distbuild", "stop", cwd=checkout)
+    provokes("it could not be kept: …", runs(dev, checkout)["app"]["reason"])
+
+
+def test_a_script_that_cargo_did_not_start(dev: Developer, tmp_path: Path) -> None:
+    checkout = package(tmp_path / "w", "app", "fn main() {}")
+    dev.build(checkout)
+    (program,) = checkout.glob("target/debug/build/app-*/build-script-build")
+    dev.run(program, cwd=checkout, RUSTC_WRAPPER="cargo-distbuild-wrapper", CARGO_PKG_NAME="app")
+    provokes("cargo gave no OUT_DIR", runs(dev, checkout)["app"]["reason"])
 
 
 def test_a_script_that_fails_is_heard_once(dev: Developer, tmp_path: Path) -> None:
@@ -267,12 +322,14 @@ def test_a_script_that_fails_is_heard_once(dev: Developer, tmp_path: Path) -> No
     }"""
     checkout = package(tmp_path / "w", "app", script)
     ours = dev.run("cargo", "distbuild", "build", cwd=checkout, check=False)
+    why = runs(dev, checkout)["app"]["reason"]
     dev.run("cargo", "clean", cwd=checkout)
     plain = dev.run("cargo", "build", cwd=checkout, check=False)
     said = [line for line in ours.stderr.splitlines() if "Distbuild" not in line]
     assert ours.returncode == plain.returncode == 101
     assert ours.stderr.count("said too") == 1
     assert "exit status: 7" in ours.stderr
+    provokes("it failed when it was watched", why)
     assert sorted(said) == sorted(plain.stderr.splitlines())
 
 
@@ -291,7 +348,10 @@ def test_old_files_in_out_dir_stay_as_with_cargo(dev: Developer, tmp_path: Path)
         (checkout / "note").write_text(f"for {wanted}")
         dev.build(checkout)
         assert dev.run(checkout / "target/debug/app", cwd=checkout).stdout.strip() == wanted
-        assert runs(dev, checkout)["app"]["outcome"] == "local"
+        run = runs(dev, checkout)["app"]
+        assert run["outcome"] == "local"
+        if wanted:
+            provokes("OUT_DIR holds files from a run before", run["reason"])
 
 
 def test_plain_cargo_goes_on(dev: Developer, tmp_path: Path) -> None:
@@ -347,6 +407,8 @@ def test_a_script_that_has_cargo_build(dev: Developer, tmp_path: Path) -> None:
     for word in ("one", "two", "one"):
         (inner / "src" / "main.rs").write_text(f'fn main() {{ println!("{word}"); }}')
         assert built(dev, checkout) == ("local", word)
+        reason = runs(dev, checkout)["app"]["reason"]
+        provokes("it has cargo compile other packages", reason)
 
 
 def test_cleaning_at_once_keeps_nothing_in_part(dev: Developer, tmp_path: Path) -> None:

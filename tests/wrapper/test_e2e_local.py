@@ -149,3 +149,21 @@ def test_errors_are_shown_once(dev: Developer, tmp_path: Path) -> None:
     source = checkout / "app" / "src" / "main.rs"
     source.write_text('fn main() { println!("right"); }')
     assert built(dev, checkout) == ("local", "right")
+
+
+def test_what_a_build_script_made_in_a_workspace_of_one_package(tmp_path: Path) -> None:
+    """OUT_DIR lies below the package then, in a directory that is no part of it."""
+    checkout = tmp_path / "app"
+    package(checkout, "app", "")
+    (checkout / "src" / "lib.rs").unlink()
+    (checkout / "src" / "main.rs").write_text(
+        'fn main() { println!("{}", include!(concat!(env!("OUT_DIR"), "/made.rs"))); }'
+    )
+    (checkout / "build.rs").write_text(
+        'fn main() { std::fs::copy("setting", std::env::var("OUT_DIR").unwrap() + "/made.rs")'
+        ".unwrap(); }"
+    )
+    with developer(tmp_path / "dev", "none") as dev:
+        for number, outcome in ((1, "local"), (1, "hit-local"), (2, "local"), (1, "hit-local")):
+            (checkout / "setting").write_text(f"{number}")
+            assert built(dev, checkout) == (outcome, f"{number}")

@@ -18,9 +18,9 @@ from remote_apis.tree_builder import TreeBuilder
 from wrapper.action import BuiltAction, build_action, of_paths
 from wrapper.inputs.collect import Inputs
 from wrapper.keys import journal as journal_module
-from wrapper.keys.compare import Change
+from wrapper.keys.change import Change
 from wrapper.keys.explain import Comparison, Explainer
-from wrapper.keys.journal import KEPT_ACTIONS, Ended, KeyJournal
+from wrapper.keys.journal import KEPT_ACTIONS, Ended, KeyJournal, Subject
 from wrapper.roots import Roots, find_roots
 from wrapper.rustc.arguments import Invocation, parse
 from wrapper.script import commands_of, runner_script
@@ -113,7 +113,7 @@ class Book:
         build: str = "b",
     ) -> None:
         self.now += 1
-        self.journal.note(compile_.invocation, compile_.action())
+        self.journal.note(Subject.of(compile_.invocation), compile_.action())
         self.end(compile_, outcome, reason, build)
 
     def end(
@@ -123,7 +123,7 @@ class Book:
             crate=compile_.name, package=compile_.name, outcome=outcome, worker=None,
             reason=reason, build=build,
         )  # fmt: skip
-        self.journal.ended(compile_.invocation, ended)
+        self.journal.ended(Subject.of(compile_.invocation), ended)
 
     def compare(self, crate: str = "app") -> Comparison:
         explainer = Explainer(self.path)
@@ -254,7 +254,7 @@ def test_a_result_for_its_own_paths(book: Book) -> None:
     there = Compile(workspace="/elsewhere")
     book.add(there)
     own = of_paths(there.action(), there.roots)
-    book.journal.amend(there.invocation, there.action().digest, own)
+    book.journal.amend(Subject.of(there.invocation), there.action().digest, own)
     book.add(Compile())
     found = book.compare()
     assert (found.is_elsewhere, found.is_of_path, found.causes) == (True, True, ())
@@ -264,7 +264,8 @@ def test_amending_leaves_a_later_entry_alone(book: Book) -> None:
     first, second = Compile(), Compile(toolchain="1.96")
     book.add(first)
     book.add(second)
-    book.journal.amend(first.invocation, first.action().digest, Compile(link_set="z").action())
+    other = Compile(link_set="z").action()
+    book.journal.amend(Subject.of(first.invocation), first.action().digest, other)
     assert [each.kind for each in book.changes()] == ["toolchain"]
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 from answering import Answer, answering
 
+from tests.wrapper.reason_texts import provokes
 from tests.wrapper.test_shim import SECONDS, SOURCES, STRICT, Done, finish, is_alive
 from wrapper.build_scripts.accesses import OTHER_RIGHTS, decode
 from wrapper.build_scripts.launcher import real_name, trailer
@@ -245,7 +246,9 @@ async def test_a_program_with_other_rights(nobodys: tuple[Launcher, int | None])
             launcher.program, cwd="/", env=WRAPPED, stdin=-1, stdout=-1, stderr=-1, user=user
         )
         assert await finish(process) == Done(0, b"", b"")
-    assert launcher.troubles() == {OTHER_RIGHTS}
+    (trouble,) = launcher.troubles()
+    assert trouble == OTHER_RIGHTS
+    provokes("it runs a program with another user's rights", trouble)
     assert ("x", "/bin/sh") in launcher.accesses()
 
 
@@ -445,7 +448,7 @@ async def test_a_machine_that_does_not_let_programs_be_watched(launcher: Launche
         )  # fmt: skip
         assert await finish(process) == Done(0, b"out anyway", b"err x")
     (trouble,) = launcher.troubles()
-    assert trouble.startswith("this machine does not let programs be watched: ")
+    provokes("this machine does not let programs be watched: …", trouble)
 
 
 async def test_a_launcher_under_another_ones_watch(launcher: Launcher) -> None:

@@ -20,6 +20,7 @@ from server.actioncache.directory import DirectoryActionCache
 from server.blobstore.disk import DiskBlobStore
 from tests.wrapper.reason_texts import ROOT, provokes, reasons_of_runs, reasons_of_the_code
 from tests.wrapper.test_action_key import OPTIONS, RUSTC, Checkout, checkout, write
+from tests.wrapper.test_e2e_build_scripts import CODE_NOT_KEPT
 from wrapper.action import platform_of
 from wrapper.inputs.collect import Collector
 from wrapper.inputs.file_digests import FileDigests
@@ -390,8 +391,19 @@ def test_a_result_that_cannot_be_put_down(tmp_path: Path) -> None:
         provokes("the result could not be used: …", said[0])
 
 
+def _provoked_in(name: str) -> set[str]:
+    """What calls of `provokes` name in a file of tests."""
+    return set(re.findall(r'provokes\(\s*"(.+?)"', Path(__file__).with_name(name).read_text()))
+
+
+def test_every_reason_of_a_run_is_provoked() -> None:
+    files = ("test_e2e_build_scripts.py", "test_build_script_runs.py", "test_launcher.py")
+    calls = {reason for name in files for reason in _provoked_in(name)}
+    assert calls | set(CODE_NOT_KEPT) == reasons_of_runs()
+
+
 def test_every_reason_is_provoked() -> None:
     """In a table above, or by a call of `provokes` that names it."""
-    calls = re.findall(r'provokes\(\s*"(.+?)"', Path(__file__).read_text())
+    calls = _provoked_in(Path(__file__).name)
     tables = {*COMMAND_LINES, *FILES, *OPTIONS_OF, *VARIABLES, *COMPILERS, *WORKERS, *SOURCES}
-    assert tables | set(calls) | NOT_PROVOKED == reasons_of_the_code()
+    assert tables | calls | NOT_PROVOKED == reasons_of_the_code()

@@ -19,6 +19,7 @@ from wrapper.stats import (
     SCRIPT_RUN,
     UnitStat,
     add_execution,
+    add_not_kept,
     add_unit,
     add_upload,
     build_file,
@@ -74,7 +75,21 @@ def test_a_build_without_units_is_the_last_one(home: Home) -> None:
             0,
         ),
         "reasons": {},
+        "run_reasons": {},
     }
+
+
+def test_why_a_result_is_not_kept_takes_the_place_of_why_it_was_not_known(home: Home) -> None:
+    new = [replace(unit(name, "local"), kind=SCRIPT_RUN, reason="new") for name in "abc"]
+    for run in new:
+        add_unit(home, "b", run)
+    add_unit(home, "b", unit("a", "local"))
+    add_not_kept(home, "b", new[0], "odd")
+    add_not_kept(home, "b", new[2], "odd")
+    found = summary(home, "b")
+    assert [run["reason"] for run in found["runs"]] == ["odd", "new", "odd"]
+    assert found["run_reasons"] == {"odd": 2, "new": 1}
+    assert (found["reasons"], found["totals"]["runs"]) == ({"probe": 1}, 3)
 
 
 def test_runs_of_build_scripts_are_no_units(home: Home) -> None:

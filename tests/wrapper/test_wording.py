@@ -10,7 +10,7 @@ import pytest
 
 from wrapper.cli.stats_command import table
 from wrapper.cli.why_miss import answer
-from wrapper.keys.compare import Change
+from wrapper.keys.change import Change
 from wrapper.keys.explain import Cause, Comparison, Entry
 from wrapper.timings import page
 from wrapper.wording import columns, duration, size, totals_line
@@ -69,6 +69,7 @@ DATA: dict[str, Any] = {
     "runs": [],
     "totals": totals(**{"units": 3, "hit-local": 1, "remote": 1, "local": 1}),
     "reasons": {"odd <thing>": 1},
+    "run_reasons": {},
 }
 
 
@@ -77,7 +78,8 @@ def test_the_table_of_a_build() -> None:
     assert re.search(r"^a +lib +hit-local +0\.10 +1\.50$", text, re.MULTILINE)
     assert re.search(r"^c +bin +local +1\.00 +odd <thing>$", text, re.MULTILINE)
     assert "reasons for compiling here\n1  odd <thing>\n" in text
-    text = table({**DATA, "runs": [RUN]})
+    text = table({**DATA, "runs": [RUN], "run_reasons": {RUN["reason"]: 1}})
+    assert "reasons for running build scripts\n1  it opens a network socket\n" in text
     wanted = r"^a +script-run +local +1\.00 +it opens a network socket$"
     assert re.search(wanted, text, re.MULTILINE)
 

@@ -16,10 +16,11 @@ _NEUTRAL = re.compile(
     r"|cmdline|oom_score_adj|fd|fd/\d+(/daemon\.sock)?|task(/\d+(/\w+)?)?)"
     r"|/proc/(meminfo|loadavg|stat|uptime|filesystems|mounts)"
     r"|/proc/sys/(vm/\w+|kernel/(ngroups_max|pid_max|threads-max|cap_last_cap|random/\w+))"
-    r"|/sys/fs/cgroup(/.*)?|/sys/devices/system/cpu(/.*)?|/sys/kernel/mm(/.*)?"
+    r"|/sys/fs/selinux|/sys/fs/cgroup(/.*)?|/sys/devices/system/cpu(/.*)?|/sys/kernel/mm(/.*)?"
     r"|/etc/ld\.so\.cache|/etc/localtime|/"
 )
-"""What tells about the machine's load and limits, or where libraries are, which are seen anyway."""
+"""What tells about the machine's load and limits, or where libraries are, which are seen anyway;
+and whether files have labels, for which `sed`, `cp`, `ls` and others look."""
 
 
 OTHER_RIGHTS = "it runs a program with another user's rights"

@@ -14,7 +14,7 @@ from wrapper.action import BuiltAction
 from wrapper.build_scripts.environment import cargos_variables, declared, reach_of, tokens_of
 from wrapper.build_scripts.outputs import empty_tree, leads_out, staged, take_outputs, times
 from wrapper.build_scripts.reads import Record, Values, changed_since, named
-from wrapper.build_scripts.run import NotKept, Run, Watched, key_of, run_variables
+from wrapper.build_scripts.run import NotKept, NotWorthKeeping, Run, Watched, key_of, run_variables
 from wrapper.inputs.file_digests import FileDigests
 from wrapper.inputs.snapshot import Source
 from wrapper.ladder import FUNCTION
@@ -25,6 +25,24 @@ _LONG = 8
 
 _OF_NO_INTEREST = {"SHELL", "TERM", "LANG", "LC_ALL", "LC_CTYPE"}
 """Variables whose values stand in many a file by chance."""
+
+_MAX_FILES = 20_000
+_MAX_BYTES = 1 << 30
+_PUT_BACK_SECONDS = 25e-6
+"""What a hit takes for each file."""
+
+_NOTING_SECONDS = 20e-6
+"""What a watched run waits at each access; all in all it takes up to three times as long."""
+
+
+def check_worth(watched: Watched) -> None:
+    """Raises NotWorthKeeping."""
+    files, sizes = len(watched.made), sum(size for _, size, _ in watched.made.values())
+    if files > _MAX_FILES or sizes > _MAX_BYTES:
+        raise NotWorthKeeping("it makes more than is worth keeping")
+    unwatched = max(watched.seconds - watched.accesses * _NOTING_SECONDS, watched.seconds / 3)
+    if files * _PUT_BACK_SECONDS > unwatched:
+        raise NotWorthKeeping(f"it makes its {files} files sooner than they could be put back")
 
 
 def record_of(watched: Watched) -> Record:

@@ -13,7 +13,9 @@ from dataclasses import replace
 
 from wrapper.roots import ROOT, Place, Roots, cargo_home
 
-_ABOVE = "above:"
+ABOVE = "above:"
+"""Begins the name of what lies above a place."""
+
 _SYSTEM = tuple(
     f"/{name}"
     for name in ("usr", "lib", "lib32", "lib64", "libx32", "bin", "sbin", "etc", "opt", "proc",
@@ -50,7 +52,7 @@ class Names:
             if directory == "/" and is_below(path, _SYSTEM):
                 break
             if path.startswith(directory.rstrip("/") + "/"):
-                return _ABOVE + path[len(directory.rstrip("/")) + 1 :]
+                return ABOVE + path[len(directory.rstrip("/")) + 1 :]
         return path
 
     def is_searched(self, path: str) -> bool:
@@ -66,8 +68,8 @@ class Names:
         """The paths that a name stands for here, each with a word that says which it is."""
         if name.startswith("/"):
             return [("", name)]
-        if name.startswith(_ABOVE):
-            rest = name.removeprefix(_ABOVE)
+        if name.startswith(ABOVE):
+            rest = name.removeprefix(ABOVE)
             return [
                 (f"{place.staged}^{level}", os.path.join(directory, rest))
                 for place in self._places

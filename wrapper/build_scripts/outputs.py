@@ -6,9 +6,7 @@ import os
 import shutil
 import stat
 import time
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
-from pathlib import Path
+from collections.abc import Iterable
 
 from remote_apis.digest import Digest
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
@@ -16,11 +14,8 @@ from wrapper.build_scripts.keys import OUTPUTS
 from wrapper.build_scripts.names import Names
 from wrapper.inputs.file_digests import FileDigests
 from wrapper.inputs.snapshot import NOTE_FILES, NOTES, Source, is_text
-from wrapper.materialise import place_outputs
 from wrapper.roots import ROOT, Roots
 
-_MAX_FILES = 20_000
-_MAX_BYTES = 1 << 30
 _STAGED = "distbuild-staged-paths"
 _NOTE_SIZE = 1 << 20
 
@@ -48,7 +43,6 @@ def take_outputs(
     blobs: dict[Digest, Source] = {}
     stats: dict[str, os.stat_result] = {}
     empty = Digest.of(re_pb.Tree(root=re_pb.Directory()).SerializeToString(), files.function)
-    total = 0
     for directory, names, others in os.walk(out_dir):
         base = os.path.relpath(directory, out_dir)
         prefix = OUTPUTS if base == "." else f"{OUTPUTS}/{base}"
@@ -67,12 +61,9 @@ def take_outputs(
                 file, digest, source = _output(path, st, files, roots)
                 file.path = f"{prefix}/{name}"
                 blobs[digest], stats[path] = source, st
-                total += st.st_size
                 result.output_files.append(file)
             elif not stat.S_ISDIR(st.st_mode):
                 raise NotStorable(f"it makes {name}, which is no file")
-        if len(stats) > _MAX_FILES or total > _MAX_BYTES:
-            raise NotStorable("it makes more than is worth keeping")
     return result, blobs, stats
 
 
@@ -98,29 +89,6 @@ def empty_tree(result: re_pb.ActionResult) -> bytes | None:
     if not result.output_directories:
         return None
     return re_pb.Tree(root=re_pb.Directory()).SerializeToString()
-
-
-def put_outputs(
-    out_dir: str, result: re_pb.ActionResult, sources: Mapping[str, Path], roots: Roots
-) -> dict[str, os.stat_result]:
-    """Fill an empty OUT_DIR; `sources` are the blobs' files by output path. Raises OSError."""
-    for each in result.output_directories:
-        os.makedirs(os.path.join(out_dir, _inside(each.path)), exist_ok=True)
-    files: dict[str, tuple[Path | bytes, bool]] = {}
-    for file in result.output_files:
-        name = _inside(file.path)
-        os.makedirs(os.path.dirname(os.path.join(out_dir, name)), exist_ok=True)
-        source: Path | bytes = sources[file.path]
-        if is_staged(file):
-            source = unstaged(sources[file.path].read_bytes(), roots)
-        files[name] = (source, file.is_executable)
-    placed = place_outputs(out_dir=out_dir, files=files, dep_info=None)
-    for link in result.output_symlinks:
-        path = os.path.join(out_dir, _inside(link.path))
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        with suppress(FileExistsError):
-            os.symlink(Names(roots).unstage(link.target), path)
-    return placed
 
 
 def empty_directory(path: str) -> None:
@@ -196,14 +164,6 @@ def _staged_note(path: str, roots: Roots) -> bytes | None:
         data = file.read()
     text = staged(data, roots)
     return None if text == data or unstaged(text, roots) != data else text
-
-
-def _inside(path: str) -> str:
-    """A path below OUT_DIR of one that a server gave. Raises OSError for any other."""
-    parts = path.split("/")
-    if parts[0] != OUTPUTS or len(parts) < 2 or any(p in ("", ".", "..") for p in parts):
-        raise OSError(f"the result names {path}, which is not in OUT_DIR")
-    return "/".join(parts[1:])
 
 
 def times(started: float) -> Iterable[bytes]:

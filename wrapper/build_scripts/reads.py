@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from wrapper.build_scripts.accesses import Seen
+from wrapper.build_scripts.keys import LISTING, NONE, Value
 from wrapper.build_scripts.names import Names, is_below
 from wrapper.inputs.file_digests import FileDigests
 from wrapper.inputs.snapshot import skip_in_package
@@ -21,6 +22,8 @@ _MAX_RECORDS = 8
 _TRUSTED_SECONDS = 1.0
 _CLOCK_STEP_NS = 20_000_000
 """Files' times come from a clock that goes in steps, and lags behind by up to one."""
+
+_MAX_LISTING = 4096
 
 
 class NotNameable(Exception):
@@ -97,32 +100,33 @@ class Values:
 
     def __init__(self, files: FileDigests) -> None:
         self._files = files
-        self._system: dict[tuple[str, str], tuple[float, str]] = {}
+        self._system: dict[tuple[str, str], tuple[float, Value]] = {}
 
-    def of(self, paths: Iterable[tuple[str, str]], names: Names) -> list[str]:
-        """A line for each name. Raises NotNameable and OSError."""
-        return [f"{kind} {name} {self._of(kind, name, names)}" for kind, name in sorted(paths)]
+    def of(self, paths: Iterable[tuple[str, str]], names: Names) -> list[tuple[str, str, Value]]:
+        """The names with what they stand for, in order. Raises NotNameable and OSError."""
+        return [(kind, name, self._of(kind, name, names)) for kind, name in sorted(paths)]
 
     def forget(self) -> None:
         """Look at all of them next time."""
         self._system.clear()
 
-    def _of(self, kind: str, name: str, names: Names) -> str:
+    def _of(self, kind: str, name: str, names: Names) -> Value:
         if kind == "p":
             path = names.program(name)
-            return "none" if path is None else self._value("x", path, names)
+            found = NONE if path is None else self._value("x", path, names)
+            return () if found == NONE else (("", found),)
         if not name.startswith("/"):
             return self._now(kind, name, names)
         now = time.monotonic()
-        until, value = self._system.get((kind, name), (0.0, ""))
+        until, value = self._system.get((kind, name), (0.0, ()))
         if now >= until:
             value = self._now(kind, name, names)
             self._system[kind, name] = now + _TRUSTED_SECONDS, value
         return value
 
-    def _now(self, kind: str, name: str, names: Names) -> str:
+    def _now(self, kind: str, name: str, names: Names) -> Value:
         values = [(word, self._value(kind, path, names)) for word, path in names.paths(name)]
-        return " ".join(f"{word}={value}" for word, value in values if value != "none")
+        return tuple((word, value) for word, value in values if value != NONE)
 
     def _value(self, kind: str, path: str, names: Names) -> str:
         link = ""
@@ -132,7 +136,7 @@ class Values:
                 link = f"link {names.roots.stage_text(os.readlink(path))} "
                 st = os.stat(path)
         except (FileNotFoundError, NotADirectoryError):
-            return link + "none"
+            return link + NONE
         except OSError as error:
             raise NotNameable(f"it reads {path}: {error.strerror}") from None
         if stat.S_ISDIR(st.st_mode):
@@ -149,18 +153,24 @@ class Values:
 
 
 def _listing(path: str, names: Names) -> str:
-    """The names in a directory but for those that differ between checkouts of the same."""
+    """The names in a directory but for those that differ between checkouts of the same.
+
+    They say what is new or gone; of large directories there is a hash.
+    """
     skip = skip_in_package(names.roots.target)
     with os.scandir(path) as entries:
-        found = sorted(f"{each.name}{_mark(each)}" for each in entries if not skip(path, each.name))
-    return hashlib.sha256("\0".join(found).encode("utf-8", "surrogateescape")).hexdigest()
+        found = sorted(f"{_mark(each)}{each.name}" for each in entries if not skip(path, each.name))
+    text = "/".join(found)
+    if len(text) <= _MAX_LISTING:
+        return f"{LISTING}{text}"
+    return f"many {hashlib.sha256(text.encode('utf-8', 'surrogateescape')).hexdigest()}"
 
 
 def _mark(entry: os.DirEntry[str]) -> str:
     """What kind of thing it is, which a program sees with the name."""
     if entry.is_symlink():
         return "@"
-    return "/" if entry.is_dir() else ""
+    return ">" if entry.is_dir() else "-"
 
 
 def changed_since(seen: Seen, started_ns: int, target: str) -> str | None:

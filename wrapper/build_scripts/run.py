@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from wrapper.action import BuiltAction, of_paths
 from wrapper.build_scripts.accesses import Seen
 from wrapper.build_scripts.environment import users_variables
-from wrapper.build_scripts.keys import run_action
+from wrapper.build_scripts.keys import DependsOn, run_action
 from wrapper.build_scripts.names import Names, is_below
 from wrapper.build_scripts.reads import Record, Values
 from wrapper.roots import Roots
@@ -19,6 +19,10 @@ _CARGO_LOADS = ("target", "toolchain")
 
 class NotKept(Exception):
     """The run's result must not be kept; the message says why."""
+
+
+class NotWorthKeeping(NotKept):
+    """It costs more to keep than to make again, which needs no watching then."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +47,7 @@ class Run:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watched:
     """A run that has ended here with success, and what OUT_DIR held then (`outputs.stamps`).
-    `started`: seconds since the epoch."""
+    `started`: seconds since the epoch; `accesses`: how many were noted while it ran."""
 
     run: Run
     seen: Seen
@@ -52,6 +56,7 @@ class Watched:
     stderr: bytes
     started: float
     seconds: float
+    accesses: int
 
 
 def key_of(run: Run, script: BuiltAction, record: Record, values: Values) -> BuiltAction:
@@ -59,8 +64,15 @@ def key_of(run: Run, script: BuiltAction, record: Record, values: Values) -> Bui
 
     Raises NotNameable and OSError.
     """
-    lines = values.of(record.paths, run.names)
-    return run_action(script, lines, run_variables(run, record), run.roots)
+    reads = values.of(record.paths, run.names)
+    variables = run_variables(run, record)
+    depends_on = DependsOn(
+        reads=tuple(reads),
+        variables={name: run.roots.stage_text(value) for name, value in variables.items()},
+        declared=tuple(record.variables),
+        reach=record.reach,
+    )
+    return run_action(script, depends_on)
 
 
 def of_all_paths(action: BuiltAction, roots: Roots) -> BuiltAction:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from remote_apis.digest import Digest
+from remote_apis.errors import BlobNotFound
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
 from wrapper.action import BuiltAction, command_of
 from wrapper.build_scripts.environment import cargos_variables
-from wrapper.build_scripts.kept import holds_paths, key_then, record_of, result_of
+from wrapper.build_scripts.kept import check_worth, holds_paths, key_then, record_of, result_of
 from wrapper.build_scripts.keys import RECORD, script_action
-from wrapper.build_scripts.outputs import is_staged, put_outputs, stamps, unstaged
+from wrapper.build_scripts.outputs import stamps, unstaged
+from wrapper.build_scripts.placing import SMALL, put_outputs
 from wrapper.build_scripts.reads import NotNameable, Record, Values, dump_records, load_records
 from wrapper.build_scripts.run import NotKept, Run, Watched, key_of, of_all_paths
 from wrapper.fetching import fetch_blobs
 from wrapper.inputs.file_digests import FileDigests
+from wrapper.inputs.snapshot import Source
 from wrapper.inputs.toolchain import machine
 from wrapper.ladder import FUNCTION
 from wrapper.local_tier import LocalTier, named_blobs
@@ -28,8 +32,29 @@ class FoundRun:
     """`outcome` is `hit-local` or `hit-remote`."""
 
     outcome: str
-    key: Digest
+    action: BuiltAction
     result: re_pb.ActionResult
+
+
+@dataclass(frozen=True, slots=True)
+class PutBack:
+    """What was found, and what the run said."""
+
+    found: FoundRun
+    stdout: bytes
+    stderr: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class KeptRun:
+    """A run whose result is on this machine, its own record first; servers may have it too if it
+    `is_shared`."""
+
+    action: BuiltAction
+    result: re_pb.ActionResult
+    blobs: Mapping[Digest, Source]
+    records: tuple[Record, ...]
+    is_shared: bool
 
 
 class BuildScriptRuns:
@@ -45,26 +70,37 @@ class BuildScriptRuns:
         program = self._files.digest(run.program)
         return script_action(program, cargos_variables(run.environment), run.roots, machine())
 
-    async def find(
-        self, run: Run, script: BuiltAction, remote: Remote | None, instance: str
-    ) -> FoundRun | None:
-        """The result, whose blobs are here; or None.
+    async def wanted(self, run: Run, script: BuiltAction, instance: str) -> BuiltAction:
+        """What a run is asked for first: the key by the newest record here, the script's without.
 
         Raises DistbuildError, NotNameable and OSError.
         """
-        tried = set()
+        for record in await self._records_in(await self._local.lookup(instance, script.digest)):
+            return await asyncio.to_thread(key_of, run, script, record, self._values)
+        return script
+
+    async def _find(
+        self, run: Run, script: BuiltAction, remote: Remote | None, instance: str
+    ) -> FoundRun | BuiltAction:
+        """The result, whose blobs ought to be here; or the first key under which none was.
+
+        Raises DistbuildError, NotNameable and OSError.
+        """
+        tried: set[Digest] = set()
+        wanted = None
         async for outcome, record in self._records(script, remote, instance):
             try:
                 # a toolchain's files may have to be hashed
                 shared = await asyncio.to_thread(key_of, run, script, record, self._values)
             except NotNameable:
                 continue  # what it names is here nothing that a run could have read
+            wanted = wanted or shared
             for action in (shared, of_all_paths(shared, run.roots)):
                 if action.digest in tried:
                     continue
-                result = await self._local.lookup(instance, action.digest)
+                result = await self._local.known(instance, action.digest)
                 if result is not None:
-                    return FoundRun("hit-local", action.digest, result)
+                    return FoundRun("hit-local", action, result)
                 if remote is None or action is not shared or outcome == "hit-local":
                     continue
                 tried.add(action.digest)
@@ -72,8 +108,8 @@ class BuildScriptRuns:
                 if result is not None and result.exit_code == 0:
                     await fetch_blobs(self._local, remote, named_blobs(result, FUNCTION))
                     await self._local.keep(instance, action.digest, result)
-                    return FoundRun("hit-remote", action.digest, result)
-        return None
+                    return FoundRun("hit-remote", action, result)
+        return wanted or script
 
     async def _records(
         self, script: BuiltAction, remote: Remote | None, instance: str
@@ -99,62 +135,81 @@ class BuildScriptRuns:
         digests = [Digest.from_message(f.digest, FUNCTION) for f in result.output_files]
         return [r for digest in digests for r in load_records(await self._local.read(digest))]
 
-    async def place(self, run: Run, result: re_pb.ActionResult) -> tuple[bytes, bytes]:
-        """Fill OUT_DIR; what the run said on stdout and stderr. Raises DistbuildError, OSError."""
-        sources = {
-            file.path: await self._local.path(Digest.from_message(file.digest, FUNCTION))
-            for file in result.output_files
-        }
-        placed = await asyncio.to_thread(put_outputs, run.out_dir, result, sources, run.roots)
+    async def put_back(
+        self, run: Run, script: BuiltAction, remote: Remote | None, instance: str
+    ) -> PutBack | BuiltAction:
+        """Fill OUT_DIR with the result of a run that is known; the key by which none is.
+
+        Raises DistbuildError, NotNameable and OSError; OUT_DIR is then as it was.
+        """
+        found = await self._find(run, script, remote, instance)
+        try:
+            return await self._place(run, found) if isinstance(found, FoundRun) else found
+        except BlobNotFound as error:
+            # damaged: this look at it takes it out of the store, and a server may have it
+            await self._local.missing([error.digest])
+        found = await self._find(run, script, remote, instance)
+        return await self._place(run, found) if isinstance(found, FoundRun) else found
+
+    async def _place(self, run: Run, found: FoundRun) -> PutBack:
+        result = found.result
         for file in result.output_files:
-            if is_staged(file):
-                continue
-            stat = placed[file.path.partition("/")[2]]
-            self._files.learn(stat, Digest.from_message(file.digest, FUNCTION), is_ours=True)
-        return (
-            unstaged(await self._said(result.stdout_raw, result.stdout_digest), run.roots),
-            unstaged(await self._said(result.stderr_raw, result.stderr_digest), run.roots),
-        )
+            if file.digest.size_bytes > SMALL:
+                await self._local.path(Digest.from_message(file.digest, FUNCTION))
+        stdout = unstaged(await self._said(result.stdout_raw, result.stdout_digest), run.roots)
+        stderr = unstaged(await self._said(result.stderr_raw, result.stderr_digest), run.roots)
+        where = self._local.where
+        placed = await asyncio.to_thread(put_outputs, run.out_dir, result, where, run.roots)
+        for stat, digest in placed:
+            self._files.learn(stat, digest, is_ours=True)
+        return PutBack(found, stdout, stderr)
 
     async def _said(self, raw: bytes, digest: re_pb.Digest) -> bytes:
         if raw or not digest.hash:
             return raw
         return await self._local.read(Digest.from_message(digest, FUNCTION))
 
-    async def keep(
-        self, watched: Watched, script: BuiltAction, remote: Remote | None, instance: str
-    ) -> Digest | None:
-        """Keep a run's record and result, here and on a server that takes it; the key if it does.
+    async def keep(self, watched: Watched, script: BuiltAction, instance: str) -> KeptRun:
+        """Keep a run's record and result on this machine.
 
         Raises NotKept, NotNameable, NotStorable, DistbuildError and OSError.
         """
+        check_worth(watched)
         record = await asyncio.to_thread(record_of, watched)
         action = await asyncio.to_thread(key_then, watched, script, record, self._values)
         result, blobs = await asyncio.to_thread(result_of, watched, record, self._files)
         is_shared = not await asyncio.to_thread(holds_paths, watched.run, result, blobs)
         if not is_shared:
             action = of_all_paths(action, watched.run.roots)
-        for digest, source in blobs.items():
-            if isinstance(source, bytes):
-                await self._local.store(digest, source)
-            else:
-                await self._local.store_file(digest, source)
+        await self._local.store_all(blobs)
         # cargo may have gone on, and somebody may have cleaned meanwhile
         if await asyncio.to_thread(stamps, watched.run.out_dir) != watched.made:
             raise NotKept("what it made was changed meanwhile")
-        known = await self._records_in(await self._local.lookup(instance, script.digest))
-        is_published = remote is not None and is_shared and not remote.is_down
-        if remote is not None and is_published:
-            known = [*await self._records_there(script, remote), *known]
-        data = dump_records([record, *known])
-        own = Digest.of(data, FUNCTION)
-        about = re_pb.ActionResult()
-        about.output_files.add(path=RECORD, digest=own.to_message())
-        await self._local.store(own, data)
+        known = []
+        with suppress(NotNameable):
+            known = await self._records_in(await self._local.lookup(instance, script.digest))
+        data, about = _about([record, *known])
+        await self._local.store(Digest.of(data, FUNCTION), data)
         await self._local.keep(instance, action.digest, result)
         await self._local.keep(instance, script.digest, about)
-        if remote is None or not is_published:
-            return None
-        await remote.publish(action.digest, {**blobs, **command_of(action)}, result)
-        is_there = await remote.publish(script.digest, {own: data, **command_of(script)}, about)
-        return action.digest if is_there else None
+        return KeptRun(action, result, blobs, (record, *known), is_shared)
+
+    async def share(self, kept: KeptRun, script: BuiltAction, remote: Remote) -> bool:
+        """Have a server take what was kept; whether it did. Raises DistbuildError and OSError."""
+        there = []
+        with suppress(NotNameable):  # then what is there gives way
+            there = await self._records_there(script, remote)
+        record, *known = kept.records
+        data, about = _about([record, *there, *known])
+        own = Digest.of(data, FUNCTION)
+        blobs = {**kept.blobs, **command_of(kept.action)}
+        await remote.publish(kept.action.digest, blobs, kept.result)
+        return await remote.publish(script.digest, {own: data, **command_of(script)}, about)
+
+
+def _about(records: Iterable[Record]) -> tuple[bytes, re_pb.ActionResult]:
+    """Records as a blob, and the result that names it."""
+    data = dump_records(records)
+    about = re_pb.ActionResult()
+    about.output_files.add(path=RECORD, digest=Digest.of(data, FUNCTION).to_message())
+    return data, about

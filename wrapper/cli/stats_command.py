@@ -13,6 +13,9 @@ from wrapper.stats import last_build, summary
 from wrapper.wording import columns, totals_line
 
 _USAGE = "usage: cargo distbuild stats [--json | --html FILE], cargo distbuild timings [FILE]"
+_REASONS = {
+    "reasons": "reasons for compiling here", "run_reasons": "reasons for running build scripts"
+}  # fmt: skip
 TIMINGS_FILE = "distbuild-timings.html"
 
 
@@ -72,7 +75,8 @@ def table(data: dict[str, Any]) -> str:
         seconds = f"{unit['seconds']:.2f}"
         rows.append((unit["crate"], unit["kind"], where, seconds, saved, unit["reason"] or ""))
     parts = [columns(rows)]
-    if data["reasons"]:
-        counted = [(str(count), reason) for reason, count in data["reasons"].items()]
-        parts.append("reasons for compiling here\n" + columns(counted))
+    for name, title in _REASONS.items():
+        if data[name]:
+            counted = [(str(count), reason) for reason, count in data[name].items()]
+            parts.append(f"{title}\n{columns(counted)}")
     return "\n\n".join([*parts, totals_line(data["totals"])])

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 from wrapper.home import Home
-from wrapper.keys.compare import Change
-from wrapper.keys.explain import Cause, Comparison, Entry, Explainer
-from wrapper.stats import HITS
+from wrapper.keys.change import Change
+from wrapper.keys.explain import Cause, Comparison, Entry, Explainer, profile_of
+from wrapper.stats import HITS, SCRIPT_RUN
 from wrapper.wording import duration
 
 MAX_NAMED = 8
@@ -21,9 +21,21 @@ _KINDS = {
     "option": "option", "environment": "environment", "source": "source file",
     "toolchain": "toolchain", "link-set": "linker and C library", "build-output":
     "build-script output", "platform": "platform", "path": "path of this checkout",
-    "cargo-hash": "cargo's own hash",
+    "cargo-hash": "cargo's own hash", "script": "the build script", "file": "file",
+    "listing": "names in",
+    "program": "program on PATH", "also-read": "it looked at other things, among them",
 }  # fmt: skip
-_BY_DIGEST = ("source", "toolchain", "build-output", "link-set")
+_BY_DIGEST = (
+    "source",
+    "toolchain",
+    "build-output",
+    "link-set",
+    "file",
+    "listing",
+    "program",
+    "also-read",
+)
+_NAMELESS = ("link-set", "script")
 
 
 def why_miss(home: Home, arguments: Sequence[str]) -> int:
@@ -58,7 +70,7 @@ def answer(found: Comparison, now: float) -> Iterator[str]:
         yield f"{unit}: was a hit ({where}) {ago}"
         return
     reason = f" ({entry.reason})" if entry.reason else ""
-    yield f"{unit}: compiled {_where(entry)} {ago}{reason}"
+    yield f"{unit}: {_done(entry)} {ago}{reason}"
     if entry.action is None:
         yield "  it got no key to look up"
     elif before is None:
@@ -69,7 +81,7 @@ def answer(found: Comparison, now: float) -> Iterator[str]:
         why = "whose result holds the paths there" if found.is_of_path else "which left no result"
         yield f"  its key is the same as {_when(found, now)}, {why}"
         if before.reason:
-            yield f"  compiled here then too: {before.reason}"
+            yield f"  {_done(before)} then too: {before.reason}"
     else:
         yield f"  changed in its key since {_when(found, now)}:"
         yield from _lines(found.causes, "    ")
@@ -77,21 +89,17 @@ def answer(found: Comparison, now: float) -> Iterator[str]:
         yield f"  key: {entry.action}"
 
 
-def _where(entry: Entry) -> str:
-    if entry.outcome == "remote":
-        return f"on {entry.worker or 'a worker'}"
-    return "here"
+def _done(entry: Entry) -> str:
+    if entry.kind == SCRIPT_RUN:
+        return "ran here"
+    where = f"on {entry.worker or 'a worker'}" if entry.outcome == "remote" else "here"
+    return f"compiled {where}"
 
 
 def _when(found: Comparison, now: float) -> str:
     assert found.before is not None
     ago = f"{duration(max(0.0, now - found.before.last))} ago"
-    return f"{ago} in {_target(found.before.directory)}" if found.is_elsewhere else ago
-
-
-def _target(directory: str) -> str:
-    """The profile's directory, which tells the checkout."""
-    return str(Path(directory).parent)
+    return f"{ago} in {profile_of(found.before.directory)}" if found.is_elsewhere else ago
 
 
 def _lines(causes: Sequence[Cause], indent: str) -> Iterator[str]:
@@ -111,6 +119,8 @@ def _cause(cause: Cause, indent: str) -> Iterator[str]:
     change, below = cause.change, cause.below
     if change.kind != "dependency":
         yield indent + _component(change)
+        if below is not None:
+            yield from _below(below, indent + "  ")
         return
     how = "changed"
     if change.old is None or change.new is None:
@@ -121,27 +131,41 @@ def _cause(cause: Cause, indent: str) -> Iterator[str]:
         yield f"{indent}dependency {change.name} {how}" + (", see above" if cause.is_told else "")
         return
     yield f"{indent}dependency {change.name} {how}"
+    yield from _below(below, indent + "  ")
+
+
+def _below(below: Comparison, indent: str) -> Iterator[str]:
     if below.before is None:
-        yield f"{indent}  never seen before"
+        yield f"{indent}never seen before"
     elif below.causes is None or below.entry.action is None:
-        yield f"{indent}  compiled {_where(below.entry)}, without a key to compare"
+        yield f"{indent}{_done(below.entry)}, without a key to compare"
     elif not below.causes:
-        yield f"{indent}  its key is the same and its output is not: compiled {_where(below.entry)}"
+        yield f"{indent}its key is the same and its output is not: {_done(below.entry)}"
     else:
-        yield from _lines(below.causes, indent + "  ")
+        yield from _lines(below.causes, indent)
 
 
 def _component(change: Change) -> str:
     kind = _KINDS[change.kind]
-    if change.kind in _BY_DIGEST:
+    if change.kind == "also-read":
+        return f"{kind} {_short(change.name)}"
+    name = "" if change.kind in _NAMELESS else f" {_short(change.name)}"
+    if change.kind in (*_BY_DIGEST, "script"):
         how = "added" if change.old is None else "removed" if change.new is None else "changed"
-        name = "" if change.kind == "link-set" else f" {change.name}"
+        old, new = _what(change.old), _what(change.new)
+        if change.kind in ("file", "program") and old and new and old != new:
+            return f"{kind}{name}: {_short(old)} → {_short(new)}"
         return f"{kind}{name} {how}"
     if change.old is None:
         return f"{kind} {change.name} added: {_short(change.new)}"
     if change.new is None:
         return f"{kind} {change.name} removed: {_short(change.old)}"
     return f"{kind} {change.name}: {_short(change.old)} → {_short(change.new)}"
+
+
+def _what(value: str | None) -> str:
+    """What was there, without its digest."""
+    return re.sub(r" ?[0-9a-f]{64}$", "", value or "")
 
 
 def _short(value: str | None) -> str:

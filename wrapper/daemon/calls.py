@@ -26,7 +26,7 @@ from wrapper.inputs.collect import Collector
 from wrapper.inputs.file_digests import FileDigests
 from wrapper.inputs.unit_records import UnitRecords, record_of
 from wrapper.keeping import Compiled, Keeper, outputs_of
-from wrapper.keys.journal import Ended, KeyJournal
+from wrapper.keys.journal import Ended, KeyJournal, Subject
 from wrapper.ladder import FUNCTION, Ask, Draft, Ladder, Result, check
 from wrapper.local_tier import LocalTier
 from wrapper.materialise import place_outputs
@@ -44,7 +44,7 @@ from wrapper.wording import trouble
 class Parts:
     """What answering calls needs; one of each a daemon.
 
-    `failing_scripts` are build scripts that cannot be watched, and why; `compiles_within` the
+    `unwatched_scripts` are build scripts that are not to be watched, and why; `compiles_within` the
     watched runs in which units were compiled, whose reads nobody saw.
     """
 
@@ -61,7 +61,7 @@ class Parts:
     lines: BuildLines
     script_runs: BuildScriptRuns
     beginnings: Beginnings
-    failing_scripts: dict[str, str] = field(default_factory=dict)
+    unwatched_scripts: dict[str, str] = field(default_factory=dict)
     compiles_within: set[str] = field(default_factory=set)
 
 
@@ -282,7 +282,8 @@ class CallHandler:
         kind = unit_kind(invocation) if invocation else "other"
         unit = self.tally.unit(kind, outcome, worker=worker, reason=reason, made_in=made_in)
         crate = self.call.environment["CARGO_CRATE_NAME"]
-        self.parts.journal.ended(invocation, Ended.of(unit, crate, build_of(self.call)))
+        subject = Subject.of(invocation) if invocation else Subject.unknown(crate)
+        self.parts.journal.ended(subject, Ended.of(unit, crate, build_of(self.call)))
 
 
 def digests_of(result: Result) -> dict[str, Digest]:

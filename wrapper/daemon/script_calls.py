@@ -7,6 +7,7 @@ import logging
 import os
 import time
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from remote_apis.digest import Digest
@@ -24,16 +25,18 @@ from wrapper.build_scripts.c_flags import c_flags
 from wrapper.build_scripts.names import with_places
 from wrapper.build_scripts.outputs import NotStorable, empty_directory, links_out, stamps
 from wrapper.build_scripts.reads import NotNameable
-from wrapper.build_scripts.run import NotKept, Run, Watched
+from wrapper.build_scripts.run import NotKept, NotWorthKeeping, Run, Watched
+from wrapper.build_scripts.runs import KeptRun, PutBack
 from wrapper.daemon.calls import Parts
 from wrapper.daemon.protocol import Call, Reply
+from wrapper.daemon.script_entry import RunEntry
 from wrapper.daemon.tally import Tally, build_of
 from wrapper.here import WATCHED, is_raised
 from wrapper.home import RemoteSettings
 from wrapper.remote import Remote
 from wrapper.roots import OutsideRoots, cargo_home, find_roots
 from wrapper.sandbox import jobserver_fifo
-from wrapper.stats import SCRIPT_RUN, made_in_seconds
+from wrapper.stats import SCRIPT_RUN, UnitStat, add_not_kept, made_in_seconds
 from wrapper.wording import trouble
 
 _LOG = logging.getLogger("distbuild.build_scripts")
@@ -48,37 +51,67 @@ class ScriptCallHandler:
     call: Call
     reply: Reply
     tally: Tally = field(init=False)
+    entry: RunEntry = field(init=False)
 
     def __post_init__(self) -> None:
         self.tally = Tally(self.parts.home, self.parts.lines, self.call)
+        self.entry = RunEntry(self.parts.journal, build_of(self.call))
 
     async def answer(self) -> None:
         """Answer. Raises IncompleteReadError or ConnectionError when the launcher is gone."""
-        settings = RemoteSettings.of(self.call.settings)
         try:
             run = _run_of(self.call)
-            if os.listdir(run.out_dir):
-                raise NotKept("OUT_DIR holds files from a run before")
-            script = self.parts.script_runs.script(run)
-            failing = self.parts.failing_scripts.get(script.digest.hash)
-            if failing is not None:
-                raise NotKept(failing)
-        except (NotKept, OutsideRoots, OSError) as error:
+        except (NotKept, OutsideRoots) as error:
             self.tally.unit(SCRIPT_RUN, "local", reason=trouble(error))
             self.reply.exec_rustc()
             return
+        try:
+            script = self._script(run)
+        except (NotKept, OSError) as error:
+            unit = self.tally.unit(SCRIPT_RUN, "local", reason=trouble(error))
+            self.reply.exec_rustc()
+            self.parts.keeper.submit_other(self._explain(run, unit))
+            return
+        await self._look_up(run, script)
+
+    def _script(self, run: Run) -> BuiltAction:
+        """The key of the script's runs. Raises NotKept where it is of no use, and OSError."""
+        if os.listdir(run.out_dir):
+            raise NotKept("OUT_DIR holds files from a run before")
+        script = self.parts.script_runs.script(run)
+        why = self.parts.unwatched_scripts.get(script.digest.hash)
+        if why is not None:
+            raise NotKept(why)
+        return script
+
+    async def _explain(self, run: Run, unit: UnitStat) -> None:
+        """Note what a run depends on that nothing was looked for, for whoever asks why it ran."""
+        instance = RemoteSettings.of(self.call.settings).instance
+        with suppress(OSError):
+            action = self.parts.script_runs.script(run)
+            with suppress(DistbuildError, NotNameable, OSError):
+                action = await self.parts.script_runs.wanted(run, action, instance)
+            self.entry.look_for(run, action)
+        self.entry.ended(unit)
+
+    async def _look_up(self, run: Run, script: BuiltAction) -> None:
+        settings = RemoteSettings.of(self.call.settings)
         remote = await self.parts.remotes.get(settings, self.call, self.reply.tell_user)
         server = remote if isinstance(remote, Remote) and not remote.is_down else None
+        wanted = script
         reason = _NEW if isinstance(remote, Remote) or remote is None else remote
         try:
-            found = await self.parts.script_runs.find(run, script, server, settings.instance)
-            if found is not None:
-                stdout, stderr = await self.parts.script_runs.place(run, found.result)
+            back = await self.parts.script_runs.put_back(run, script, server, settings.instance)
+            if isinstance(back, PutBack):
+                found = back.found
                 made_in = made_in_seconds(found.result)
-                self.tally.unit(SCRIPT_RUN, found.outcome, made_in=made_in)
-                self._note(run, script, found.key)
-                self.reply.finish(stdout=stdout, stderr=stderr, exit_code=0)
+                unit = self.tally.unit(SCRIPT_RUN, found.outcome, made_in=made_in)
+                self._note(run, script, found.action.digest)
+                self.reply.finish(stdout=back.stdout, stderr=back.stderr, exit_code=0)
+                self.entry.look_for(run, found.action)
+                self.entry.ended(unit)
                 return
+            wanted = back
         except DistbuildError as error:
             if server is not None:
                 server.note(error)
@@ -86,12 +119,14 @@ class ScriptCallHandler:
         except (NotNameable, OSError) as error:
             reason = f"the result could not be used: {trouble(error)}"
         self.parts.remotes.warn_if_down(settings, self.call, self.reply.tell_user)
+        self.entry.look_for(run, wanted)
         await self._run_here(run, script, server, reason)
 
     async def _run_here(
         self, run: Run, script: BuiltAction, server: Remote | None, reason: str
     ) -> None:
-        await asyncio.to_thread(empty_directory, run.out_dir)  # a result may be there in part
+        # a call that was given up may have filled it
+        await asyncio.to_thread(empty_directory, run.out_dir)
         started, clock = time.time(), time.monotonic()
         name = uuid.uuid4().hex
         variables = {**c_flags(run.roots, run.environment), WATCHED: name}
@@ -104,18 +139,20 @@ class ScriptCallHandler:
         if ended.status != 0 or ("!", OTHER_RIGHTS) in accesses:
             # it may be the watching: what it says unwatched is what the user sees
             why = "it failed when it was watched" if ended.status else OTHER_RIGHTS
-            self.parts.failing_scripts[script.digest.hash] = why
+            self.parts.unwatched_scripts[script.digest.hash] = why
             await asyncio.to_thread(empty_directory, run.out_dir)
-            self.tally.unit(SCRIPT_RUN, "local", reason=why)
+            self.entry.ended(self.tally.unit(SCRIPT_RUN, "local", reason=why))
             self.reply.exec_rustc()
             return
         seen = await asyncio.to_thread(self._seen, run, accesses)
         if name in self.parts.compiles_within:
             self.parts.compiles_within.discard(name)
-            seen.trouble = seen.trouble or "it has cargo compile other packages"
+            # tells more than what cargo and the sandbox read for it
+            seen.trouble = "it has cargo compile other packages"
         made = await asyncio.to_thread(stamps, run.out_dir)
         self.reply.let_stand()
-        self.tally.unit(SCRIPT_RUN, "local", reason=seen.trouble or reason)
+        unit = self.tally.unit(SCRIPT_RUN, "local", reason=seen.trouble or reason)
+        self.entry.ended(unit)
         watched = Watched(
             run=run,
             seen=seen,
@@ -124,28 +161,48 @@ class ScriptCallHandler:
             stderr=ended.stderr,
             started=started,
             seconds=seconds,
+            accesses=len(accesses),
         )
-        instance = RemoteSettings.of(self.call.settings).instance
-        self.parts.keeper.submit_other(self._keep(watched, script, server, instance))
+        self.parts.keeper.submit_other(self._keep(watched, script, server, unit))
 
     async def _keep(
-        self, watched: Watched, script: BuiltAction, server: Remote | None, instance: str
+        self, watched: Watched, script: BuiltAction, server: Remote | None, unit: UnitStat
     ) -> None:
-        name = self.tally.package
+        instance = RemoteSettings.of(self.call.settings).instance
         try:
-            key = await self.parts.script_runs.keep(watched, script, server, instance)
-            if key is not None:
-                self._note(watched.run, script, key)
-        except (NotKept, NotNameable, NotStorable) as reason:
-            _LOG.info("the run of %s's build script is not kept: %s", name, reason)
+            kept = await self.parts.script_runs.keep(watched, script, instance)
+        except (NotKept, NotNameable, NotStorable) as error:
+            why = str(error)
+            if isinstance(error, NotWorthKeeping):
+                self.parts.unwatched_scripts[script.digest.hash] = why
         except (DistbuildError, OSError) as error:
-            _LOG.warning("the run of %s's build script is not kept: %s", name, trouble(error))
-            if server is not None and isinstance(error, DistbuildError):
+            why = f"it could not be kept: {trouble(error)}"
+        else:
+            await asyncio.to_thread(self.entry.kept, kept.action)
+            await self._share(kept, watched.run, script, server)
+            return
+        _LOG.info("the run of %s's build script is not kept: %s", unit.crate, why)
+        if why != unit.reason:
+            add_not_kept(self.parts.home, self.entry.build, unit, why)
+            self.entry.not_kept(why)
+
+    async def _share(
+        self, kept: KeptRun, run: Run, script: BuiltAction, server: Remote | None
+    ) -> None:
+        if server is None or server.is_down or not kept.is_shared:
+            return
+        try:
+            if await self.parts.script_runs.share(kept, script, server):
+                self._note(run, script, kept.action.digest)
+        except (DistbuildError, OSError) as error:
+            name = self.tally.package
+            _LOG.warning("the run of %s's build script is not shared: %s", name, trouble(error))
+            if isinstance(error, DistbuildError):
                 server.note(error)
 
     def _note(self, run: Run, script: BuiltAction, key: Digest) -> None:
         """Have the next build of the same fetch both ahead."""
-        build, name = build_of(self.call), os.path.basename(os.path.dirname(run.out_dir))
+        build, name = self.entry.build, os.path.basename(os.path.dirname(run.out_dir))
         self.parts.beginnings.note(build, f"{name} script", script.digest)
         self.parts.beginnings.note(build, f"{name} run", key)
 

@@ -5,32 +5,17 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from remote_apis import link_set
+from wrapper.build_scripts.keys import DEPENDS_ON, PROGRAM
+from wrapper.keys.change import Change, place_name
 from wrapper.keys.components import Components, Gone, Messages
+from wrapper.keys.runs import run_changes
 from wrapper.roots import ROOT_DIRECTORY
 
 _DEPENDENCY = re.compile(r"(?:.*/)?deps/(?:lib)?([^/]+)\.(?:rmeta|rlib|so|a|dylib)")
 _OUT_DIR = re.compile(r"(?:^|.*/)build/([^/]+)/out(?:/|$)(.*)")
-_TOP = re.compile(r"(?:workspace|package/[^/]+|cargo/(?:registry/src|git/checkouts)/[^/]+)/")
 _CARGO_HASHES = ("-C metadata", "-C extra-filename")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
-    """One component that differs.
-
-    `kind` is option, environment, source, dependency, toolchain, link-set, build-output, platform,
-    path, or cargo-hash. `old` is None where the component is new, `new` where it is gone; both are
-    digests for files. A dependency's `name` is its crate's, its `old` and `new` the base name of
-    its outputs (`serde-0a1b`), equal when only what is in them changed.
-    """
-
-    kind: str
-    name: str
-    old: str | None
-    new: str | None
 
 
 def changes(old: Components, new: Components, messages: Messages) -> list[Change]:
@@ -43,20 +28,24 @@ def changes(old: Components, new: Components, messages: Messages) -> list[Change
         kind = "link-set" if name == link_set.PROPERTY else "platform"
         found += _changed(kind, name, old.platform.get(name), new.platform.get(name))
     found += _files(old, new, messages)
+    if old.depends_on is not None and new.depends_on is not None:
+        found += run_changes(old.depends_on, new.depends_on)
     return [change for change in found if not _is_consequence(change)] or found
 
 
 def _is_consequence(change: Change) -> bool:
     """Whether it says nothing that other components do not say, if there are any.
 
-    cargo makes its hash of features, profile, compiler and dependencies; the directory of the
-    dependencies' outputs is named after the profile.
+    cargo makes its hash of features, profile, compiler and dependencies, and names OUT_DIR by it;
+    the directory of the dependencies' outputs is named after the profile. A script looks farther
+    where it found another thing.
     """
     if change.kind == "option" and change.name == "-L":
         return all(
             (value or "dependency=").startswith("dependency=") for value in (change.old, change.new)
         )
-    return change.kind == "cargo-hash"
+    is_out_dir = (change.kind, change.name) == ("environment", "OUT_DIR")
+    return is_out_dir or change.kind in ("cargo-hash", "also-read")
 
 
 def _changed(kind: str, name: str, old: str | None, new: str | None) -> list[Change]:
@@ -97,7 +86,10 @@ def _files(old: Components, new: Components, messages: Messages) -> Iterator[Cha
     for path, before, after in _differences(old.root, new.root, "", messages):
         place = path.removeprefix(f"{ROOT_DIRECTORY}/")
         dependency = _DEPENDENCY.fullmatch(place)
-        if place == "run.sh":
+        if place in ("run.sh", DEPENDS_ON):
+            continue
+        if path == PROGRAM:
+            yield Change(kind="script", name=place, old=before, new=after)
             continue
         if place.startswith("toolchain/"):
             toolchain.append(Change(kind="toolchain", name=place, old=before, new=after))
@@ -121,8 +113,7 @@ def _file(place: str, before: str | None, after: str | None) -> Change:
     if out_dir is not None:
         name = f"{out_dir.group(1)}/out/{out_dir.group(2)}".rstrip("/")
         return Change(kind="build-output", name=name, old=before, new=after)
-    name = _TOP.sub("", place, count=1)
-    return Change(kind="source", name=name, old=before, new=after)
+    return Change(kind="source", name=place_name(place), old=before, new=after)
 
 
 def _differences(

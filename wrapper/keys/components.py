@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import zlib
 from collections.abc import Iterator, Mapping
@@ -11,10 +12,12 @@ from sqlite3 import Connection
 from remote_apis.digest import Digest
 from remote_apis.digest_functions import BY_LABEL, DigestFunction
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
-from wrapper.roots import OUTPUTS, ROOT_DIRECTORY
+from wrapper.build_scripts.keys import DEPENDS_ON, KIND, DependsOn
+from wrapper.roots import OUTPUTS, ROOT, ROOT_DIRECTORY
 from wrapper.script import commands_of
 
 _ROOT = re.compile(r"\$R/")
+_STAGED = f"{ROOT}/"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +26,8 @@ class Components:
 
     `options` are `(name, value)` in order; `environment` and `options` have paths relative to the
     input root; `paths` is what holds for this checkout alone, staged name to real path.
+    `depends_on` is what else a build script's run depends on; None where that is not known, and for
+    units, whose files are all below `root`.
     """
 
     options: tuple[tuple[str, str], ...]
@@ -31,6 +36,7 @@ class Components:
     outputs: tuple[str, ...]
     paths: Mapping[str, str]
     root: str
+    depends_on: DependsOn | None = None
 
 
 class Gone(Exception):
@@ -51,17 +57,31 @@ class Messages:
             self._read(str(Digest.from_message(message.command_digest, function)))
         )
         root = str(Digest.from_message(message.input_root_digest, function))
-        environment, options = self._script(root)
+        depends_on = None
+        if command.arguments[:1] == [KIND]:
+            variables = command.environment_variables
+            environment = {v.name: v.value.replace(_STAGED, "") for v in variables}
+            options: list[tuple[str, str]] = []
+            depends_on = self._depends_on(root)
+        else:
+            environment, options = self._script(root)
         properties = message.platform.properties
         salt = message.salt.decode("utf-8", "surrogateescape")
         return Components(
             options=tuple(options),
-            environment=environment,
+            environment={name: _ROOT.sub("", value) for name, value in environment.items()},
             platform={p.name: p.value for p in properties},
             outputs=tuple(path.removeprefix(f"{OUTPUTS}/") for path in command.output_paths),
             paths=_pairs(salt.split("\0")) if salt else {},
             root=root,
+            depends_on=depends_on,
         )
+
+    def _depends_on(self, root: str) -> DependsOn | None:
+        digest = self.entries(root).get(DEPENDS_ON)
+        if digest is None:
+            return None
+        return DependsOn.load(self._read(digest).replace(json.dumps(_STAGED)[1:-1].encode(), b""))
 
     def _script(self, root: str) -> tuple[dict[str, str], list[tuple[str, str]]]:
         top = self.entries(root)
@@ -72,8 +92,7 @@ class Messages:
             environment, command = commands_of(self._read(inner["run.sh"]))
         except ValueError as error:
             raise Gone(str(error)) from error
-        stripped = {name: _ROOT.sub("", value) for name, value in environment.items()}
-        return stripped, list(_options(_ROOT.sub("", word) for word in command))
+        return environment, list(_options(_ROOT.sub("", word) for word in command))
 
     def entries(self, directory: str) -> dict[str, str]:
         """What is in a directory: name to digest, or to a link's target; `/` ends a directory's."""

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from wrapper.keys.compare import Change, changes
+from wrapper.keys.change import Change
+from wrapper.keys.compare import changes
 from wrapper.keys.components import Gone, Messages
 from wrapper.keys.journal import open_database
 
@@ -131,17 +132,22 @@ class Explainer:
     ) -> tuple[Cause, ...]:
         causes = []
         for change in found:
-            if change.kind != "dependency" or change.new is None or depth >= MAX_DEPTH:
+            maker, before_that = _makers(change)
+            if maker is None or depth >= MAX_DEPTH:
                 causes.append(Cause(change=change))
                 continue
-            now = self._at(change.new, entry.directory, entry.first)
+            now = self._at(maker, entry.directory, entry.first)
             if now is None or (now.directory, now.name) in told:
-                causes.append(Cause(change=change, is_told=now is not None))
+                is_told = now is not None and change.kind == "dependency"
+                causes.append(Cause(change=change, is_told=is_told))
                 continue
             told.add((now.directory, now.name))
             was = None
-            if change.old is not None:
-                was = self._at(change.old, before.directory, before.last)
+            if before_that is not None:
+                was = self._at(before_that, before.directory, before.last)
+            if change.kind == "build-output" and was == now and now.build != entry.build:
+                causes.append(Cause(change=change))  # a script that ran without a daemon
+                continue
             causes.append(Cause(change=change, below=self._compare(now, was, told, depth + 1)))
         # dependencies of dependencies are inputs too: once told, they only lengthen the answer
         return tuple(cause for cause in causes if not cause.is_told) or tuple(causes)
@@ -156,11 +162,11 @@ class Explainer:
             return same[0]
         alike = "package = ? AND crate = ? AND form = ? AND id < ? AND action IS NOT NULL"
         of_crate = (entry.package, entry.crate, entry.form, entry.id)
-        profile = _profile(entry.directory)
+        profile = profile_of(entry.directory)
         near = self._select(f"{alike} ORDER BY id DESC LIMIT 50", *of_crate)
-        same = [each for each in near if _profile(each.directory) == profile]
+        same = [each for each in near if profile_of(each.directory) == profile]
         name = os.path.basename(profile)
-        same += [each for each in near if os.path.basename(_profile(each.directory)) == name]
+        same += [each for each in near if os.path.basename(profile_of(each.directory)) == name]
         return next(iter(same or near), None)
 
     def _at(self, name: str, directory: str, time: float) -> Entry | None:
@@ -168,15 +174,25 @@ class Explainer:
         found = self._select("name = ? AND first <= ? ORDER BY id DESC", name, time)
         if not found:
             found = self._select("name = ? ORDER BY id", name)
-        return next((each for each in found if each.directory == directory), None) or next(
-            iter(found), None
-        )
+        profile = profile_of(directory)
+        near = (each for each in found if profile_of(each.directory) == profile)
+        return next(near, None) or next(iter(found), None)
 
     def _select(self, condition: str, *values: object) -> list[Entry]:
         query = f"SELECT {_COLUMNS} FROM actions WHERE {condition}"
         return [Entry(*row) for row in self._database.execute(query, values)]
 
 
-def _profile(directory: str) -> str:
-    """`/t/debug` of `/t/debug/deps`, and of a build script's `/t/debug/build/name-hash`."""
+def _makers(change: Change) -> tuple[str | None, str | None]:
+    """The names of what made the new and the old component, if something did."""
+    if change.kind == "dependency":
+        return change.new, change.old
+    if change.kind == "build-output" and change.old and change.new:
+        directory, out, _ = change.name.split("/", 2)
+        return f"{directory}/{out}", f"{directory}/{out}"
+    return None, None
+
+
+def profile_of(directory: str) -> str:
+    """A profile's directory: `/t/debug` of `/t/debug/deps` and of `/t/debug/build/name-hash`."""
     return os.path.dirname(directory).removesuffix("/build")

@@ -1,4 +1,5 @@
-"""The journal of keys: for every unit its last actions and how they went.
+"""The journal of keys: for every unit, and every build script's run, its last actions and how they
+went.
 
 A key is the digest of an Action, and all that it depends on hangs on that one message: command,
 runner script, directories. These messages are small and mostly the same from one time to the next,
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import sqlite3
 import threading
 import time
@@ -22,7 +24,7 @@ from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_p
 from wrapper.action import BuiltAction
 from wrapper.rustc.arguments import Invocation
 from wrapper.rustc.outputs import unit_kind
-from wrapper.stats import UnitStat
+from wrapper.stats import SCRIPT_RUN, UnitStat
 
 MAX_BYTES = 64 << 20
 KEPT_ACTIONS = 4
@@ -41,6 +43,47 @@ CREATE INDEX IF NOT EXISTS actions_by_name ON actions (name, directory);
 CREATE INDEX IF NOT EXISTS actions_by_crate ON actions (crate);
 CREATE INDEX IF NOT EXISTS actions_by_package ON actions (package);
 """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """What an entry is about: a unit, or a build script's run.
+
+    `directory` and `name` are its own on this machine; what has the same `form` in another
+    directory does the same work. `kind` is that of `stats.UnitStat`.
+    """
+
+    directory: str
+    name: str
+    form: str
+    kind: str
+
+    @classmethod
+    def of(cls, invocation: Invocation) -> Subject:
+        """A unit; kind, what is emitted, and for which target tell apart those of one crate."""
+        kind, emit = unit_kind(invocation), ",".join(sorted(invocation.emit))
+        return cls(
+            directory=invocation.out_dir,
+            name=f"{invocation.crate_name}{invocation.extra_filename}",
+            form=f"{kind} {emit} {invocation.target or ''}".rstrip(),
+            kind=kind,
+        )
+
+    @classmethod
+    def of_run(cls, out_dir: str, target: str) -> Subject:
+        """A run of a build script, by its OUT_DIR."""
+        directory = os.path.dirname(out_dir)
+        return cls(
+            directory=directory,
+            name=f"{os.path.basename(directory)}/out",
+            form=f"{SCRIPT_RUN} {target}",
+            kind=SCRIPT_RUN,
+        )
+
+    @classmethod
+    def unknown(cls, crate: str) -> Subject:
+        """A call that was not understood."""
+        return cls(directory="", name=crate, form="", kind="other")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,43 +122,52 @@ class KeyJournal:
         self._database = _open_or_replace(path)
         self._stored: set[str] = set()
         self._day = 0
-        self._noted: dict[tuple[str, str], _Noted] = {}
+        self._noted: dict[Subject, _Noted] = {}
         self._shrink()
 
-    def note(self, invocation: Invocation, action: BuiltAction) -> None:
-        """Keep the messages of a unit's action; `ended` tells how it went."""
+    def note(self, subject: Subject, action: BuiltAction, at: float | None = None) -> None:
+        """Keep the messages of an action that is looked for, since now unless `at` is given.
+
+        `ended` tells how it went.
+        """
 
         def write() -> None:
             self._keep(action)
-            self._noted[_unit(invocation)] = _Noted(str(action.digest), self._clock())
+            since = self._clock() if at is None else at
+            self._noted[subject] = _Noted(str(action.digest), since)
 
         self._write(write)
 
-    def amend(self, invocation: Invocation, noted: Digest, action: BuiltAction) -> None:
-        """A unit that ended turned out to have read more: its result is kept under this action."""
-        directory, name = _unit(invocation)
+    def amend(self, subject: Subject, noted: Digest, action: BuiltAction) -> None:
+        """What ended turned out to have read more: its result is kept under this action."""
+        if noted == action.digest:
+            return
 
         def write() -> None:
             self._keep(action)
-            self._database.execute(
-                "UPDATE actions SET action = ? WHERE id ="
-                " (SELECT max(id) FROM actions WHERE name = ? AND directory = ?) AND action = ?",
-                (str(action.digest), name, directory, str(noted)),
-            )
+            self._amend(subject, noted, "action", str(action.digest))
 
-        if noted != action.digest:
-            self._write(write)
+        self._write(write)
 
-    def ended(self, invocation: Invocation | None, ended: Ended) -> None:
-        """Note how a unit went, with the action noted before, if one was."""
-        self._write(lambda: self._end(invocation, ended))
+    def not_kept(self, subject: Subject, noted: Digest, reason: str) -> None:
+        """The result of what ended turned out to be none to keep."""
+        self._write(lambda: self._amend(subject, noted, "reason", reason))
 
-    def _end(self, invocation: Invocation | None, ended: Ended) -> None:
-        directory, name = _unit(invocation) if invocation else ("", ended.crate)
-        form = form_of(invocation) if invocation else ""
-        kind = unit_kind(invocation) if invocation else "other"
+    def _amend(self, subject: Subject, noted: Digest, column: str, value: str) -> None:
+        self._database.execute(
+            f"UPDATE actions SET {column} = ? WHERE id ="
+            " (SELECT max(id) FROM actions WHERE name = ? AND directory = ?) AND action = ?",
+            (value, subject.name, subject.directory, str(noted)),
+        )
+
+    def ended(self, subject: Subject, ended: Ended) -> None:
+        """Note how it went, with the action noted before, if one was."""
+        self._write(lambda: self._end(subject, ended))
+
+    def _end(self, subject: Subject, ended: Ended) -> None:
+        directory, name = subject.directory, subject.name
         now = self._clock()
-        noted = self._noted.pop((directory, name), None)
+        noted = self._noted.pop(subject, None)
         action = noted.action if noted else None
         went = (now, ended.outcome, ended.worker, ended.reason, ended.build)
         known = self._database.execute(
@@ -130,10 +182,11 @@ class KeyJournal:
             )
             return
         first = noted.at if noted else now
+        crate, package, form, kind = ended.crate, ended.package, subject.form, subject.kind
         self._database.execute(
             "INSERT INTO actions (directory, name, crate, package, form, kind, action, first,"
             " last, outcome, worker, reason, build) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)",
-            (directory, name, ended.crate, ended.package, form, kind, action, first, *went),
+            (directory, name, crate, package, form, kind, action, first, *went),
         )
         self._database.executemany(
             "DELETE FROM actions WHERE id = ?", [(row[0],) for row in known[KEPT_ACTIONS - 1 :]]
@@ -228,13 +281,3 @@ def _open_or_replace(path: Path) -> sqlite3.Connection:
         for suffix in ("", "-wal", "-shm"):
             path.with_name(path.name + suffix).unlink(missing_ok=True)
         return open_database(path)
-
-
-def form_of(invocation: Invocation) -> str:
-    """What tells apart the units of one crate: kind, what is emitted, and for which target."""
-    emit = ",".join(sorted(invocation.emit))
-    return f"{unit_kind(invocation)} {emit} {invocation.target or ''}".rstrip()
-
-
-def _unit(invocation: Invocation) -> tuple[str, str]:
-    return invocation.out_dir, f"{invocation.crate_name}{invocation.extra_filename}"

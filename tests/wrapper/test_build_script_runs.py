@@ -1,0 +1,195 @@
+"""Runs of build scripts in real stores: what is kept, what is put back, and why it is not."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from remote_apis.digest import Digest
+from remote_apis.errors import DigestMismatch
+from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
+from server.actioncache.directory import DirectoryActionCache
+from server.blobstore.disk import DiskBlobStore
+from tests.wrapper.reason_texts import provokes
+from tests.wrapper.test_build_script_reads import roots_of
+from wrapper.build_scripts.accesses import Seen
+from wrapper.build_scripts.keys import RECORD
+from wrapper.build_scripts.outputs import empty_directory, stamps
+from wrapper.build_scripts.reads import NotNameable
+from wrapper.build_scripts.run import NotKept, NotWorthKeeping, Run, Watched
+from wrapper.build_scripts.runs import BuildScriptRuns, PutBack
+from wrapper.inputs.file_digests import FileDigests
+from wrapper.ladder import FUNCTION
+from wrapper.local_tier import LocalTier
+
+
+@dataclass
+class Place:
+    """A build script's place, and a daemon's stores."""
+
+    directory: Path
+    runs: BuildScriptRuns
+    local: LocalTier
+    environment: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def out(self) -> Path:
+        """OUT_DIR."""
+        return self.directory / "ws/target/debug/build/app-1/out"
+
+    @property
+    def run(self) -> Run:
+        """The run as cargo asks for it."""
+        own = {"OUT_DIR": str(self.out), "PATH": "/usr/bin", "TARGET": "t"}
+        return Run(
+            program=str(self.directory / "program"),
+            roots=roots_of(str(self.directory / "home"), str(self.directory / "ws")),
+            environment=own | self.environment,
+        )
+
+    def made(
+        self, files: dict[str, bytes], *, seconds: float = 1.0, accesses: int = 0, **read: str
+    ) -> Watched:
+        """A run that has made these files, and has read paths of these kinds."""
+        for name, data in files.items():
+            path = self.out / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+        return Watched(
+            run=self.run, seen=Seen(reads=read), made=stamps(str(self.out)), stdout=b"said",
+            stderr=b"", started=time.time() - 100, seconds=seconds,
+            accesses=accesses,
+        )  # fmt: skip
+
+    async def keep(self, watched: Watched) -> None:
+        """Keep the run on this machine."""
+        await self.runs.keep(watched, self.runs.script(watched.run), "")
+
+    async def put_back(self) -> dict[str, bytes] | None:
+        """The files that a hit leaves in an empty OUT_DIR."""
+        empty_directory(str(self.out))
+        run = self.run
+        back = await self.runs.put_back(run, self.runs.script(run), None, "")
+        found = {str(p.relative_to(self.out)): p for p in self.out.rglob("*") if p.is_file()}
+        assert isinstance(back, PutBack) == bool(found)
+        return {name: p.read_bytes() for name, p in found.items()} or None
+
+
+@asynccontextmanager
+async def placed(directory: Path) -> AsyncIterator[Place]:
+    """A place whose stores are opened; they may have been before."""
+    store = await DiskBlobStore.open(directory / "cache", durable=False)
+    results = DirectoryActionCache(directory / "cache" / "results")
+    local = LocalTier(store, store, results, lambda: None)
+    place = Place(directory, BuildScriptRuns(FileDigests(FUNCTION), local), local)
+    place.out.mkdir(parents=True, exist_ok=True)
+    (directory / "program").write_bytes(b"the script")
+    try:
+        yield place
+    finally:
+        await store.close()
+
+
+FILES = {"a/b.rs": b"one", "a/c.rs": b"two", "d": b"", "large": b"large" * (1 << 20)}
+
+
+async def test_a_run_comes_back_also_after_a_restart(tmp_path: Path) -> None:
+    async with placed(tmp_path) as place:
+        assert await place.put_back() is None
+        await place.keep(place.made(FILES))
+        assert await place.put_back() == FILES
+    async with placed(tmp_path) as place:
+        assert await place.put_back() == FILES
+
+
+async def test_many_files(tmp_path: Path) -> None:
+    files = {f"{number % 7}/{number}": b"%d" % (number // 2) for number in range(300)}
+    async with placed(tmp_path) as place:
+        await place.keep(place.made(files))
+        assert await place.put_back() == files
+
+
+async def test_a_file_that_cannot_be_stored(tmp_path: Path) -> None:
+    digests = [Digest.of(b"%d" % number, FUNCTION) for number in range(100)]
+    (tmp_path / "of another").write_text("other")
+    async with placed(tmp_path) as place:
+        for path, error in (("none", FileNotFoundError), ("of another", DigestMismatch)):
+            blobs: dict[Digest, bytes | str] = {d: b"%d" % n for n, d in enumerate(digests)}
+            blobs[digests[70]] = str(tmp_path / path)
+            with pytest.raises(error):
+                await place.local.store_all(blobs)
+            assert await place.local.missing(digests[:80]) == {digests[70]}
+
+
+@pytest.mark.parametrize("name", ["a/b.rs", "large"])
+@pytest.mark.parametrize("damage", ["changed", "gone"])
+async def test_a_damaged_blob_is_not_put_back_and_is_kept_anew(
+    tmp_path: Path, name: str, damage: str
+) -> None:
+    async with placed(tmp_path) as place:
+        await place.keep(place.made(FILES))
+        blob = Path(place.local.where(Digest.of(FILES[name], FUNCTION)))
+        if damage == "gone":
+            blob.unlink()
+        else:
+            blob.chmod(0o644)
+            blob.write_bytes(b"x" * blob.stat().st_size)
+        assert await place.put_back() is None
+        assert os.listdir(place.out) == []
+        await place.keep(place.made(FILES))
+        assert await place.put_back() == FILES
+
+
+async def test_what_turns_out_only_when_it_is_kept(tmp_path: Path) -> None:
+    async with placed(tmp_path) as place:
+        watched = place.made(FILES)
+        (place.out / "d").write_bytes(b"more")
+        with pytest.raises(NotKept) as raised:
+            await place.keep(watched)
+        provokes("what it made was changed meanwhile", str(raised.value))
+
+
+@pytest.mark.parametrize(
+    ("count", "seconds", "accesses", "is_worth"),
+    [
+        (1000, 0.02, 1000, False),
+        (1000, 0.2, 0, True),
+        (1000, 0.2, 9999, True),
+        (1000, 0.05, 9999, False),
+        (1, 0.0001, 1, True),
+    ],
+)
+async def test_files_that_are_made_sooner_than_put_back(
+    tmp_path: Path, count: int, seconds: float, accesses: int, is_worth: bool
+) -> None:
+    async with placed(tmp_path) as place:
+        files = {f"{number}.rs": b"" for number in range(count)}
+        watched = place.made(files, seconds=seconds, accesses=accesses)
+        if is_worth:
+            await place.keep(watched)
+            return
+        with pytest.raises(NotWorthKeeping) as raised:
+            await place.keep(watched)
+        provokes("it makes its … files sooner than they could be put back", str(raised.value))
+
+
+async def test_a_record_that_is_none_gives_way(tmp_path: Path) -> None:
+    async with placed(tmp_path) as place:
+        watched = place.made(FILES)
+        script = place.runs.script(place.run)
+        odd = Digest.of(b"odd", FUNCTION)
+        await place.local.store(odd, b"odd")
+        about = re_pb.ActionResult()
+        about.output_files.add(path=RECORD, digest=odd.to_message())
+        await place.local.keep("", script.digest, about)
+        with pytest.raises(NotNameable) as raised:
+            await place.runs.put_back(place.run, script, None, "")
+        provokes("the cache's record of it is none: …", str(raised.value))
+        await place.keep(watched)
+        assert await place.put_back() == FILES
