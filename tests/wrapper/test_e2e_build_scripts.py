@@ -297,7 +297,8 @@ def test_what_is_not_kept(dev: Developer, tmp_path: Path) -> None:
 
 
 def test_a_cache_that_cannot_be_written(dev: Developer, tmp_path: Path) -> None:
-    code = 'fs::remove_dir(env::var("DISTBUILD_HOME").unwrap() + "/cache/tmp").unwrap();'
+    code = 'let cache = env::var("DISTBUILD_HOME").unwrap() + "/cache/";'
+    code += 'fs::rename(cache.clone() + "tmp", cache + "away").unwrap();'
     code += 'fs::write(out + "/made", "made").unwrap();'
     checkout = package(tmp_path / "w", "app", f"{BEGIN}{code}\n}}")
     dev.build(checkout)
