@@ -14,7 +14,7 @@ _CHECKSUM = 32
 
 
 class DirectoryActionCache:
-    """Results as files `<root>/<instance's hash>/<function>/<hh>/<hash>-<size>`, set by rename.
+    """Results as files `<root>/<instance's hash>/<function>/<hash>-<size>`, set by rename.
 
     Results are small, so the calls block for tens of microseconds and make no executor hop. A
     file begins with the SHA-256 of its rest: one that a crash of the machine cut is no result.
@@ -55,4 +55,4 @@ class DirectoryActionCache:
         instance = hashlib.sha256(key.instance.encode()).hexdigest()[:16]
         digest = key.digest
         name = f"{digest.hash}-{digest.size}"
-        return self._root / instance / digest.function.label / digest.hash[:2] / name
+        return self._root / instance / digest.function.label / name

@@ -34,7 +34,11 @@ class BuildLines:
             forget_old_builds(self._home)
         totals.add(line)
         path = build_file(self._home, build).with_suffix(".line")
-        temporary = f"{path}-{os.getpid()}"
-        with open(temporary, "w") as file:
-            file.write(f"   Distbuild {totals_line(totals.rounded())}\n")
-        os.replace(temporary, path)
+        text = f"   Distbuild {totals_line(totals.rounded())}\n".encode()
+        # in place: nobody reads it before cargo has ended
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            os.write(fd, text)
+            os.ftruncate(fd, len(text))
+        finally:
+            os.close(fd)

@@ -1,0 +1,120 @@
+"""Archives and metadata that the cache and a target directory have in common."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from developers import Developer, developer
+
+pytestmark = [pytest.mark.cargo, pytest.mark.timeout(600)]
+
+VALUE = "pub fn value() -> u32 { 41 }\n"
+MAIN = 'fn main() { println!("{}", base::value() + 1); }\n'
+
+
+@pytest.fixture
+def dev(tmp_path: Path) -> Iterator[Developer]:
+    with developer(tmp_path / "dev", None) as dev:
+        yield dev
+
+
+def workspace(directory: Path) -> Path:
+    """A program `app` and the library `base` that it uses."""
+    for name, file, source, more in (
+        ("base", "lib.rs", VALUE, ""),
+        ("app", "main.rs", MAIN, '[dependencies]\nbase = { path = "../base" }\n'),
+    ):
+        (directory / name / "src").mkdir(parents=True)
+        (directory / name / "src" / file).write_text(source)
+        (directory / name / "Cargo.toml").write_text(
+            f'[package]\nname = "{name}"\nversion = "0.1.0"\nedition = "2021"\n{more}'
+        )
+    (directory / "Cargo.toml").write_text(
+        '[workspace]\nmembers = ["app", "base"]\nresolver = "2"\n'
+    )
+    return directory
+
+
+def archive(checkout: Path) -> Path:
+    (found,) = checkout.glob("target/debug/deps/libbase-*.rlib")
+    return found
+
+
+def cached(dev: Developer) -> set[int]:
+    """The inodes of the cache's files."""
+    return {path.stat().st_ino for path in (dev.home / "cache" / "cas").rglob("*_*")}
+
+
+def outcomes(dev: Developer, checkout: Path) -> dict[str, str]:
+    return {unit["crate"]: unit["outcome"] for unit in dev.build(checkout)}
+
+
+def settled(dev: Developer, checkout: Path) -> None:
+    """Wait until all is kept."""
+    dev.run("cargo", "distbuild", "stop", cwd=checkout)
+
+
+def is_fresh(dev: Developer, checkout: Path) -> bool:
+    """Whether plain cargo finds nothing to do, and the program works."""
+    said = dev.run("cargo", "build", "-v", cwd=checkout).stderr
+    assert dev.run(checkout / "target/debug/app", cwd=checkout).stdout == "42\n"
+    return "Compiling" not in said and "Dirty" not in said
+
+
+def test_one_file_for_the_cache_and_one_target_directory(dev: Developer, tmp_path: Path) -> None:
+    checkout = workspace(tmp_path / "w")
+    assert set(outcomes(dev, checkout).values()) == {"local"}
+    settled(dev, checkout)
+    assert archive(checkout).stat().st_ino in cached(dev), "kept without a copy"
+    assert (checkout / "target/debug/app").stat().st_ino not in cached(dev)
+    assert is_fresh(dev, checkout)
+    dev.run("cargo", "clean", cwd=checkout)
+    assert set(outcomes(dev, checkout).values()) == {"hit-local"}
+    assert archive(checkout).stat().st_ino in cached(dev), "placed without a copy"
+    assert os.access(archive(checkout), os.W_OK)
+    assert is_fresh(dev, checkout)
+
+
+def test_another_target_directory_gets_a_copy_and_disturbs_nobody(
+    dev: Developer, tmp_path: Path
+) -> None:
+    first, second = workspace(tmp_path / "one"), workspace(tmp_path / "two")
+    outcomes(dev, first)
+    settled(dev, first)
+    assert set(outcomes(dev, second).values()) == {"hit-local"}
+    assert archive(second).stat().st_ino not in cached(dev)
+    assert is_fresh(dev, first)
+    assert is_fresh(dev, second)
+
+
+def test_an_output_overwritten_in_place_is_nobodys_hit(dev: Developer, tmp_path: Path) -> None:
+    checkout = workspace(tmp_path / "w")
+    outcomes(dev, checkout)
+    settled(dev, checkout)
+    path = archive(checkout)
+    assert path.stat().st_ino in cached(dev)
+    with path.open("r+b") as file:
+        file.seek(path.stat().st_size // 2)
+        file.write(b"spoilt")
+    dev.run("cargo", "clean", cwd=checkout)
+    assert outcomes(dev, checkout)["base"] == "local"
+    assert is_fresh(dev, checkout)
+
+
+def test_a_change_replaces_the_file_and_leaves_the_cache_as_it_was(
+    dev: Developer, tmp_path: Path
+) -> None:
+    checkout = workspace(tmp_path / "w")
+    outcomes(dev, checkout)
+    settled(dev, checkout)
+    source = checkout / "base" / "src" / "lib.rs"
+    source.write_text(VALUE.replace("41", "40 + 100"))
+    outcomes(dev, checkout)
+    settled(dev, checkout)
+    assert dev.run(checkout / "target/debug/app", cwd=checkout).stdout == "141\n"
+    source.write_text(VALUE)
+    assert set(outcomes(dev, checkout).values()) == {"hit-local"}
+    assert is_fresh(dev, checkout)
