@@ -190,7 +190,11 @@ class Collector:
 
     def _macro_packages(self, closure: Mapping[str, UnitRecord]) -> list[str]:
         """The packages whose code may run within a compile that has these dependencies."""
-        libraries = [stem for stem in closure if os.path.exists(_shared_library(stem))]
+        libraries = [
+            stem
+            for stem, record in closure.items()
+            if record.may_be_macro and os.path.exists(_shared_library(stem))
+        ]
         made_of = self._units.closure(libraries)
         return list(dict.fromkeys(record.package for record in made_of.values()))
 
