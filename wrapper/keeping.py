@@ -229,10 +229,12 @@ def _check_unchanged(compiled: Compiled) -> None:
     """Raises _NotKept when an output is no longer what the compile left, and OSError."""
     for name, (path, before) in compiled.outputs.items():
         now = os.stat(path)
-        # cargo links a finished program to where the user finds it, which is no change
-        if (now.st_ino, now.st_size, now.st_mtime_ns) != (
-            before.st_ino, before.st_size, before.st_mtime_ns
-        ):  # fmt: skip
+        # cargo links a finished program to where the user finds it, and dates what `cargo check`
+        # makes back to when it began, which is no change
+        is_same_date = now.st_mtime_ns == before.st_mtime_ns or (
+            "link" not in compiled.unit.invocation.emit and now.st_mtime_ns < before.st_mtime_ns
+        )
+        if (now.st_ino, now.st_size) != (before.st_ino, before.st_size) or not is_same_date:
             raise _NotKept(f"{name} was made anew meanwhile")
 
 

@@ -128,6 +128,21 @@ def test_switching_between_two_states(dev: Developer, tmp_path: Path) -> None:
     assert seen == ["local", "local", "hit-local", "hit-local"]
 
 
+def test_what_is_checked(dev: Developer, tmp_path: Path) -> None:
+    """cargo sets the times of what `check` has made back, while it is being kept."""
+    checkout = workspace(tmp_path / "w", "fn main() {}")
+    (checkout / "Cargo.toml").write_text(
+        '[workspace]\nmembers = ["app", "macros", "lib*"]\nresolver = "2"\n'
+    )
+    for number in range(8):
+        package(checkout / f"lib{number}", f"lib{number}", "pub fn f() {}")
+    for outcome in ("local", "hit-local"):
+        dev.run("cargo", "clean", cwd=checkout)
+        dev.run("cargo", "distbuild", "check", cwd=checkout)
+        assert {unit["outcome"] for unit in dev.units(checkout)} == {outcome}
+        dev.run("cargo", "distbuild", "stop", cwd=checkout)  # waits until all is kept
+
+
 def test_a_server_without_workers_shares_what_was_compiled_elsewhere(tmp_path: Path) -> None:
     main = 'fn main() { println!("{}", macros::text_of!("a note")); }'
     with running_server(tmp_path / "data", "--workers", "0") as server:
