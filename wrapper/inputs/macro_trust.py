@@ -2,9 +2,9 @@
 
 What a macro reads with `std::env` or `std::fs` no dep-info names, and a macro that copes with an
 absence gives another result, and no error, where a file or variable is hidden. So a macro whose
-sources, and those of all it is made of, speak of neither may run in a sandbox or on a worker;
-others run as cargo started them, and what they made is not kept. Variables that they name outright
-go into the key. Text alone decides, and in doubt against trust.
+sources, and those of all it is made of, speak of neither, nor of the time, may run in a sandbox or
+on a worker; others run as cargo started them, and what they made is not kept. Variables that they
+name outright go into the key. Text alone decides, and in doubt against trust.
 """
 
 from __future__ import annotations
@@ -12,25 +12,40 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-_TOKEN = re.compile(
-    rb"(?P<comment>//[^\n]*|/\*.*?\*/)"
-    rb"|b?'(?:\\[^\n']*.|[^'\\\n])'"
-    rb'|r(?P<hashes>#*)".*?"(?P=hashes)|"(?:\\.|[^"\\])*"',
-    re.DOTALL,
+from wrapper.inputs.rust_text import (
+    has_own_quote,
+    without_comments,
+    without_literals,
+    without_quotes,
+    without_tests,
 )
+
 _NAMED = re.compile(rb'\benv\s*::\s*var(?:_os)?\s*\(\s*"(\w+)"\s*\)')
-_READS = re.compile(
-    rb"\b(?:env|fs|process|libc|rustix|nix|windows_sys|linux_raw_sys)\s*::"
-    rb"|\b(?:File|OpenOptions|TcpStream|UdpSocket|UnixStream)\s*::"
-    rb"|\bextern\s+\"|\basm!|\bglobal_asm!|\bnaked_asm!"
-    rb"|\.\s*(?:exists|try_exists|metadata|symlink_metadata|canonicalize|read_dir|read_link"
-    rb"|is_file|is_dir|is_symlink)\s*\(\s*\)"
+_MODULE = r"(?:env|fs|process|libc|rustix|nix|windows_sys|linux_raw_sys)"
+_TYPE = r"(?:File|OpenOptions|TcpStream|UdpSocket|UnixStream)"
+_LOOK = (
+    r"(?:exists|try_exists|metadata|symlink_metadata|canonicalize|read_dir|read_link"
+    r"|is_file|is_dir|is_symlink)"
 )
-_REVIEWED = re.compile(r".*/registry/src/[^/]+/clap_derive-4[^/]*")
-"""Packages whose code has been read: what they read are cargo's own variables, in every key."""
+_READS = re.compile(
+    rf"\b(?!process\s*::\s*(?:abort|exit)\b){_MODULE}\s*::|\b(?:{_MODULE}|{_TYPE})\s+as\b"
+    rf"|\b{_TYPE}\s*::|\bextern\s*(?:r?#*\"[^\"]*\"#*\s*)?\{{|\b(?:naked_|global_)?asm!"
+    rf"|\.\s*{_LOOK}\s*\(\s*\)|\bPath\s*::\s*{_LOOK}\b|\bSystemTime\s*::\s*now\b".encode()
+)
+_MAYBE = re.compile(
+    rf"\b(?:{_MODULE}|{_TYPE})\s*(?:::|/|as\b)|\bextern\s*[r\"{{/]|asm!"
+    rf"|\.\s*{_LOOK}\s*[(/]|\bPath\s*(?:::|/)\s*{_LOOK}\b|\bSystemTime\b".encode()
+)
+"""Finds at least what `_READS` and `_NAMED` find, also with comments in between, and is quick."""
+
+_REVIEWED = re.compile(r".*/registry/src/[^/]+/(?:clap_derive-4|rustversion-1)[^/]*")
+"""Packages whose code has been read: what they read are cargo's own variables, in every key.
+rustversion asks for the date too, for the words of an error, with which nothing is kept."""
+_ROOTS = ("/lib", "/main", "/mod")
+"""Sources whose modules lie beside them, and not in a directory of their name."""
 _NOT_COMPILED_IN = ("tests", "benches", "examples", "target", ".git", "fuzz")
 
 
@@ -79,15 +94,43 @@ class MacroTrust:
         return found
 
 
-def _read_all(sources: Iterable[str]) -> Reads:
-    variables: set[str] = set()
-    for path in sources:
+def _read_all(paths: Iterable[str]) -> Reads:
+    """What a package's sources may read."""
+    sources: dict[str, bytes] = {}
+    for path in paths:
         with open(path, "rb") as file:
-            found = reads_of(file.read())
-        if found.suspect is not None:
-            return found
-        variables |= found.variables
-    return Reads(variables=frozenset(variables))
+            sources[path] = file.read()
+    found = [_reads_of(without_comments(each)) for each in sources.values() if _MAYBE.search(each)]
+    if any(each.suspect is not None for each in found):
+        found = _read_closely(sources)
+    suspect = next((each.suspect for each in found if each.suspect is not None), None)
+    return Reads(variables=frozenset().union(*(each.variables for each in found)), suspect=suspect)
+
+
+def _read_closely(sources: Mapping[str, bytes]) -> list[Reads]:
+    """What the files that are not for tests alone may read by themselves."""
+    codes = {path: without_comments(source) for path, source in sources.items()}
+    cuts_quotes = not any(has_own_quote(code) for code in codes.values())
+    wanted = sorted(codes.keys() - _of_tests(codes))
+    return [_reads_of(codes[path], cuts_quotes=cuts_quotes) for path in wanted]
+
+
+def _of_tests(sources: Mapping[str, bytes]) -> set[str]:
+    """The files of modules that are declared for tests, and nowhere named besides."""
+    found: set[str] = set()
+    texts = {path: without_tests(without_literals(code)) for path, code in sources.items()}
+    for path, (_, names) in texts.items():
+        stem, _ = os.path.splitext(path)
+        directory = os.path.dirname(path) if stem.endswith(_ROOTS) else stem
+        for name in names:
+            module = os.path.join(directory, name)
+            files = {each for each in sources if each.startswith((f"{module}.rs", f"{module}/"))}
+            others = sources.keys() - files
+            declared = re.compile(rf"\bmod\s+{name}\s*;".encode())
+            named = re.compile(rf"\b{name}(?:\.rs|/)".encode())
+            if not any(declared.search(texts[o][0]) or named.search(sources[o]) for o in others):
+                found |= files
+    return found
 
 
 def _sources(package: str) -> list[str]:
@@ -98,19 +141,25 @@ def _sources(package: str) -> list[str]:
         found += [
             os.path.join(directory, name)
             for name in files
-            if name.endswith(".rs") and name != "build.rs"
+            if name.endswith(".rs") and not (name == "build.rs" and directory == package)
         ]
     return found
 
 
 def reads_of(source: bytes) -> Reads:
     """What one source file may read."""
-    variables = frozenset(name.decode() for name in _NAMED.findall(source))
-    code = _NAMED.sub(b" ", _TOKEN.sub(_without_comments, source))
-    match = _READS.search(code)
-    suspect = None if match is None else match.group().decode(errors="replace").strip()
+    return _reads_of(without_comments(source), cuts_quotes=not has_own_quote(source))
+
+
+def _reads_of(code: bytes, *, cuts_quotes: bool = False) -> Reads:
+    variables = frozenset(name.decode() for name in _NAMED.findall(code))
+    text, _ = without_tests(without_literals(_NAMED.sub(_blanks, code)))
+    match = _READS.search(without_quotes(text) if cuts_quotes else text)
+    suspect = None
+    if match is not None:
+        suspect = code[match.start() : match.end()].decode(errors="replace").strip()
     return Reads(variables=variables, suspect=suspect)
 
 
-def _without_comments(match: re.Match[bytes]) -> bytes:
-    return b" " if match.group("comment") else match.group()
+def _blanks(match: re.Match[bytes]) -> bytes:
+    return b" " * len(match.group())
