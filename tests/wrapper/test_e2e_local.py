@@ -84,6 +84,33 @@ def test_what_a_macro_reads(dev: Developer, tmp_path: Path) -> None:
         assert built(dev, checkout) == ("local", note or "nothing")
 
 
+@pytest.mark.parametrize("is_handed_on", [False, True])
+def test_what_a_macro_reads_for_a_dependency(
+    dev: Developer, tmp_path: Path, is_handed_on: bool
+) -> None:
+    """Who cannot name the macro is kept; who can may have read anything."""
+    said = 'middle::text_of!("../../note")' if is_handed_on else "middle::text()"
+    checkout = workspace(
+        tmp_path / "w", f'fn main() {{ println!("{{}}", {said}); }}', READING_MACRO
+    )
+    (checkout / "Cargo.toml").write_text(
+        '[workspace]\nmembers = ["app", "macros", "middle"]\nresolver = "2"\n'
+        "[profile.dev]\nincremental = false\n"  # else rustc names the objects in an rlib at random
+    )
+    source = 'pub fn text() -> &\'static str { macros::text_of!("../../note") }'
+    source += "\npub use macros::text_of;" if is_handed_on else ""
+    package(checkout / "middle", "middle", source, '[dependencies]\nmacros.path = "../macros"\n')
+    manifest = checkout / "app" / "Cargo.toml"
+    manifest.write_text(manifest.read_text().replace("macros", "middle"))
+    seen = []
+    for note in ("one", "two", "one"):
+        (tmp_path / "note").write_text(note)
+        outcome, words = built(dev, checkout)
+        assert words == note
+        seen.append(outcome)
+    assert seen == ["local", "local", "local" if is_handed_on else "hit-local"]
+
+
 def test_a_variable_that_a_macro_names(dev: Developer, tmp_path: Path) -> None:
     macro = """
         #[proc_macro]

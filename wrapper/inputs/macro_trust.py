@@ -12,9 +12,11 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
+from wrapper.inputs.re_exports import ReExports, re_exports_of
 from wrapper.inputs.rust_text import (
     has_own_quote,
     without_comments,
@@ -46,6 +48,8 @@ _REVIEWED = re.compile(r".*/registry/src/[^/]+/(?:clap_derive-4|rustversion-1)[^
 rustversion asks for the date too, for the words of an error, with which nothing is kept."""
 _ROOTS = ("/lib", "/main", "/mod")
 """Sources whose modules lie beside them, and not in a directory of their name."""
+_State = tuple[str, int, int]
+_T = TypeVar("_T")
 _NOT_COMPILED_IN = ("tests", "benches", "examples", "target", ".git", "fuzz")
 
 
@@ -61,7 +65,8 @@ class MacroTrust:
     """Remembers what was found of each package, by its directory and newest source."""
 
     def __init__(self) -> None:
-        self._found: dict[tuple[str, int, int], Reads] = {}
+        self._found: dict[_State, Reads] = {}
+        self._exports: dict[_State, ReExports] = {}
         self._lock = threading.Lock()
 
     def reads(self, packages: Iterable[str]) -> Reads:
@@ -74,11 +79,22 @@ class MacroTrust:
             variables |= found.variables
         return Reads(variables=frozenset(variables))
 
+    def hands_on(self, package: str, name: str) -> bool:
+        """Whether others may come by a package's dependency through it. Raises OSError."""
+        if not package:
+            return True
+        return self._remembered(package, self._exports, _exports_of).hands_on(name)
+
     def _reads(self, package: str) -> Reads:
         if _REVIEWED.fullmatch(package):
             return Reads()
         if not package:
             return Reads(suspect="nobody knows what")
+        return self._remembered(package, self._found, _read_all)
+
+    def _remembered(
+        self, package: str, known: dict[_State, _T], look: Callable[[Iterable[str]], _T]
+    ) -> _T:
         if "/registry/src/" in package:  # unpacked once, and never changed
             sources, key = [], (package, 0, 0)
         else:
@@ -86,20 +102,29 @@ class MacroTrust:
             newest = max((os.stat(path).st_mtime_ns for path in sources), default=0)
             key = (package, len(sources), newest)
         with self._lock:
-            if key in self._found:
-                return self._found[key]
-        found = _read_all(sources or _sources(package))
+            if key in known:
+                return known[key]
+        found = look(sources or _sources(package))
         with self._lock:
-            self._found[key] = found
+            known[key] = found
         return found
+
+
+def _exports_of(paths: Iterable[str]) -> ReExports:
+    return re_exports_of(_contents(paths).values())
+
+
+def _contents(paths: Iterable[str]) -> dict[str, bytes]:
+    found = {}
+    for path in paths:
+        with open(path, "rb") as file:
+            found[path] = file.read()
+    return found
 
 
 def _read_all(paths: Iterable[str]) -> Reads:
     """What a package's sources may read."""
-    sources: dict[str, bytes] = {}
-    for path in paths:
-        with open(path, "rb") as file:
-            sources[path] = file.read()
+    sources = _contents(paths)
     found = [_reads_of(without_comments(each)) for each in sources.values() if _MAYBE.search(each)]
     if any(each.suspect is not None for each in found):
         found = _read_closely(sources)

@@ -26,7 +26,8 @@ class UnitRecord:
     paths it was given, `system` the libraries that the final link must find by itself; what it
     turned out to read: `environment`, variables beside cargo's own, and `files`, real paths
     outside of its package. `key` is the hash of its last action, empty when it had none; `package`
-    is the directory of its sources; `types` are its crate types, none in old records."""
+    is the directory of its sources; `types` are its crate types, and `names` what its sources call
+    its `externs`, both missing in old records."""
 
     externs: tuple[str, ...]
     native: tuple[str, ...] = ()
@@ -36,6 +37,7 @@ class UnitRecord:
     key: str = ""
     package: str = ""
     types: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
 
     @property
     def may_be_macro(self) -> bool:
@@ -71,6 +73,7 @@ def record_of(
         key=key,
         package=package,
         types=invocation.crate_types,
+        names=tuple(e.spec.rpartition(":")[2] for e in invocation.externs if e.path is not None),
     )
     return stem, record
 
