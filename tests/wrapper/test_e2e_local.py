@@ -155,6 +155,26 @@ def test_switching_between_two_states(dev: Developer, tmp_path: Path) -> None:
     assert seen == ["local", "local", "hit-local", "hit-local"]
 
 
+@pytest.mark.parametrize("is_member", [False, True])
+def test_a_target_directory_behind_a_link(dev: Developer, tmp_path: Path, is_member: bool) -> None:
+    """It may lead to another disk, from within the package or beside it."""
+    checkout = tmp_path / "w"
+    if is_member:
+        workspace(checkout, "fn main() { macros::text_of!(()) }")
+    else:
+        package(checkout, "app", "", "[workspace]\n")
+        (checkout / "src/lib.rs").unlink()
+        (checkout / "src/main.rs").write_text("fn main() {}")
+    for outcome in ("local", "hit-local"):
+        (tmp_path / outcome).mkdir()
+        (checkout / "target").unlink(missing_ok=True)
+        (checkout / "target").symlink_to(tmp_path / outcome)
+        units = {unit["crate"]: unit["outcome"] for unit in dev.build(checkout)}
+        assert units["app"] == outcome
+        dev.run("cargo", "distbuild", "stop", cwd=checkout)  # waits until all is kept
+        dev.run(checkout / "target/debug/app", cwd=checkout)
+
+
 def test_what_is_checked(dev: Developer, tmp_path: Path) -> None:
     """cargo sets the times of what `check` has made back, while it is being kept."""
     checkout = workspace(tmp_path / "w", "fn main() {}")
