@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import time
 from contextlib import suppress
 from dataclasses import replace
@@ -22,6 +23,7 @@ from wrapper.build_scripts.accesses import (
     sort_out,
 )
 from wrapper.build_scripts.c_flags import c_flags
+from wrapper.build_scripts.elf import loaded_parts
 from wrapper.build_scripts.environment import (
     cargos_variables,
     declared,
@@ -231,6 +233,39 @@ def test_which_variables_count(name: str, words: tuple[str, ...], reach: str, wa
 def test_a_name_in_the_program_is_found(name: str, before: bytes, after: bytes) -> None:
     tokens = tokens_of(before + name.encode() + after)
     assert name in tokens
+
+
+PROGRAM = """
+#include <stdlib.h>
+int A_SYMBOL_ALONE(void) { return 0; }
+__asm__(".text\\n.ascii \\"QX LONG_IN_CODE\\"");
+static char writable[] = "IN_DATA";
+int main(void) { return !!getenv("IN_RODATA") + !!getenv("ZQ") + !!getenv(writable); }
+"""
+
+
+def test_names_in_what_is_loaded_of_a_program(tmp_path: Path) -> None:
+    (tmp_path / "a.c").write_text(PROGRAM)
+    subprocess.run(["cc", "-g", "-O0", "a.c", "-o", "a"], cwd=tmp_path, check=True)
+    program = (tmp_path / "a").read_bytes()
+    tokens = tokens_of(program)
+    assert all(name in tokens for name in ("IN_RODATA", "IN_DATA", "LONG_IN_CODE", "ZQ"))
+    assert b"A_SYMBOL_ALONE" in program and "A_SYMBOL_ALONE" not in tokens
+    assert b"QX " in program and "QX" not in tokens
+
+
+def test_ci_is_not_in_every_program() -> None:
+    assert not counted("CI", "CAPACITY", "VCINSTALLDIRVSINSTALLDIR")
+    assert counted("CI", "CI")
+    assert counted("CI", "CAPACITYCI")
+    assert counted("CI", "LIBC_CICARGO")
+    assert counted("MAX_CAPACITY", "MAX_CAPACITY")
+
+
+@given(st.binary(max_size=200))
+def test_programs_that_are_cut_off(rest: bytes) -> None:
+    code, data = loaded_parts(b"\x7fELF\x02\x01" + rest)
+    assert len(code) + len(data) >= 0
 
 
 def test_what_is_declared_counts_whatever_it_is() -> None:

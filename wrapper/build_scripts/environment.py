@@ -11,6 +11,8 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 
+from wrapper.build_scripts.elf import loaded_parts
+
 _CARGOS = re.compile(
     r"CARGO_(CFG|FEATURE|PKG)_.+|CARGO_MANIFEST_(DIR|PATH|LINKS)|CARGO_ENCODED_RUSTFLAGS|DEP_.+"
     r"|TARGET|HOST|OPT_LEVEL|PROFILE|DEBUG|OUT_DIR|RUSTC|RUSTDOC|RUSTC_LINKER"
@@ -46,6 +48,13 @@ _OF_PROGRAMS = re.compile(
     r"|CCACHE_\w+|RUST\w*|CARGO_\w+|MACOSX_DEPLOYMENT_TARGET"
 )
 _TOKEN = re.compile(rb"[A-Z_][A-Z0-9_]+")
+_NO_CHANCE = 4
+"""So many capitals in a row are hardly there by chance."""
+
+_WITH_CI = re.compile(r"CAPACITY|VCINSTALLDIR")
+"""In messages of the standard library, and what the crate cc asks for: there is no `CI` in these,
+which all of a team's CI has and no developer."""
+
 _DECLARED = re.compile(rb"^cargo::?rerun-if-env-changed=(.+)$", re.MULTILINE)
 
 
@@ -55,8 +64,15 @@ def cargos_variables(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def tokens_of(program: bytes) -> str:
-    """All that a program may call a variable, as one text in which names are searched."""
-    return " ".join(sorted({token.decode() for token in _TOKEN.findall(program)}))
+    """All that a program may call a variable, as one text in which names are searched.
+
+    Not what is for debuggers and linkers alone: symbols of Rust have all short names within them,
+    and so have machine code and tables by chance.
+    """
+    code, data = loaded_parts(program)
+    found = {token for token in _TOKEN.findall(code) if len(token) >= _NO_CHANCE}
+    found.update(_TOKEN.findall(data))
+    return " ".join(sorted({token.decode() for token in found}))
 
 
 def declared(stdout: bytes) -> list[str]:
@@ -103,6 +119,8 @@ def _is_named(name: str, tokens: str) -> bool:
 
     A name may be put together: its first part or its last two are then in the program.
     """
+    if name == "CI":
+        tokens = _WITH_CI.sub(" ", tokens)
     parts = name.split("_")
     ends = [parts[0]] if len(parts[0]) > 2 else []
     ends += ["_".join(parts[-2:])] if len(parts) > 2 else []
