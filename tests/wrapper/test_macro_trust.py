@@ -143,3 +143,32 @@ def test_a_quote_of_the_packages_own(tmp_path: Path) -> None:
     own = "macro_rules! quote { ($x:expr) => { $x } }"
     assert _package(tmp_path / "a", lib="quote! { fs::read(x) }") is None
     assert _package(tmp_path / "b", lib="quote! { fs::read(x) }", a=own) is not None
+
+
+@pytest.mark.parametrize(
+    ("own", "above", "is_trusted"),
+    [
+        ('[package]\nname = "a"', "", True),
+        ('[package]\nname = "a"', '[workspace.dependencies]\nb = { version = "1" }', True),
+        ('[package]\nname = "a"', '[workspace.dependencies]\nb = { package = "c" }', False),
+        ('[package]\nname = "a"', '[workspace.dependencies.b]\npackage = "c"', False),
+        ('[package]\nname = "a"\nworkspace = "../w"', "", False),
+        ('[package]\nname = "a"', "[", False),
+        ('[dependencies]\nb = { package = "c" }', "", True),
+    ],
+)
+def test_what_reads_manifests(tmp_path: Path, own: str, above: str, is_trusted: bool) -> None:
+    """proc-macro-crate finds the workspace's manifest here, and not on a worker."""
+    package = tmp_path / "w" / "members" / "a"
+    package.mkdir(parents=True)
+    (package / "Cargo.toml").write_text(own)
+    (tmp_path / "w" / "Cargo.toml").write_text(above)
+    reader = tmp_path / "registry" / "src" / "index" / "proc-macro-crate-3.5.0"
+    (reader / "src").mkdir(parents=True)
+    (reader / "src" / "lib.rs").write_text("fs::read(x); Command::new(env::var(y))")
+    trust = MacroTrust()
+    assert trust.reads([str(reader)]).suspect is not None
+    assert (trust.reads([str(reader)], compiled=str(package)).suspect is None) == is_trusted
+    other = reader.parent / "proc-macro-crate-3.6.0"
+    reader.rename(other)
+    assert trust.reads([str(other)], compiled=str(package)).suspect is not None

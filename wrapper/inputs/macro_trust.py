@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
+from wrapper.inputs.cargo_manifests import says_all_names
 from wrapper.inputs.re_exports import ReExports, re_exports_of
 from wrapper.inputs.rust_text import (
     has_own_quote,
@@ -46,6 +47,10 @@ _MAYBE = re.compile(
 _REVIEWED = re.compile(r".*/registry/src/[^/]+/(?:clap_derive-4|rustversion-1)[^/]*")
 """Packages whose code has been read: what they read are cargo's own variables, in every key.
 rustversion asks for the date too, for the words of an error, with which nothing is kept."""
+
+_OF_MANIFESTS = re.compile(r".*/registry/src/[^/]+/proc-macro-crate-3\.5\.[^/]*")
+"""Read in full too: it reads the manifest of the package that is compiled and, if cargo can be run
+and finds it, that of its workspace."""
 _ROOTS = ("/lib", "/main", "/mod")
 """Sources whose modules lie beside them, and not in a directory of their name."""
 _State = tuple[str, int, int]
@@ -69,10 +74,15 @@ class MacroTrust:
         self._exports: dict[_State, ReExports] = {}
         self._lock = threading.Lock()
 
-    def reads(self, packages: Iterable[str]) -> Reads:
-        """What the code in some package directories may read. Raises OSError."""
+    def reads(self, packages: Iterable[str], *, compiled: str | None = None) -> Reads:
+        """What the code in some package directories may read. Raises OSError.
+
+        `compiled`: the package for which it runs, if cargo is where the compile can see it.
+        """
         variables: set[str] = set()
         for package in packages:
+            if compiled and _OF_MANIFESTS.fullmatch(package) and says_all_names(compiled):
+                continue
             found = self._reads(package)
             if found.suspect is not None:
                 return Reads(suspect=f"{os.path.basename(package)} says {found.suspect}")
