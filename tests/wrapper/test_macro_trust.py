@@ -169,6 +169,6 @@ def test_what_reads_manifests(tmp_path: Path, own: str, above: str, is_trusted: 
     trust = MacroTrust()
     assert trust.reads([str(reader)]).suspect is not None
     assert (trust.reads([str(reader)], compiled=str(package)).suspect is None) == is_trusted
-    other = reader.parent / "proc-macro-crate-3.6.0"
+    other = reader.parent / "proc-macro-crate-3.5.1"
     reader.rename(other)
     assert trust.reads([str(other)], compiled=str(package)).suspect is not None

@@ -48,7 +48,7 @@ _REVIEWED = re.compile(r".*/registry/src/[^/]+/(?:clap_derive-4|rustversion-1)[^
 """Packages whose code has been read: what they read are cargo's own variables, in every key.
 rustversion asks for the date too, for the words of an error, with which nothing is kept."""
 
-_OF_MANIFESTS = re.compile(r".*/registry/src/[^/]+/proc-macro-crate-3\.5\.[^/]*")
+_OF_MANIFESTS = re.compile(r".*/registry/src/[^/]+/proc-macro-crate-3\.5\.0")
 """Read in full too: it reads the manifest of the package that is compiled and, if cargo can be run
 and finds it, that of its workspace."""
 _ROOTS = ("/lib", "/main", "/mod")
