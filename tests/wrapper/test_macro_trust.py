@@ -139,6 +139,32 @@ def test_a_module_that_is_called_build(tmp_path: Path) -> None:
     assert _package(tmp_path, lib="mod build;", build=READS) is not None
 
 
+@pytest.mark.parametrize(
+    ("source", "is_elsewhere"),
+    [
+        ('#[path = "util.rs"] mod util; include!("more.rs"); include_str!("../a.txt")', False),
+        ('include!(concat!(env!("OUT_DIR"), "/x.rs")); // include!("../x.rs")', False),
+        ('#[path = "../../shared/util.rs"] mod util;', True),
+        ('#[cfg_attr(unix, path = "../unix.rs")] mod util;', True),
+        ('include!("../util.rs");', True),
+        ('include! { "util.in" }', True),
+    ],
+)
+def test_sources_elsewhere(tmp_path: Path, source: str, is_elsewhere: bool) -> None:
+    assert (_package(tmp_path / "a", lib=source) is not None) == is_elsewhere
+    assert _package(tmp_path / "registry" / "src" / "i" / "a-1.0.0", lib=source) is None
+
+
+def test_sources_behind_a_link(tmp_path: Path) -> None:
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared" / "util.rs").write_text(READS)
+    (tmp_path / "a" / "src").mkdir(parents=True)
+    (tmp_path / "a" / "src" / "loop").symlink_to(tmp_path / "a")
+    assert _package(tmp_path / "a", lib="mod shared;") is None
+    (tmp_path / "a" / "src" / "shared").symlink_to(tmp_path / "shared")
+    assert _package(tmp_path / "a", lib="mod shared;") is not None
+
+
 def test_a_quote_of_the_packages_own(tmp_path: Path) -> None:
     own = "macro_rules! quote { ($x:expr) => { $x } }"
     assert _package(tmp_path / "a", lib="quote! { fs::read(x) }") is None

@@ -38,6 +38,11 @@ _READS = re.compile(
     rf"|\b{_TYPE}\s*::|\bextern\s*(?:r?#*\"[^\"]*\"#*\s*)?\{{|\b(?:naked_|global_)?asm!"
     rf"|\.\s*{_LOOK}\s*\(\s*\)|\bPath\s*::\s*{_LOOK}\b|\bSystemTime\s*::\s*now\b".encode()
 )
+_ELSEWHERE = re.compile(
+    rb'\bpath\s*=\s*"[^"]*\.\./|\binclude\s*!\s*[(\[{]\s*"(?:[^"]*\.\./|[^"]*(?<!\.rs)")'
+)
+"""Code that is not among the package's sources. A published package has all of its code itself."""
+
 _MAYBE = re.compile(
     rf"\b(?:{_MODULE}|{_TYPE})\s*(?:::|/|as\b)|\bextern\s*[r\"{{/]|asm!"
     rf"|\.\s*{_LOOK}\s*[(/]|\bPath\s*(?:::|/)\s*{_LOOK}\b|\bSystemTime\b".encode()
@@ -53,6 +58,7 @@ _OF_MANIFESTS = re.compile(r".*/registry/src/[^/]+/proc-macro-crate-3\.5\.0")
 and finds it, that of its workspace."""
 _ROOTS = ("/lib", "/main", "/mod")
 """Sources whose modules lie beside them, and not in a directory of their name."""
+_REGISTRY = "/registry/src/"
 _State = tuple[str, int, int]
 _T = TypeVar("_T")
 _NOT_COMPILED_IN = ("tests", "benches", "examples", "target", ".git", "fuzz")
@@ -105,7 +111,7 @@ class MacroTrust:
     def _remembered(
         self, package: str, known: dict[_State, _T], look: Callable[[Iterable[str]], _T]
     ) -> _T:
-        if "/registry/src/" in package:  # unpacked once, and never changed
+        if _REGISTRY in package:  # unpacked once, and never changed
             sources, key = [], (package, 0, 0)
         else:
             sources = _sources(package)
@@ -135,6 +141,11 @@ def _contents(paths: Iterable[str]) -> dict[str, bytes]:
 def _read_all(paths: Iterable[str]) -> Reads:
     """What a package's sources may read."""
     sources = _contents(paths)
+    for path, source in sources.items():
+        if _REGISTRY not in path and _ELSEWHERE.search(source):
+            match = _ELSEWHERE.search(without_comments(source))
+            if match is not None:
+                return Reads(suspect=match.group().decode(errors="replace"))
     found = [_reads_of(without_comments(each)) for each in sources.values() if _MAYBE.search(each)]
     if any(each.suspect is not None for each in found):
         found = _read_closely(sources)
@@ -170,9 +181,15 @@ def _of_tests(sources: Mapping[str, bytes]) -> set[str]:
 
 def _sources(package: str) -> list[str]:
     found = []
-    for directory, names, files in os.walk(package):
-        if directory == package:
-            names[:] = [name for name in names if name not in _NOT_COMPILED_IN]
+    seen: set[str] = set()
+    for directory, names, files in os.walk(package, followlinks=True):
+        seen.add(os.path.realpath(directory))
+        names[:] = [
+            name
+            for name in names
+            if not (directory == package and name in _NOT_COMPILED_IN)
+            and os.path.realpath(os.path.join(directory, name)) not in seen
+        ]
         found += [
             os.path.join(directory, name)
             for name in files
