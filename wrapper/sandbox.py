@@ -53,9 +53,12 @@ def sandboxed(
     Raises OSError.
     """
     command = [program, *_system()]
+    mounts = _mounts(invocation, roots, inputs)
+    places = {_place(path, mounts): path for path in mounts}
     # what lies deeper is mounted later, over what lies above it
-    for path, option in sorted(_mounts(invocation, roots, inputs).items()):
-        command += [option, path] if option == "--tmpfs" else [option, path, path]
+    for place, path in sorted(places.items()):
+        option = mounts[path]
+        command += [option, place] if option == "--tmpfs" else [option, path, place]
     # the user's own environment: what rustc reads of it, dep-info tells, and the key has the rest
     command += ["--dir", roots.workspace, "--chdir", roots.workspace]
     fifo = jobserver_fifo(environment)
@@ -82,6 +85,18 @@ def _mounts(invocation: Invocation, roots: Roots, inputs: Inputs) -> dict[str, s
         os.makedirs(invocation.incremental, exist_ok=True)
         mounts[invocation.incremental] = "--bind"
     return mounts
+
+
+def _place(path: str, mounts: Mapping[str, str]) -> str:
+    """Where a path is mounted: where it leads, if a link on the way is shown as part of another,
+    such as a package's `target` on another disk."""
+    link, is_within = os.path.dirname(path), False
+    while link != "/":
+        is_within = is_within or os.path.islink(link)
+        link = os.path.dirname(link)
+        if is_within and link in mounts:
+            return os.path.realpath(path)
+    return path
 
 
 @functools.cache

@@ -84,6 +84,33 @@ def test_what_a_macro_reads(dev: Developer, tmp_path: Path) -> None:
         assert built(dev, checkout) == ("local", note or "nothing")
 
 
+@pytest.mark.parametrize("is_handed_on", [False, True])
+def test_what_a_macro_reads_for_a_dependency(
+    dev: Developer, tmp_path: Path, is_handed_on: bool
+) -> None:
+    """Who cannot name the macro is kept; who can may have read anything."""
+    said = 'middle::text_of!("../../note")' if is_handed_on else "middle::text()"
+    checkout = workspace(
+        tmp_path / "w", f'fn main() {{ println!("{{}}", {said}); }}', READING_MACRO
+    )
+    (checkout / "Cargo.toml").write_text(
+        '[workspace]\nmembers = ["app", "macros", "middle"]\nresolver = "2"\n'
+        "[profile.dev]\nincremental = false\n"  # else rustc names the objects in an rlib at random
+    )
+    source = 'pub fn text() -> &\'static str { macros::text_of!("../../note") }'
+    source += "\npub use macros::text_of;" if is_handed_on else ""
+    package(checkout / "middle", "middle", source, '[dependencies]\nmacros.path = "../macros"\n')
+    manifest = checkout / "app" / "Cargo.toml"
+    manifest.write_text(manifest.read_text().replace("macros", "middle"))
+    seen = []
+    for note in ("one", "two", "one"):
+        (tmp_path / "note").write_text(note)
+        outcome, words = built(dev, checkout)
+        assert words == note
+        seen.append(outcome)
+    assert seen == ["local", "local", "local" if is_handed_on else "hit-local"]
+
+
 def test_a_variable_that_a_macro_names(dev: Developer, tmp_path: Path) -> None:
     macro = """
         #[proc_macro]
@@ -126,6 +153,41 @@ def test_switching_between_two_states(dev: Developer, tmp_path: Path) -> None:
         seen.append(units["app"])
         dev.run("cargo", "distbuild", "stop", cwd=checkout)
     assert seen == ["local", "local", "hit-local", "hit-local"]
+
+
+@pytest.mark.parametrize("is_member", [False, True])
+def test_a_target_directory_behind_a_link(dev: Developer, tmp_path: Path, is_member: bool) -> None:
+    """It may lead to another disk, from within the package or beside it."""
+    checkout = tmp_path / "w"
+    if is_member:
+        workspace(checkout, "fn main() { macros::text_of!(()) }")
+    else:
+        package(checkout, "app", "", "[workspace]\n")
+        (checkout / "src/lib.rs").unlink()
+        (checkout / "src/main.rs").write_text("fn main() {}")
+    for outcome in ("local", "hit-local"):
+        (tmp_path / outcome).mkdir()
+        (checkout / "target").unlink(missing_ok=True)
+        (checkout / "target").symlink_to(tmp_path / outcome)
+        units = {unit["crate"]: unit["outcome"] for unit in dev.build(checkout)}
+        assert units["app"] == outcome
+        dev.run("cargo", "distbuild", "stop", cwd=checkout)  # waits until all is kept
+        dev.run(checkout / "target/debug/app", cwd=checkout)
+
+
+def test_what_is_checked(dev: Developer, tmp_path: Path) -> None:
+    """cargo sets the times of what `check` has made back, while it is being kept."""
+    checkout = workspace(tmp_path / "w", "fn main() {}")
+    (checkout / "Cargo.toml").write_text(
+        '[workspace]\nmembers = ["app", "macros", "lib*"]\nresolver = "2"\n'
+    )
+    for number in range(8):
+        package(checkout / f"lib{number}", f"lib{number}", "pub fn f() {}")
+    for outcome in ("local", "hit-local"):
+        dev.run("cargo", "clean", cwd=checkout)
+        dev.run("cargo", "distbuild", "check", cwd=checkout)
+        assert {unit["outcome"] for unit in dev.units(checkout)} == {outcome}
+        dev.run("cargo", "distbuild", "stop", cwd=checkout)  # waits until all is kept
 
 
 def test_a_server_without_workers_shares_what_was_compiled_elsewhere(tmp_path: Path) -> None:

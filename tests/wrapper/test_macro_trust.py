@@ -20,6 +20,15 @@ from wrapper.inputs.macro_trust import MacroTrust, reads_of
         b"let x = tracked_env::var(name); let offset::fsx = 1;",
         b"use std::net::IpAddr; impl X for net::Ipv4Addr {}",
         b"clap::Command::new()",
+        b"std::process::abort(); process :: exit(1)",
+        b'pub extern "C" fn f() {} type F = unsafe extern "C" fn(u32); word("extern ")',
+        b"let s = \"fs::read(x)\"; let c = '{'; mod a {}",
+        b"/* a /* nested */ fs::read(x) */",
+        b"#[cfg(test)] mod tests { fn f() { fs::read(x) } } fn g() {}",
+        b"#[cfg(all(test, unix))] #[allow(x)] pub(crate) mod t { mod u { fs::read(x) } }",
+        b"#[cfg(test)] mod t { const C: char = '}'; const S: &str = \"}\"; fs::read(x) }",
+        b"quote! { std::fs::read(#path) }",
+        b"quote::quote_spanned!(span=> #(if #path.exists() { env::var(#x) })*)",
     ],
 )
 def test_what_computes(source: bytes) -> None:
@@ -46,6 +55,25 @@ def test_what_computes(source: bytes) -> None:
         b"libc::open(x)",
         b"asm!(x)",
         b"TcpStream::connect(x)",
+        b"use std::fs as files; files::read(x)",
+        b"use std::{env as e, process as p}; e::vars()",
+        b"use std::fs::File as F; F::open(x)",
+        b"paths.filter(Path::exists)",
+        b"SystemTime::now()",
+        b"use std::process::{abort, Command};",
+        b"extern { fn open(x: *const u8) -> i32; }",
+        b'unsafe extern r#"C"# { fn open(x: *const u8) -> i32; }',
+        b'/* a /* nested */ " */ fs::read(x) /* " */',
+        b"#[cfg(test)] mod tests {} fn g() { fs::read(x) }",
+        b"#[cfg(not(test))] mod m { fn f() { fs::read(x) } }",
+        b"#[cfg(any(test, unix))] mod m { fn f() { fs::read(x) } }",
+        b"#[cfg(test)] mod tests { fs::read(x) ",
+        b'#[cfg(test)] mod t { const S: &str = "{"; } fn f() { fs::read(x) }',
+        b"quote_spanned!(fs::read(x)=> a)",
+        b"quote! { a } + fs::read(x)",
+        b"macro_rules! quote { ($x:expr) => { $x } } quote! { fs::read(x) }",
+        b"use other::run as quote; quote! { fs::read(x) }",
+        b"unquote! { fs::read(x) }",
     ],
 )
 def test_what_may_read(source: bytes) -> None:
@@ -55,7 +83,7 @@ def test_what_may_read(source: bytes) -> None:
 def test_named_variables() -> None:
     found = reads_of(b'std::env::var("A"); env::var_os( "B_2" ); // env::var("C")')
     assert found.suspect is None
-    assert found.variables == {"A", "B_2", "C"}
+    assert found.variables == {"A", "B_2"}
 
 
 def test_a_package_is_read_again_when_it_changes(tmp_path: Path) -> None:
@@ -71,3 +99,102 @@ def test_a_package_is_read_again_when_it_changes(tmp_path: Path) -> None:
     os.utime(source, (2e9, 2e9))
     assert "fs" in str(trust.reads([str(tmp_path)]).suspect)
     assert trust.reads([""]).suspect is not None
+
+
+def _package(directory: Path, **sources: str) -> str | None:
+    for name, source in sources.items():
+        path = directory / "src" / f"{name.replace('__', '/')}.rs"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(source)
+    return MacroTrust().reads([str(directory)]).suspect
+
+
+READS = "fn f() { fs::read(x) }"
+
+
+def test_files_of_tests_are_left_out(tmp_path: Path) -> None:
+    declared = "#[cfg(test)]\nmod tests;\n#[cfg(test)] mod out;"
+    assert _package(tmp_path / "a", lib=declared, tests=READS, out__mod=READS, out__deep=READS) is (
+        None
+    )
+    assert _package(tmp_path / "b", lib="mod a;", a=declared, a__tests=READS) is None
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"lib": "mod tests;"},
+        {"lib": "#[cfg(test)] mod tests; #[cfg(not(test))] mod tests;"},
+        {"lib": "#[cfg(test)] mod tests;", "a": '#[path = "tests.rs"] mod real;'},
+        {"lib": "#[cfg(test)] mod tests;", "a": 'include!("tests.rs");'},
+        {"lib": "mod a;", "a": "#[cfg(test)] mod tests;"},
+        {"lib": '#[cfg(test)] #[path = "x.rs"] mod y; mod tests;'},
+    ],
+)
+def test_files_that_may_be_compiled_in(tmp_path: Path, more: dict[str, str]) -> None:
+    assert _package(tmp_path, tests=READS, **more) is not None
+
+
+def test_a_module_that_is_called_build(tmp_path: Path) -> None:
+    assert _package(tmp_path, lib="mod build;", build=READS) is not None
+
+
+@pytest.mark.parametrize(
+    ("source", "is_elsewhere"),
+    [
+        ('#[path = "util.rs"] mod util; include!("more.rs"); include_str!("../a.txt")', False),
+        ('include!(concat!(env!("OUT_DIR"), "/x.rs")); // include!("../x.rs")', False),
+        ('#[path = "../../shared/util.rs"] mod util;', True),
+        ('#[cfg_attr(unix, path = "../unix.rs")] mod util;', True),
+        ('include!("../util.rs");', True),
+        ('include! { "util.in" }', True),
+    ],
+)
+def test_sources_elsewhere(tmp_path: Path, source: str, is_elsewhere: bool) -> None:
+    assert (_package(tmp_path / "a", lib=source) is not None) == is_elsewhere
+    assert _package(tmp_path / "registry" / "src" / "i" / "a-1.0.0", lib=source) is None
+
+
+def test_sources_behind_a_link(tmp_path: Path) -> None:
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared" / "util.rs").write_text(READS)
+    (tmp_path / "a" / "src").mkdir(parents=True)
+    (tmp_path / "a" / "src" / "loop").symlink_to(tmp_path / "a")
+    assert _package(tmp_path / "a", lib="mod shared;") is None
+    (tmp_path / "a" / "src" / "shared").symlink_to(tmp_path / "shared")
+    assert _package(tmp_path / "a", lib="mod shared;") is not None
+
+
+def test_a_quote_of_the_packages_own(tmp_path: Path) -> None:
+    own = "macro_rules! quote { ($x:expr) => { $x } }"
+    assert _package(tmp_path / "a", lib="quote! { fs::read(x) }") is None
+    assert _package(tmp_path / "b", lib="quote! { fs::read(x) }", a=own) is not None
+
+
+@pytest.mark.parametrize(
+    ("own", "above", "is_trusted"),
+    [
+        ('[package]\nname = "a"', "", True),
+        ('[package]\nname = "a"', '[workspace.dependencies]\nb = { version = "1" }', True),
+        ('[package]\nname = "a"', '[workspace.dependencies]\nb = { package = "c" }', False),
+        ('[package]\nname = "a"', '[workspace.dependencies.b]\npackage = "c"', False),
+        ('[package]\nname = "a"\nworkspace = "../w"', "", False),
+        ('[package]\nname = "a"', "[", False),
+        ('[dependencies]\nb = { package = "c" }', "", True),
+    ],
+)
+def test_what_reads_manifests(tmp_path: Path, own: str, above: str, is_trusted: bool) -> None:
+    """proc-macro-crate finds the workspace's manifest here, and not on a worker."""
+    package = tmp_path / "w" / "members" / "a"
+    package.mkdir(parents=True)
+    (package / "Cargo.toml").write_text(own)
+    (tmp_path / "w" / "Cargo.toml").write_text(above)
+    reader = tmp_path / "registry" / "src" / "index" / "proc-macro-crate-3.5.0"
+    (reader / "src").mkdir(parents=True)
+    (reader / "src" / "lib.rs").write_text("fs::read(x); Command::new(env::var(y))")
+    trust = MacroTrust()
+    assert trust.reads([str(reader)]).suspect is not None
+    assert (trust.reads([str(reader)], compiled=str(package)).suspect is None) == is_trusted
+    other = reader.parent / "proc-macro-crate-3.5.1"
+    reader.rename(other)
+    assert trust.reads([str(other)], compiled=str(package)).suspect is not None

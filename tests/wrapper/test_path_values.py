@@ -19,6 +19,8 @@ NAME = "OUT_DIR"
         'include_bytes! [ concat! { env! ( "OUT_DIR" ), "/x" } ]',
         'include!(\n    concat!(\n        env!("OUT_DIR"),\n        "/x.rs"\n    )\n);',
         'core::include!(concat!(env!("OUT_DIR"), "/x.rs"));',
+        'include!(env!("OUT_DIR"));',
+        'include_str!( std::env!("OUT_DIR") )',
         'env!("OUT_DIR_2")',
         'env!("MY_OUT_DIR")',
         '"OUT_DIR"',
@@ -44,6 +46,8 @@ def test_only_files_are_read(source: str) -> None:
         'env!(r"OUT_DIR")',
         'env!(r#"OUT_DIR"#)',
         'not_include!(concat!(env!("OUT_DIR"), "/x"))',
+        'not_include!(env!("OUT_DIR"))',
+        'include_str!(f(env!("OUT_DIR")))',
         'my_include_str!(concat!(env!("OUT_DIR"), "/x"))',
     ],
 )

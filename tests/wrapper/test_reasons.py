@@ -28,7 +28,7 @@ from wrapper.inputs.snapshot import MAX_FILES
 from wrapper.inputs.toolchain import Toolchains
 from wrapper.inputs.unit_records import UnitRecord, UnitRecords, record_of
 from wrapper.keys.journal import KeyJournal
-from wrapper.ladder import FUNCTION, Ask, Ladder, Miss, Result, check
+from wrapper.ladder import FUNCTION, NEW, Ask, Ladder, Miss, Result, check
 from wrapper.local_tier import LocalTier
 from wrapper.remote import Remote
 from wrapper.result_checks import CompileHere, Unit, environment_not_carried
@@ -304,6 +304,16 @@ async def test_no_server(rungs: Rung) -> None:
 async def test_a_macro_that_reads(rungs: Rung, tmp_path: Path) -> None:
     write(tmp_path / "mac" / "src" / "lib.rs", "std::fs::read(x)")
     os.utime(tmp_path / "mac" / "src" / "lib.rs", (2e9, 2e9))
+    provokes("a macro may read what no key names: …", await rungs.reason())
+
+
+async def test_a_c_library_that_reads_is_no_macro(rungs: Rung, tmp_path: Path) -> None:
+    """`crate-type = ["cdylib", "rlib"]` leaves a shared library too, which rustc does not run."""
+    write(tmp_path / "mac" / "src" / "lib.rs", "std::fs::read(x)")
+    stem = f"{rungs.alice.target}/debug/deps/mac-2"
+    rungs.units.add(stem, replace(rungs.units.get(stem), types=("cdylib", "rlib")))
+    assert await rungs.reason() == NEW
+    rungs.units.add(stem, replace(rungs.units.get(stem), types=("proc-macro",)))
     provokes("a macro may read what no key names: …", await rungs.reason())
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextvars
 import os
+import signal
+import subprocess
 import threading
 from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
+from running import BIN
 
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
 from wrapper.home import Home, RemoteSettings, short_socket_directory
@@ -243,3 +246,19 @@ def test_sockets_fit_an_address(length: int) -> None:
     assert len(os.fsencode(directory / "server.sock")) < 108
     other = short_socket_directory(Home(home.path / "x"))
     assert directory != other
+
+
+@pytest.mark.parametrize("count", [1, 2000])
+def test_a_reader_that_has_seen_enough(home: Home, count: int) -> None:
+    """As with `cargo distbuild stats | head`: no words about it, and no success."""
+    for number in range(count):
+        add_unit(home, "b-1", unit(f"crate-{number}"))
+    process = subprocess.Popen(
+        [BIN / "cargo-distbuild", "stats"], env={**os.environ, "DISTBUILD_HOME": str(home.path)},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait() == 128 + signal.SIGPIPE
+    process.stderr.close()

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import os
 import re
-import struct
 from collections.abc import Iterable, Mapping
+
+from wrapper.build_scripts.elf import loaded_parts
 
 _CARGOS = re.compile(
     r"CARGO_(CFG|FEATURE|PKG)_.+|CARGO_MANIFEST_(DIR|PATH|LINKS)|CARGO_ENCODED_RUSTFLAGS|DEP_.+"
@@ -47,11 +48,13 @@ _OF_PROGRAMS = re.compile(
     r"|CCACHE_\w+|RUST\w*|CARGO_\w+|MACOSX_DEPLOYMENT_TARGET"
 )
 _TOKEN = re.compile(rb"[A-Z_][A-Z0-9_]+")
-_ELF64_LITTLE_ENDIAN = b"\x7fELF\x02\x01"
-_ELF_HEADER_SIZE = 64
-_SEGMENT = struct.Struct("<IIQQQQ")
-"""The first fields of an ELF64 program header: type, flags, offset, two addresses, size in file."""
-_LOADED_SEGMENT = 1
+_NO_CHANCE = 4
+"""So many capitals in a row are hardly there by chance."""
+
+_WITH_CI = re.compile(r"CAPACITY|VCINSTALLDIR")
+"""In messages of the standard library, and what the crate cc asks for: there is no `CI` in these,
+which all of a team's CI has and no developer."""
+
 _DECLARED = re.compile(rb"^cargo::?rerun-if-env-changed=(.+)$", re.MULTILINE)
 
 
@@ -61,28 +64,15 @@ def cargos_variables(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def tokens_of(program: bytes) -> str:
-    """All that a program may call a variable, as one text in which names are searched."""
-    found: set[bytes] = set()
-    for start, end in _loaded(program):
-        found.update(_TOKEN.findall(program, start, end))
-    return " ".join(sorted(token.decode() for token in found))
+    """All that a program may call a variable, as one text in which names are searched.
 
-
-def _loaded(program: bytes) -> list[tuple[int, int]]:
-    """The parts of a program that are in memory when it runs: nine tenths may be for debuggers."""
-    whole = [(0, len(program))]
-    if program[:6] != _ELF64_LITTLE_ENDIAN or len(program) < _ELF_HEADER_SIZE:
-        return whole
-    (offset,) = struct.unpack_from("<Q", program, 32)
-    size, count = struct.unpack_from("<HH", program, 54)
-    if not count or size < _SEGMENT.size or offset + size * count > len(program):
-        return whole
-    segments = (_SEGMENT.unpack_from(program, offset + size * n) for n in range(count))
-    return [
-        (start, start + length)
-        for kind, _, start, _, _, length in segments
-        if kind == _LOADED_SEGMENT
-    ]
+    Not what is for debuggers and linkers alone: symbols of Rust have all short names within them,
+    and so have machine code and tables by chance.
+    """
+    code, data = loaded_parts(program)
+    found = {token for token in _TOKEN.findall(code) if len(token) >= _NO_CHANCE}
+    found.update(_TOKEN.findall(data))
+    return " ".join(sorted({token.decode() for token in found}))
 
 
 def declared(stdout: bytes) -> list[str]:
@@ -129,7 +119,11 @@ def _is_named(name: str, tokens: str) -> bool:
 
     A name may be put together: its first part or its last two are then in the program.
     """
+    if name == "CI":
+        tokens = _WITH_CI.sub(" ", tokens)
     parts = name.split("_")
     ends = [parts[0]] if len(parts[0]) > 2 else []
     ends += ["_".join(parts[-2:])] if len(parts) > 2 else []
-    return len(name) < 2 or any(each in tokens for each in (name, *ends))
+    # of these the words from machine code are left out: a short string may be put together there
+    is_short = len(name) < _NO_CHANCE and name != "CI"
+    return is_short or any(each in tokens for each in (name, *ends))

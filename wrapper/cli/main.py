@@ -52,7 +52,13 @@ def main() -> int:
     given = dict(os.environ)
     try:
         os.environ.update(variables_of(from_files(Path.cwd(), given), given))
-        return _run(Home.of(os.environ), arguments, given)
+        code = _run(Home.of(os.environ), arguments, given)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        # whoever reads, such as `head`, has seen enough; Python writes the rest when it ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except ConfigError as error:
         print(f"error: distbuild: {error}", file=sys.stderr)
         return 2

@@ -205,7 +205,7 @@ class CallHandler:
             out_dir=unit.roots.out_dir,
             files=files,
             dep_info=(dep_info, result.dep_info),
-            linked={name for name in files if may_be_linked(name)},
+            linked={name for name in files if may_be_linked(unit.invocation, name)},
         )
         for name in files:
             self.parts.local.linked(digests[name], placed[name])

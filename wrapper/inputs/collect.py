@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 
 from remote_apis.digest import Digest
@@ -122,7 +122,9 @@ class Collector:
         if out_dir:
             snapshot = self._snapshot(out_dir, skip_in_out_dir)
             inputs.add(staged_or_refuse(roots, out_dir), snapshot, out_dir)
-        self._dependencies(invocation, roots, inputs)
+        cargo = environment.get("CARGO", "")
+        shows_cargo = cargo.startswith((f"{toolchain.sysroot}/", "/usr/"))
+        self._dependencies(invocation, roots, inputs, shows_cargo=shows_cargo)
         for path in self._units.last(invocation).files:
             self._add_file(path, roots, inputs)
         if driver == "clippy-driver":
@@ -168,7 +170,9 @@ class Collector:
         except NotSendable as error:
             raise NotUnderstood(str(error)) from error
 
-    def _dependencies(self, invocation: Invocation, roots: Roots, inputs: Inputs) -> None:
+    def _dependencies(
+        self, invocation: Invocation, roots: Roots, inputs: Inputs, *, shows_cargo: bool
+    ) -> None:
         _, record = record_of(invocation)
         closure = self._units.closure(record.externs)
         for stem in closure:
@@ -177,7 +181,8 @@ class Collector:
                 inputs.files[staged_or_refuse(roots, path)] = digest
                 inputs.blobs[digest] = path
                 inputs.shown[os.path.dirname(path)] = None
-        inputs.macros = self._trust.reads(self._macro_packages(closure))
+        compiled = roots.package if shows_cargo else None
+        inputs.macros = self._macros(record.externs, closure, compiled)
         native = dict.fromkeys(native_paths(invocation))
         if invocation.links:
             inputs.system.extend(record.system)
@@ -188,9 +193,58 @@ class Collector:
             if staged not in inputs.directories and os.path.isdir(directory):
                 inputs.add(staged, self._snapshot(directory, skip_in_out_dir), directory)
 
-    def _macro_packages(self, closure: Mapping[str, UnitRecord]) -> list[str]:
-        """The packages whose code may run within a compile that has these dependencies."""
-        libraries = [stem for stem in closure if os.path.exists(_shared_library(stem))]
+    def _macros(
+        self, externs: Iterable[str], closure: Mapping[str, UnitRecord], compiled: str | None
+    ) -> Reads:
+        """What macros may read within a compile that has these dependencies."""
+
+        def reads_of(libraries: Iterable[str]) -> Reads:
+            return self._trust.reads(self._packages(libraries), compiled=compiled)
+
+        macros = [
+            stem
+            for stem, record in closure.items()
+            if record.may_be_macro and os.path.exists(_shared_library(stem))
+        ]
+        every = reads_of(macros)
+        if every.suspect is None:
+            return every
+        reads = {stem: reads_of([stem]) for stem in macros}
+        suspects = {stem for stem, found in reads.items() if found.suspect is not None}
+        for stem in self._nameable(externs, closure, suspects):
+            if stem in suspects:
+                return reads[stem]
+        return reads_of(set(macros) - suspects)
+
+    def _nameable(
+        self, externs: Iterable[str], closure: Mapping[str, UnitRecord], wanted: Set[str]
+    ) -> Iterator[str]:
+        """The dependencies that the compile can name, of those that are or stand on the wanted."""
+        above = set(wanted)
+        while more := {
+            stem
+            for stem, record in closure.items()
+            if stem not in above and not above.isdisjoint(record.externs)
+        }:
+            above |= more
+        pending = [stem for stem in externs if stem in above]
+        seen: set[str] = set()
+        while pending:
+            stem = pending.pop()
+            if stem in seen:
+                continue
+            seen.add(stem)
+            yield stem
+            record = closure[stem]
+            names = record.names or ("",) * len(record.externs)
+            pending += [
+                each
+                for name, each in zip(names, record.externs, strict=True)
+                if each in above and (not name or self._trust.hands_on(record.package, name))
+            ]
+
+    def _packages(self, libraries: Iterable[str]) -> list[str]:
+        """The packages that some libraries are made of."""
         made_of = self._units.closure(libraries)
         return list(dict.fromkeys(record.package for record in made_of.values()))
 

@@ -2,9 +2,9 @@
 
 What a macro reads with `std::env` or `std::fs` no dep-info names, and a macro that copes with an
 absence gives another result, and no error, where a file or variable is hidden. So a macro whose
-sources, and those of all it is made of, speak of neither may run in a sandbox or on a worker;
-others run as cargo started them, and what they made is not kept. Variables that they name outright
-go into the key. Text alone decides, and in doubt against trust.
+sources, and those of all it is made of, speak of neither, nor of the time, may run in a sandbox or
+on a worker; others run as cargo started them, and what they made is not kept. Variables that they
+name outright go into the key. Text alone decides, and in doubt against trust.
 """
 
 from __future__ import annotations
@@ -12,25 +12,55 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
-_TOKEN = re.compile(
-    rb"(?P<comment>//[^\n]*|/\*.*?\*/)"
-    rb"|b?'(?:\\[^\n']*.|[^'\\\n])'"
-    rb'|r(?P<hashes>#*)".*?"(?P=hashes)|"(?:\\.|[^"\\])*"',
-    re.DOTALL,
+from wrapper.inputs.cargo_manifests import says_all_names
+from wrapper.inputs.re_exports import ReExports, re_exports_of
+from wrapper.inputs.rust_text import (
+    has_own_quote,
+    without_comments,
+    without_literals,
+    without_quotes,
+    without_tests,
 )
+
 _NAMED = re.compile(rb'\benv\s*::\s*var(?:_os)?\s*\(\s*"(\w+)"\s*\)')
-_READS = re.compile(
-    rb"\b(?:env|fs|process|libc|rustix|nix|windows_sys|linux_raw_sys)\s*::"
-    rb"|\b(?:File|OpenOptions|TcpStream|UdpSocket|UnixStream)\s*::"
-    rb"|\bextern\s+\"|\basm!|\bglobal_asm!|\bnaked_asm!"
-    rb"|\.\s*(?:exists|try_exists|metadata|symlink_metadata|canonicalize|read_dir|read_link"
-    rb"|is_file|is_dir|is_symlink)\s*\(\s*\)"
+_MODULE = r"(?:env|fs|process|libc|rustix|nix|windows_sys|linux_raw_sys)"
+_TYPE = r"(?:File|OpenOptions|TcpStream|UdpSocket|UnixStream)"
+_LOOK = (
+    r"(?:exists|try_exists|metadata|symlink_metadata|canonicalize|read_dir|read_link"
+    r"|is_file|is_dir|is_symlink)"
 )
-_REVIEWED = re.compile(r".*/registry/src/[^/]+/clap_derive-4[^/]*")
-"""Packages whose code has been read: what they read are cargo's own variables, in every key."""
+_READS = re.compile(
+    rf"\b(?!process\s*::\s*(?:abort|exit)\b){_MODULE}\s*::|\b(?:{_MODULE}|{_TYPE})\s+as\b"
+    rf"|\b{_TYPE}\s*::|\bextern\s*(?:r?#*\"[^\"]*\"#*\s*)?\{{|\b(?:naked_|global_)?asm!"
+    rf"|\.\s*{_LOOK}\s*\(\s*\)|\bPath\s*::\s*{_LOOK}\b|\bSystemTime\s*::\s*now\b".encode()
+)
+_ELSEWHERE = re.compile(
+    rb'\bpath\s*=\s*"[^"]*\.\./|\binclude\s*!\s*[(\[{]\s*"(?:[^"]*\.\./|[^"]*(?<!\.rs)")'
+)
+"""Code that is not among the package's sources. A published package has all of its code itself."""
+
+_MAYBE = re.compile(
+    rf"\b(?:{_MODULE}|{_TYPE})\s*(?:::|/|as\b)|\bextern\s*[r\"{{/]|asm!"
+    rf"|\.\s*{_LOOK}\s*[(/]|\bPath\s*(?:::|/)\s*{_LOOK}\b|\bSystemTime\b".encode()
+)
+"""Finds at least what `_READS` and `_NAMED` find, also with comments in between, and is quick."""
+
+_REVIEWED = re.compile(r".*/registry/src/[^/]+/(?:clap_derive-4|rustversion-1)[^/]*")
+"""Packages whose code has been read: what they read are cargo's own variables, in every key.
+rustversion asks for the date too, for the words of an error, with which nothing is kept."""
+
+_OF_MANIFESTS = re.compile(r".*/registry/src/[^/]+/proc-macro-crate-3\.5\.0")
+"""Read in full too: it reads the manifest of the package that is compiled and, if cargo can be run
+and finds it, that of its workspace."""
+_ROOTS = ("/lib", "/main", "/mod")
+"""Sources whose modules lie beside them, and not in a directory of their name."""
+_REGISTRY = "/registry/src/"
+_State = tuple[str, int, int]
+_T = TypeVar("_T")
 _NOT_COMPILED_IN = ("tests", "benches", "examples", "target", ".git", "fuzz")
 
 
@@ -46,71 +76,142 @@ class MacroTrust:
     """Remembers what was found of each package, by its directory and newest source."""
 
     def __init__(self) -> None:
-        self._found: dict[tuple[str, int, int], Reads] = {}
+        self._found: dict[_State, Reads] = {}
+        self._exports: dict[_State, ReExports] = {}
         self._lock = threading.Lock()
 
-    def reads(self, packages: Iterable[str]) -> Reads:
-        """What the code in some package directories may read. Raises OSError."""
+    def reads(self, packages: Iterable[str], *, compiled: str | None = None) -> Reads:
+        """What the code in some package directories may read. Raises OSError.
+
+        `compiled`: the package for which it runs, if cargo is where the compile can see it.
+        """
         variables: set[str] = set()
         for package in packages:
+            if compiled and _OF_MANIFESTS.fullmatch(package) and says_all_names(compiled):
+                continue
             found = self._reads(package)
             if found.suspect is not None:
                 return Reads(suspect=f"{os.path.basename(package)} says {found.suspect}")
             variables |= found.variables
         return Reads(variables=frozenset(variables))
 
+    def hands_on(self, package: str, name: str) -> bool:
+        """Whether others may come by a package's dependency through it. Raises OSError."""
+        if not package:
+            return True
+        return self._remembered(package, self._exports, _exports_of).hands_on(name)
+
     def _reads(self, package: str) -> Reads:
         if _REVIEWED.fullmatch(package):
             return Reads()
         if not package:
             return Reads(suspect="nobody knows what")
-        if "/registry/src/" in package:  # unpacked once, and never changed
+        return self._remembered(package, self._found, _read_all)
+
+    def _remembered(
+        self, package: str, known: dict[_State, _T], look: Callable[[Iterable[str]], _T]
+    ) -> _T:
+        if _REGISTRY in package:  # unpacked once, and never changed
             sources, key = [], (package, 0, 0)
         else:
             sources = _sources(package)
             newest = max((os.stat(path).st_mtime_ns for path in sources), default=0)
             key = (package, len(sources), newest)
         with self._lock:
-            if key in self._found:
-                return self._found[key]
-        found = _read_all(sources or _sources(package))
+            if key in known:
+                return known[key]
+        found = look(sources or _sources(package))
         with self._lock:
-            self._found[key] = found
+            known[key] = found
         return found
 
 
-def _read_all(sources: Iterable[str]) -> Reads:
-    variables: set[str] = set()
-    for path in sources:
+def _exports_of(paths: Iterable[str]) -> ReExports:
+    return re_exports_of(_contents(paths).values())
+
+
+def _contents(paths: Iterable[str]) -> dict[str, bytes]:
+    found = {}
+    for path in paths:
         with open(path, "rb") as file:
-            found = reads_of(file.read())
-        if found.suspect is not None:
-            return found
-        variables |= found.variables
-    return Reads(variables=frozenset(variables))
+            found[path] = file.read()
+    return found
+
+
+def _read_all(paths: Iterable[str]) -> Reads:
+    """What a package's sources may read."""
+    sources = _contents(paths)
+    for path, source in sources.items():
+        if _REGISTRY not in path and _ELSEWHERE.search(source):
+            match = _ELSEWHERE.search(without_comments(source))
+            if match is not None:
+                return Reads(suspect=match.group().decode(errors="replace"))
+    found = [_reads_of(without_comments(each)) for each in sources.values() if _MAYBE.search(each)]
+    if any(each.suspect is not None for each in found):
+        found = _read_closely(sources)
+    suspect = next((each.suspect for each in found if each.suspect is not None), None)
+    return Reads(variables=frozenset().union(*(each.variables for each in found)), suspect=suspect)
+
+
+def _read_closely(sources: Mapping[str, bytes]) -> list[Reads]:
+    """What the files that are not for tests alone may read by themselves."""
+    codes = {path: without_comments(source) for path, source in sources.items()}
+    cuts_quotes = not any(has_own_quote(code) for code in codes.values())
+    wanted = sorted(codes.keys() - _of_tests(codes))
+    return [_reads_of(codes[path], cuts_quotes=cuts_quotes) for path in wanted]
+
+
+def _of_tests(sources: Mapping[str, bytes]) -> set[str]:
+    """The files of modules that are declared for tests, and nowhere named besides."""
+    found: set[str] = set()
+    texts = {path: without_tests(without_literals(code)) for path, code in sources.items()}
+    for path, (_, names) in texts.items():
+        stem, _ = os.path.splitext(path)
+        directory = os.path.dirname(path) if stem.endswith(_ROOTS) else stem
+        for name in names:
+            module = os.path.join(directory, name)
+            files = {each for each in sources if each.startswith((f"{module}.rs", f"{module}/"))}
+            others = sources.keys() - files
+            declared = re.compile(rf"\bmod\s+{name}\s*;".encode())
+            named = re.compile(rf"\b{name}(?:\.rs|/)".encode())
+            if not any(declared.search(texts[o][0]) or named.search(sources[o]) for o in others):
+                found |= files
+    return found
 
 
 def _sources(package: str) -> list[str]:
     found = []
-    for directory, names, files in os.walk(package):
-        if directory == package:
-            names[:] = [name for name in names if name not in _NOT_COMPILED_IN]
+    seen: set[str] = set()
+    for directory, names, files in os.walk(package, followlinks=True):
+        seen.add(os.path.realpath(directory))
+        names[:] = [
+            name
+            for name in names
+            if not (directory == package and name in _NOT_COMPILED_IN)
+            and os.path.realpath(os.path.join(directory, name)) not in seen
+        ]
         found += [
             os.path.join(directory, name)
             for name in files
-            if name.endswith(".rs") and name != "build.rs"
+            if name.endswith(".rs") and not (name == "build.rs" and directory == package)
         ]
     return found
 
 
 def reads_of(source: bytes) -> Reads:
     """What one source file may read."""
-    variables = frozenset(name.decode() for name in _NAMED.findall(source))
-    code = _NAMED.sub(b" ", _TOKEN.sub(_without_comments, source))
-    match = _READS.search(code)
-    suspect = None if match is None else match.group().decode(errors="replace").strip()
+    return _reads_of(without_comments(source), cuts_quotes=not has_own_quote(source))
+
+
+def _reads_of(code: bytes, *, cuts_quotes: bool = False) -> Reads:
+    variables = frozenset(name.decode() for name in _NAMED.findall(code))
+    text, _ = without_tests(without_literals(_NAMED.sub(_blanks, code)))
+    match = _READS.search(without_quotes(text) if cuts_quotes else text)
+    suspect = None
+    if match is not None:
+        suspect = code[match.start() : match.end()].decode(errors="replace").strip()
     return Reads(variables=variables, suspect=suspect)
 
 
-def _without_comments(match: re.Match[bytes]) -> bytes:
-    return b" " if match.group("comment") else match.group()
+def _blanks(match: re.Match[bytes]) -> bytes:
+    return b" " * len(match.group())

@@ -26,7 +26,8 @@ class UnitRecord:
     paths it was given, `system` the libraries that the final link must find by itself; what it
     turned out to read: `environment`, variables beside cargo's own, and `files`, real paths
     outside of its package. `key` is the hash of its last action, empty when it had none; `package`
-    is the directory of its sources."""
+    is the directory of its sources; `types` are its crate types, and `names` what its sources call
+    its `externs`, both missing in old records."""
 
     externs: tuple[str, ...]
     native: tuple[str, ...] = ()
@@ -35,6 +36,13 @@ class UnitRecord:
     files: tuple[str, ...] = ()
     key: str = ""
     package: str = ""
+    types: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+
+    @property
+    def may_be_macro(self) -> bool:
+        """Whether its shared library, if it has one, is run by rustc."""
+        return not self.types or "proc-macro" in self.types
 
 
 UNKNOWN = UnitRecord(externs=())
@@ -64,6 +72,8 @@ def record_of(
         files=tuple(sorted(files)),
         key=key,
         package=package,
+        types=invocation.crate_types,
+        names=tuple(e.spec.rpartition(":")[2] for e in invocation.externs if e.path is not None),
     )
     return stem, record
 

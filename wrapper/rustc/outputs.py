@@ -55,10 +55,10 @@ def output_names(invocation: Invocation) -> tuple[str, ...]:
     return tuple(sorted(names))
 
 
-def may_be_linked(name: str) -> bool:
+def may_be_linked(invocation: Invocation, name: str) -> bool:
     """Whether an output may share its file with the cache: compilers replace these, and no other
-    program writes to them."""
-    return name.endswith((".rlib", ".rmeta"))
+    program writes to them. Of what `cargo check` makes cargo sets the times."""
+    return name.endswith((".rlib", ".rmeta")) and "link" in invocation.emit
 
 
 def unit_kind(invocation: Invocation) -> str:

@@ -1,0 +1,47 @@
+"""Whether a package's own manifest alone says what its dependencies are called.
+
+The crate proc-macro-crate asks cargo for the workspace's manifest too, where it can. That matters
+only if `[workspace.dependencies]` gives a dependency another name than its package's.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Iterator
+from typing import Any
+
+
+def says_all_names(package: str) -> bool:
+    """Whether no manifest beside the one in a package's directory counts. Raises OSError."""
+    try:
+        if "workspace" in _table(_load(package), "package"):
+            return False  # it says itself where its workspace is
+        return not any(_renames(_load(each)) for each in _above(package))
+    except tomllib.TOMLDecodeError:
+        return False
+
+
+def _above(package: str) -> Iterator[str]:
+    directory = os.path.dirname(package)
+    while True:
+        if os.path.isfile(os.path.join(directory, "Cargo.toml")):
+            yield directory
+        if directory == os.path.dirname(directory):
+            return
+        directory = os.path.dirname(directory)
+
+
+def _load(directory: str) -> dict[str, Any]:
+    with open(os.path.join(directory, "Cargo.toml"), "rb") as file:
+        return tomllib.load(file)
+
+
+def _table(manifest: dict[str, Any], name: str) -> dict[str, Any]:
+    found = manifest.get(name)
+    return found if isinstance(found, dict) else {}
+
+
+def _renames(manifest: dict[str, Any]) -> bool:
+    dependencies = _table(_table(manifest, "workspace"), "dependencies")
+    return any(isinstance(each, dict) and "package" in each for each in dependencies.values())
