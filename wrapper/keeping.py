@@ -270,7 +270,7 @@ def _holds_paths(compiled: Compiled, dep_info: bytes, learned: frozenset[str]) -
         for name, (path, st) in compiled.outputs.items()
         if st.st_size and not name.endswith(".d")
     ]
-    return any_contains(paths, _real_paths(unit.roots))
+    return any_contains(paths, real_paths(unit.roots))
 
 
 def outputs_of(unit: Unit, moved: Mapping[str, str]) -> dict[str, tuple[str, os.stat_result]]:
@@ -288,9 +288,14 @@ def _without(inputs: Inputs, staged: set[str]) -> Inputs:
     return replace(inputs, files=files)
 
 
-def _real_paths(roots: Roots) -> list[bytes]:
-    """What of this checkout must not be in an artifact that others get."""
-    return [os.fsencode(place.real) for place in roots.places if place.staged]
+def real_paths(roots: Roots) -> list[bytes]:
+    """What of this checkout must not be in an artifact that others get: the fewest paths, each
+    of which begins the others."""
+    found: list[str] = []
+    for path in sorted(place.real for place in roots.places if place.staged):
+        if not found or not path.startswith(found[-1]):
+            found.append(path)
+    return [os.fsencode(path) for path in found]
 
 
 def _note_times(result: re_pb.ActionResult, compiled: Compiled) -> None:
