@@ -1,10 +1,13 @@
 """Compiles the small programs in C when the package is installed, where a C compiler is.
 
-Otherwise that happens when `cargo distbuild` is first used, or a worker starts.
+Otherwise that happens when `cargo distbuild` is first used, or a worker starts. What is installed
+in place is compiled for Python too, as pip does only for what it copies: a daemon may be started by
+somebody who has no bytecode written.
 """
 
 from __future__ import annotations
 
+import compileall
 import sys
 from pathlib import Path
 from typing import Any
@@ -23,6 +26,9 @@ class Programs(BuildHookInterface[Any]):
         from worker.sandbox import become  # noqa: PLC0415
         from wrapper.shim import install  # noqa: PLC0415
 
+        if version == "editable":
+            for package in ("remote_apis", "server", "worker", "wrapper"):
+                compileall.compile_dir(Path(self.root) / package, quiet=2)
         install.build_programs(install.BUILT)
         become.BECOME.build(become.BUILT)
         for built in (install.BUILT, become.BUILT):
