@@ -22,6 +22,8 @@ PATH = "/usr/local/bin:/usr/bin:/bin"
 """Where compiles find programs, here as on workers."""
 
 _TIMEOUT = 10.0
+_HIDING = {"directory": ("--tmpfs",), "file": ("--ro-bind", "/dev/null")}
+_MAX_HIDDEN = 100
 _ETC = ("alternatives", "ld.so.cache", "ld.so.conf", "ld.so.conf.d")
 
 
@@ -58,7 +60,7 @@ def sandboxed(
     # what lies deeper is mounted later, over what lies above it
     for place, path in sorted(places.items()):
         option = mounts[path]
-        command += [option, place] if option == "--tmpfs" else [option, path, place]
+        command += [*_HIDING[option], place] if option in _HIDING else [option, path, place]
     # the user's own environment: what rustc reads of it, dep-info tells, and the key has the rest
     command += ["--dir", roots.workspace, "--chdir", roots.workspace]
     fifo = jobserver_fifo(environment)
@@ -78,12 +80,32 @@ def jobserver_fifo(environment: Mapping[str, str]) -> str | None:
 def _mounts(invocation: Invocation, roots: Roots, inputs: Inputs) -> dict[str, str]:
     """How each path is shown: hidden, to be read, or to be written."""
     hidden = (path for path in inputs.left_out if os.path.isdir(path) and not os.path.islink(path))
-    mounts = dict.fromkeys(hidden, "--tmpfs")
-    mounts |= dict.fromkeys(inputs.shown, "--ro-bind")
-    mounts[roots.out_dir] = "--bind"
+    mounts = dict.fromkeys(hidden, "directory")
+    written = [roots.out_dir]
     if invocation.incremental:
         os.makedirs(invocation.incremental, exist_ok=True)
-        mounts[invocation.incremental] = "--bind"
+        written.append(invocation.incremental)
+    mounts |= _as_one_mount(written) or dict.fromkeys(written, "--bind")
+    return mounts | dict.fromkeys((p for p in inputs.shown if p not in written), "--ro-bind")
+
+
+def _as_one_mount(written: Sequence[str]) -> dict[str, str]:
+    """The directory that holds two directories to be written, with all else in it hidden.
+
+    Between two mounts there are no hard links: rustc would copy all object files that it has from
+    last time. Empty where it is not so simple.
+    """
+    parents = {os.path.dirname(path) for path in written}
+    if len(written) < 2 or len(parents) > 1:
+        return {}
+    mounts = dict.fromkeys(parents, "--bind")
+    with os.scandir(*parents) as entries:
+        for entry in entries:
+            if entry.path in written:
+                continue
+            if entry.is_symlink() or len(mounts) > _MAX_HIDDEN:
+                return {}
+            mounts[entry.path] = "directory" if entry.is_dir() else "file"
     return mounts
 
 
