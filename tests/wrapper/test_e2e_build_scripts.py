@@ -306,6 +306,22 @@ def test_a_cache_that_cannot_be_written(dev: Developer, tmp_path: Path) -> None:
     provokes("it could not be kept: …", runs(dev, checkout)["app"]["reason"])
 
 
+def test_a_run_of_ci_is_another_for_those_who_ask(dev: Developer, tmp_path: Path) -> None:
+    script = """fn main() {
+        let done = std::process::Command::new("sh").arg("version.sh").output().unwrap();
+        println!("cargo::rustc-env=SAID={}", String::from_utf8(done.stdout).unwrap().trim());
+    }"""
+    main = 'fn main() { println!("{}", env!("SAID")); }'
+    checkout = package(tmp_path / "w", "app", script, main=main)
+    (checkout / "version.sh").write_text("echo of $GITHUB_SHA\n")
+    first = {"GITHUB_SHA": "aaaa", "GITHUB_RUN_ID": "1", "RUNNER_TEMP": "/t/1"}
+    assert built(dev, checkout, **first) == ("local", "of aaaa")
+    assert built(dev, checkout, **first | {"GITHUB_RUN_ID": "2", "RUNNER_TEMP": "/t/2"}) == (
+        "hit-local", "of aaaa",
+    )  # fmt: skip
+    assert built(dev, checkout, **first | {"GITHUB_SHA": "bbbb"}) == ("local", "of bbbb")
+
+
 def test_a_script_that_cargo_did_not_start(dev: Developer, tmp_path: Path) -> None:
     checkout = package(tmp_path / "w", "app", "fn main() {}")
     dev.build(checkout)

@@ -7,6 +7,7 @@ them when it runs programs of which that is not known.
 
 from __future__ import annotations
 
+import mmap
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -35,6 +36,15 @@ _SESSION = re.compile(
 )
 """Of the user's session: of no interest unless the script names them."""
 
+_RUN_OF_CI = (
+    r"(?:GITHUB|RUNNER|ACTIONS|CI|GITLAB|BUILDKITE|CIRCLE|TRAVIS|JENKINS)_\w+"
+    r"|BUILD_(?:ID|NUMBER|TAG|URL|DISPLAY_NAME)|EXECUTOR_NUMBER"
+)
+_OF_CI = re.compile(_RUN_OF_CI)
+"""Of one run of a build service: of no interest unless the script names them, or a file that was
+read where programs ran that may look at any variable."""
+
+_OF_CI_IN_FILES = re.compile(rf"\b(?:{_RUN_OF_CI})\b".encode())
 _LOADED = re.compile(r"LD_PRELOAD|LD_AUDIT")
 _LOCALE = re.compile(r"LANG|LANGUAGE|LC_\w+|TZ")
 _PROGRAMS = re.compile(
@@ -75,6 +85,11 @@ def tokens_of(program: bytes) -> str:
     return " ".join(sorted({token.decode() for token in found}))
 
 
+def named_in_file(content: bytes | mmap.mmap) -> set[str]:
+    """The variables of a build service that a script in some language may ask for."""
+    return {name.decode() for name in _OF_CI_IN_FILES.findall(content)}
+
+
 def declared(stdout: bytes) -> list[str]:
     """The variables that a build script says it read."""
     names = {name.decode(errors="replace").strip() for name in _DECLARED.findall(stdout)}
@@ -109,6 +124,8 @@ def _counts(name: str, tokens: str, reach: str) -> bool:
         return re.search(rf"(?<!_){name}(?!_)", tokens) is not None
     if _LOCALE.fullmatch(name):
         return reach == "any"
+    if _OF_CI.fullmatch(name):
+        return name in tokens
     if reach == "any" or (reach == "known" and _OF_PROGRAMS.fullmatch(name)):
         return True
     return bool(_LOADED.fullmatch(name)) or not name.isupper() or _is_named(name, tokens)

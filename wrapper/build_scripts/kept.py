@@ -11,7 +11,14 @@ from collections.abc import Iterable, Mapping
 from remote_apis.digest import Digest
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
 from wrapper.action import BuiltAction
-from wrapper.build_scripts.environment import cargos_variables, declared, reach_of, tokens_of
+from wrapper.build_scripts.accesses import Seen
+from wrapper.build_scripts.environment import (
+    cargos_variables,
+    declared,
+    named_in_file,
+    reach_of,
+    tokens_of,
+)
 from wrapper.build_scripts.outputs import empty_tree, leads_out, staged, take_outputs, times
 from wrapper.build_scripts.reads import Record, Values, changed_since, named
 from wrapper.build_scripts.run import NotKept, NotWorthKeeping, Run, Watched, key_of, run_variables
@@ -23,6 +30,7 @@ from wrapper.local_tier import KEPT_HERE, any_contains, mapped
 _LONG = 8
 """A value of so many characters is not in an output by chance."""
 
+_OF_THE_MACHINE = ("/usr/", "/lib", "/bin/", "/sbin/", "/etc/", "/proc/", "/sys/", "/dev/")
 _OF_NO_INTEREST = {"SHELL", "TERM", "LANG", "LC_ALL", "LC_CTYPE"}
 """Variables whose values stand in many a file by chance."""
 
@@ -52,12 +60,25 @@ def record_of(watched: Watched) -> Record:
         raise NotKept(seen.trouble)
     with open(run.program, "rb") as file:
         tokens = tokens_of(file.read())
+    reach = reach_of(path for path in seen.programs if os.path.exists(path))
+    if reach == "any":
+        tokens = " ".join([tokens, *sorted(_named_in_files(seen))])
     return Record(
         paths=named(seen, run.names),
         variables=frozenset(declared(watched.stdout)),
         tokens=tokens,
-        reach=reach_of(path for path in seen.programs if os.path.exists(path)),
+        reach=reach,
     )
+
+
+def _named_in_files(seen: Seen) -> set[str]:
+    """The variables that are named in what was read, of all but this machine's own files."""
+    found: set[str] = set()
+    for path, kind in seen.reads.items():
+        if kind == "o" and not path.startswith(_OF_THE_MACHINE) and os.path.isfile(path):
+            with mapped(path) as content:
+                found |= named_in_file(content)
+    return found
 
 
 def key_then(watched: Watched, script: BuiltAction, record: Record, values: Values) -> BuiltAction:
