@@ -136,8 +136,8 @@ def _by_age(home: Home) -> list[tuple[int, Path]]:
 def summary(home: Home, build: str) -> dict[str, Any]:
     """`{"units": […], "runs": […], "totals": {…}, "reasons": {…}, "run_reasons": {…}}`.
 
-    `runs` are those of build scripts, in the form of units; a reason why one's result is not kept
-    takes the place of the one why it was not known.
+    `runs` are those of build scripts, in the form of units. A reason why a result is not kept takes
+    the place of the one why it was not known.
 
     `totals` counts outcomes and sums seconds and bytes; `saved` in it is, over all hits whose
     result says it, what rustc took when the result was made, less what the hit took. `reasons`

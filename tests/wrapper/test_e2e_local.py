@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from developers import Developer, developer
 from running import running_server
+
+from tests.wrapper.reason_texts import provokes
 
 pytestmark = [pytest.mark.cargo, pytest.mark.timeout(600)]
 
@@ -197,6 +201,34 @@ def test_a_server_without_workers_shares_what_was_compiled_elsewhere(tmp_path: P
             with developer(tmp_path / name, server.url) as person:
                 checkout = workspace(tmp_path / f"{name}s place", main)
                 assert built(person, checkout) == (outcome, "a note")
+
+
+def test_why_a_unit_is_not_kept(dev: Developer, tmp_path: Path) -> None:
+    """It turns out behind the build's back, of what is being edited after a while."""
+    checkout = tmp_path / "w"
+    (tmp_path / "note").write_text("a note")
+    source = f'pub const NOTE: &str = include_str!("{tmp_path}/note");\n'
+    package(checkout, "app", source, "[workspace]\n")
+    wanted = f"it reads {tmp_path}/note, which is no input"
+
+    def told() -> str:
+        return str(dev.units(checkout)[0]["reason"])
+
+    dev.build(checkout)
+    dev.run("cargo", "distbuild", "stop", cwd=checkout)  # waits until all is kept that will be
+    provokes("it reads …, which is no input", told())
+    table = dev.run("cargo", "distbuild", "stats", cwd=checkout).stdout
+    assert table.count(wanted) == 2, table
+    assert f"reasons for compiling here\n1  {wanted}\n" in table
+    said = dev.run("cargo", "distbuild", "why-miss", "app", cwd=checkout).stdout
+    assert re.match(rf"app \(lib\): compiled here .* ago \({re.escape(wanted)}\)\n", said), said
+
+    (checkout / "src" / "lib.rs").write_text(f"{source}// edited\n")
+    dev.build(checkout)
+    until = time.monotonic() + 30
+    while told() != wanted:
+        assert time.monotonic() < until, told()
+        time.sleep(0.2)
 
 
 def test_errors_are_shown_once(dev: Developer, tmp_path: Path) -> None:
