@@ -72,8 +72,8 @@ def reasons_of_runs() -> set[str]:
 
 
 def reasons_of_keeping() -> set[str]:
-    """Why units that were compiled here are not kept, as far as that turns out afterwards."""
-    return _not_kept_in([ROOT / "wrapper" / "keeping.py"])
+    """Why units that were compiled here are not kept, as far as that turns out by then."""
+    return _not_kept_in(ROOT / "wrapper" / name for name in ("here.py", "keeping.py"))
 
 
 def _not_kept_in(paths: Iterable[Path]) -> set[str]:

@@ -231,6 +231,34 @@ def test_why_a_unit_is_not_kept(dev: Developer, tmp_path: Path) -> None:
         time.sleep(0.2)
 
 
+def test_a_program_that_reads_what_the_sandbox_lacks(dev: Developer, tmp_path: Path) -> None:
+    (tmp_path / "note").write_text("a note")
+    main = f'fn main() {{ println!("{{}}", include_str!("{tmp_path}/note")); }}'
+    checkout = workspace(tmp_path / "w", main)
+    for _ in range(2):
+        assert built(dev, checkout) == ("local", "a note")
+        reasons = {unit["crate"]: unit["reason"] for unit in dev.units(checkout)}
+        provokes("it does not compile where it sees its inputs alone", reasons["app"])
+
+
+def test_a_machine_without_bubblewrap(dev: Developer, tmp_path: Path) -> None:
+    broken = tmp_path / "bin" / "bwrap"
+    broken.parent.mkdir()
+    broken.write_text("#!/bin/sh\nexit 1\n")
+    broken.chmod(0o755)
+    dev.extra["PATH"] = f"{broken.parent}:{dev.environment['PATH']}"
+    checkout = workspace(tmp_path / "w", 'fn main() { println!("said"); }')
+    package(checkout / "library", "library", "")
+    (checkout / "Cargo.toml").write_text(
+        '[workspace]\nmembers = ["app", "macros", "library"]\nresolver = "2"\n'
+    )
+    assert built(dev, checkout) == ("local", "said")
+    reasons = {unit["crate"]: unit["reason"] for unit in dev.units(checkout)}
+    why = reasons["app"]
+    provokes("others' code runs in it, and this machine has no bubblewrap to confine it", why)
+    assert reasons == {"app": why, "macros": why, "library": "new: no cache had it"}
+
+
 def test_errors_are_shown_once(dev: Developer, tmp_path: Path) -> None:
     """A unit that fails in the sandbox is compiled again without; its words come once."""
     checkout = workspace(tmp_path / "w", 'fn main() { macros::text_of!("gone"); wrong!(); }')

@@ -38,7 +38,7 @@ from wrapper.rustc.arguments import Invocation, NotUnderstood, Probe, parse
 from wrapper.rustc.incremental import is_fresh, without_incremental
 from wrapper.rustc.outputs import dep_info_name, may_be_linked, metadata_name, unit_kind
 from wrapper.stats import UnitStat, made_in_seconds
-from wrapper.wording import trouble
+from wrapper.wording import not_kept, trouble
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,7 +148,9 @@ class CallHandler:
         self.parts.remotes.warn_if_down(settings, self.call, self.reply.tell_user)
         if self.reply.is_ended:
             return
-        compiled = await self._run_here(unit, draft)
+        compiled, why_not_kept = await self._run_here(unit, draft)
+        if why_not_kept is not None:
+            reason = not_kept(reason, why_not_kept)
         stat = self._count(invocation, "local", reason=reason)
         if compiled is not None:
             self._submit(compiled, stat, remote if isinstance(remote, Remote) else None)
@@ -235,10 +237,12 @@ class CallHandler:
         if result.key is not None and not result.is_of_path:
             self.parts.beginnings.note(build_of(self.call), os.path.basename(stem), result.key)
 
-    async def _run_here(self, unit: Unit, draft: Draft | None) -> Compiled | None:
+    async def _run_here(
+        self, unit: Unit, draft: Draft | None
+    ) -> tuple[Compiled | None, str | None]:
         """Let the shim run rustc, with the same recorded paths that a worker would use.
 
-        Returns what can be kept of it.
+        Returns what can be kept of it, or why a compile with a key leaves nothing to keep.
         """
         invocation = unit.invocation
         key = draft.action.digest.hash if draft else ""
@@ -252,23 +256,24 @@ class CallHandler:
         if self.early is not None:
             # dependents have the metadata of a compile from nothing
             call = replace(call, argv=without_incremental(call.argv))
-        done, is_sound = await self.parts.here.compile(call, self.reply, unit, draft)
-        compiled = None
-        if done.status == 0:
-            moved = install_launchers(self.parts.home, unit)
-            learned = await asyncio.to_thread(self._learn, unit)
-            self.parts.units.add(*record_of(invocation, *learned, key, unit.roots.package))
-            if draft is not None and is_sound:
-                compiled = Compiled(
-                    unit=unit,
-                    draft=draft,
-                    outputs=outputs_of(unit, moved),
-                    stderr=done.stderr,
-                    started_ns=started_ns,
-                    seconds=time.monotonic() - started,
-                    shares=was_fresh,
-                )
-        return compiled
+        done, why_not_kept = await self.parts.here.compile(call, self.reply, unit, draft)
+        if done.status != 0:
+            return None, None
+        moved = install_launchers(self.parts.home, unit)
+        learned = await asyncio.to_thread(self._learn, unit)
+        self.parts.units.add(*record_of(invocation, *learned, key, unit.roots.package))
+        if draft is None or why_not_kept is not None:
+            return None, why_not_kept
+        compiled = Compiled(
+            unit=unit,
+            draft=draft,
+            outputs=outputs_of(unit, moved),
+            stderr=done.stderr,
+            started_ns=started_ns,
+            seconds=time.monotonic() - started,
+            shares=was_fresh,
+        )
+        return compiled, None
 
     def _learn(self, unit: Unit) -> tuple[set[str], list[str]]:
         """What the compile that has just ended here read, for the next one's key."""
