@@ -40,8 +40,8 @@ class LocalCompiles:
 
     async def compile(
         self, call: Call, reply: Reply, unit: Unit, draft: Draft | None
-    ) -> tuple[LocalRun, bool]:
-        """How it ended, and whether it has certainly read nothing but its inputs.
+    ) -> tuple[LocalRun, str | None]:
+        """How it ended, and why it may have read something beside its inputs, if it may.
 
         A unit in which others' code runs, macros or a linker, is tried in a sandbox first. When it
         fails there, rustc runs again without, and so it does until the unit has compiled: whoever
@@ -65,16 +65,20 @@ class LocalCompiles:
 
     async def _compile(
         self, call: Call, reply: Reply, unit: Unit, draft: Draft | None
-    ) -> tuple[LocalRun, bool]:
+    ) -> tuple[LocalRun, str | None]:
         invocation = unit.invocation
         argv, replacements = list(call.argv), []
         if not invocation.keeps_paths:
             argv += unit.roots.remap_options(staged=False)
             replacements = unit.roots.recorded_to_real()
         if draft is None or not _needs_sandbox(unit, draft):
-            return await reply.run(argv, replacements), draft is not None
+            return await reply.run(argv, replacements), None
         stem, _ = record_of(invocation)
         program = await asyncio.to_thread(find_sandbox)
+        if program is None:
+            why = "others' code runs in it, and this machine has no bubblewrap to confine it"
+        else:
+            why = "it does not compile where it sees its inputs alone"
         if program is not None and stem not in self._failing:
             command = sandboxed(
                 program,
@@ -86,17 +90,17 @@ class LocalCompiles:
             )
             tried = await reply.run(command, replacements, on_trial=True)
             if tried.status == 0:
-                return tried, True  # it stands when the caller has noted its outputs
+                return tried, None  # it stands when the caller has noted its outputs
             if METADATA in tried.stderr:
                 reply.let_stand()
-                return tried, False
+                return tried, why
             self._failing.add(stem)
             said = tried.stderr[-_WORDS:].decode(errors="replace")
             _LOG.info("%s fails in the sandbox: %s", invocation.crate_name, said)
         done = await reply.run(argv, replacements)
         if done.status == 0:
             self._failing.discard(stem)
-        return done, False
+        return done, why
 
 
 def is_raised(call: Call) -> bool:

@@ -8,7 +8,6 @@ among them.
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import stat
 import time
@@ -24,9 +23,9 @@ from wrapper.dep_info import rewrite_dep_info, rewrite_messages
 from wrapper.inputs.collect import Collector, Inputs
 from wrapper.inputs.file_digests import FileDigests
 from wrapper.inputs.snapshot import Source
-from wrapper.keys.journal import KeyJournal, Subject
 from wrapper.ladder import FUNCTION, Draft, build
 from wrapper.local_tier import KEPT_HERE, LocalTier, any_contains
+from wrapper.recorded import Recorded
 from wrapper.remote import Remote
 from wrapper.result_checks import (
     CompileHere,
@@ -39,8 +38,8 @@ from wrapper.result_checks import (
 from wrapper.roots import OUTPUTS, ROOT_DIRECTORY, Roots
 from wrapper.rustc.arguments import NotUnderstood
 from wrapper.rustc.outputs import dep_info_name, may_be_linked, output_names
+from wrapper.wording import trouble
 
-_LOG = logging.getLogger("distbuild.keeping")
 _SETTLED_SECONDS = 2.0
 _ROOT = f"/{ROOT_DIRECTORY}"
 """Stands for the input root in what is kept, as a worker's would."""
@@ -67,6 +66,15 @@ class _NotKept(Exception):
     """The result must not be kept; the message says why."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Result:
+    """What is kept, and under which key."""
+
+    action: BuiltAction
+    result: re_pb.ActionResult
+    blobs: Mapping[Digest, Source]
+
+
 class Keeper:
     """Keeps results, one at a time, in the order in which they came about."""
 
@@ -75,14 +83,12 @@ class Keeper:
         collector: Collector,
         files: FileDigests,
         local: LocalTier,
-        journal: KeyJournal,
         *,
         on_kept: Callable[[Digest], None],
     ) -> None:
         self._collector = collector
         self._files = files
         self._local = local
-        self._journal = journal
         self._on_kept = on_kept
         self._tasks: set[asyncio.Task[None]] = set()
         self._turn = asyncio.Lock()
@@ -91,12 +97,16 @@ class Keeper:
     def submit(
         self,
         compiled: Compiled,
+        recorded: Recorded,
         remote: Remote | None,
         instance: str,
         on_shared: Callable[[Digest], None],
     ) -> None:
-        """Keep a result when there is time; `on_shared` is told the key, if the server has it."""
-        self._start(self._keep(compiled, remote, instance, on_shared))
+        """Keep a result when there is time.
+
+        `recorded` is told whether it is; `on_shared` the key, if the server has it.
+        """
+        self._start(self._keep(compiled, recorded, remote, instance, on_shared))
 
     def submit_other(self, work: Coroutine[None, None, None]) -> None:
         """Have other work of the kind done, in turn; it raises nothing."""
@@ -126,45 +136,43 @@ class Keeper:
     async def _keep(
         self,
         compiled: Compiled,
+        recorded: Recorded,
         remote: Remote | None,
         instance: str,
         on_shared: Callable[[Digest], None],
     ) -> None:
-        name = compiled.unit.invocation.crate_name
         if compiled.draft.is_edited:
             # whoever edits builds again soon, and should not wait for what is out of date by then
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._is_draining.wait(), _SETTLED_SECONDS)
         async with self._turn:
             try:
-                _check_unchanged(compiled)
-                action, result, blobs = await asyncio.to_thread(self._prepare, compiled)
-                await self._store(compiled, blobs)
-                await self._local.keep(instance, action.digest, result)
-                self._on_kept(action.digest)
-                subject = Subject.of(compiled.unit.invocation)
-                noted = compiled.draft.action.digest
-                await asyncio.to_thread(self._journal.amend, subject, noted, action)
-                if remote is not None and compiled.shares and not remote.is_down:
-                    everything = {**blobs, **command_of(action)}
-                    if await remote.publish(action.digest, everything, result):
-                        on_shared(action.digest)
-            except (_NotKept, CompileHere, NotUnderstood) as reason:
-                _LOG.info("%s is not kept: %s", name, reason)
-            except DistbuildError as error:
-                _LOG.warning("%s is not kept: %s", name, error)
-                if remote is not None:
-                    remote.note(error)
-            except OSError as error:
-                _LOG.warning("%s is not kept: %s: %s", name, error.filename, error.strerror)
+                kept = await self._keep_here(compiled, instance)
+            except (_NotKept, CompileHere, NotUnderstood) as error:
+                why = str(error)
+            except (DistbuildError, OSError) as error:
+                why = f"it could not be kept: {trouble(error)}"
+            else:
+                await asyncio.to_thread(recorded.kept, kept.action)
+                if remote is not None and not remote.is_down and compiled.shares:
+                    await _share(kept, recorded, remote, on_shared)
+                return
+            await asyncio.to_thread(recorded.not_kept, why)
 
-    def _prepare(
-        self, compiled: Compiled
-    ) -> tuple[BuiltAction, re_pb.ActionResult, dict[Digest, Source]]:
-        """The key, the result and its blobs.
+    async def _keep_here(self, compiled: Compiled, instance: str) -> _Result:
+        """Keep a result on this machine.
 
-        Raises _NotKept, CompileHere, NotUnderstood and OSError.
+        Raises _NotKept, CompileHere, NotUnderstood, DistbuildError and OSError.
         """
+        _check_unchanged(compiled)
+        found = await asyncio.to_thread(self._prepare, compiled)
+        await self._store(compiled, found.blobs)
+        await self._local.keep(instance, found.action.digest, found.result)
+        self._on_kept(found.action.digest)
+        return found
+
+    def _prepare(self, compiled: Compiled) -> _Result:
+        """Raises _NotKept, CompileHere, NotUnderstood and OSError."""
         unit, roots = compiled.unit, compiled.unit.roots
         dep_info_path = os.path.join(roots.out_dir, dep_info_name(unit.invocation))
         with open(dep_info_path, "rb") as file:
@@ -196,7 +204,7 @@ class Keeper:
         _note_times(result, compiled)
         if _holds_paths(compiled, dep_info, learned):
             action = of_paths(action, roots)
-        return action, result, blobs
+        return _Result(action, result, blobs)
 
     def _key(self, compiled: Compiled, dep_info: bytes, learned: frozenset[str]) -> BuiltAction:
         """The action of what was compiled, with what it turned out to read."""
@@ -232,6 +240,20 @@ class Keeper:
             if _is_same(now, status):
                 self._files.learn(now, digest, is_ours=True)
         _check_unchanged(compiled)
+
+
+async def _share(
+    kept: _Result, recorded: Recorded, remote: Remote, on_shared: Callable[[Digest], None]
+) -> None:
+    """Have a server take what was kept."""
+    key, everything = kept.action.digest, {**kept.blobs, **command_of(kept.action)}
+    try:
+        if await remote.publish(key, everything, kept.result):
+            on_shared(key)
+    except (DistbuildError, OSError) as error:
+        recorded.not_shared(error)
+        if isinstance(error, DistbuildError):
+            remote.note(error)
 
 
 def _check_unchanged(compiled: Compiled) -> None:

@@ -82,7 +82,7 @@ def add_execution(home: Home, build: str, crate: str) -> None:
 
 def add_not_kept(home: Home, build: str, unit: UnitStat, reason: str) -> None:
     """Note why the result of something that was added is not kept, when that turns out later."""
-    _append(home, build, {**_name(asdict(unit)), "not_kept": reason})
+    _append(home, build, {**_name(asdict(unit)), "not_kept": reason}, is_late=True)
 
 
 def _name(unit: Mapping[str, Any]) -> dict[str, Any]:
@@ -94,7 +94,7 @@ def _name(unit: Mapping[str, Any]) -> dict[str, Any]:
 
 def add_upload(home: Home, build: str, uploaded: int) -> None:
     """Note bytes that a build uploaded after the unit that they belong to was added."""
-    _append(home, build, {"uploaded": uploaded})
+    _append(home, build, {"uploaded": uploaded}, is_late=True)
 
 
 def add_download(home: Home, build: str, downloaded: int) -> dict[str, Any]:
@@ -104,14 +104,17 @@ def add_download(home: Home, build: str, downloaded: int) -> dict[str, Any]:
     return line
 
 
-def _append(home: Home, build: str, line: Mapping[str, Any]) -> None:
+def _append(home: Home, build: str, line: Mapping[str, Any], *, is_late: bool = False) -> None:
     path = build_file(home, build)
     if not path.exists():
         start_build(home, build)
     # one write in append mode: lines of parallel units do not mix
     fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     try:
+        before = os.fstat(fd)
         os.write(fd, (json.dumps(line) + "\n").encode())
+        if is_late:  # another build may have begun since, and is the last one
+            os.utime(fd, ns=(before.st_atime_ns, before.st_mtime_ns))
     finally:
         os.close(fd)
 
@@ -136,8 +139,8 @@ def _by_age(home: Home) -> list[tuple[int, Path]]:
 def summary(home: Home, build: str) -> dict[str, Any]:
     """`{"units": […], "runs": […], "totals": {…}, "reasons": {…}, "run_reasons": {…}}`.
 
-    `runs` are those of build scripts, in the form of units; a reason why one's result is not kept
-    takes the place of the one why it was not known.
+    `runs` are those of build scripts, in the form of units. A reason why a result is not kept takes
+    the place of the one why it was not known.
 
     `totals` counts outcomes and sums seconds and bytes; `saved` in it is, over all hits whose
     result says it, what rustc took when the result was made, less what the hit took. `reasons`

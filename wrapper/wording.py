@@ -25,6 +25,12 @@ def trouble(error: Exception) -> str:
     return str(error)
 
 
+def not_kept(reason: str | None, why: str) -> str:
+    """The reason for working here, and why the result is not kept: that alone where the other one
+    says no more than that no cache had it."""
+    return why if reason is None or reason.startswith("new: ") else f"{reason}; not kept: {why}"
+
+
 def duration(seconds: float) -> str:
     """`0.4 s`, `12.0 s`, `3 min 5 s`, `2 h 10 min`."""
     if seconds < 99.95:

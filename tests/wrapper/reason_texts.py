@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
@@ -54,7 +54,7 @@ def reasons_of_the_code() -> set[str]:
     return {reason for tree in trees for reason in reasons_in(tree) if reason}
 
 
-_NOT_KEPT = {"NotKept", "NotNameable", "NotStorable", "NotWorthKeeping"}
+_NOT_KEPT = {"NotKept", "_NotKept", "NotNameable", "NotStorable", "NotWorthKeeping"}
 _NOTED = re.compile(r"""note\('!', "(.+?)"\)|#define OTHER_RIGHTS "(.+)\"""")
 _PRINTED = re.compile(r'snprintf\((?:path|words), sizeof \w+, "(.*?)"(?=.*\n.*note\(.!)')
 
@@ -63,16 +63,25 @@ def reasons_of_runs() -> set[str]:
     """Why runs of build scripts are not kept."""
     scripts = [*(ROOT / "wrapper" / "build_scripts").glob("*.py")]
     scripts.append(ROOT / "wrapper" / "daemon" / "script_calls.py")
-    nodes = [node for path in scripts for node in ast.walk(ast.parse(path.read_text()))]
-    found = {reason for node in nodes for reason in _of_a_run(node)}
+    found = _not_kept_in(scripts)
     for name in ("watch.h", "watch.c", "launcher.c"):
         text = (ROOT / "wrapper" / "shim" / name).read_text()
         found |= {each for match in _NOTED.findall(text) for each in match}
         found |= {re.sub("%[sd]", "…", each) for each in _PRINTED.findall(text)}
-    return {reason for reason in found if reason}
+    return found - {""}
 
 
-def _of_a_run(node: ast.AST) -> Iterator[str | None]:
+def reasons_of_keeping() -> set[str]:
+    """Why units that were compiled here are not kept, as far as that turns out by then."""
+    return _not_kept_in(ROOT / "wrapper" / name for name in ("here.py", "keeping.py"))
+
+
+def _not_kept_in(paths: Iterable[Path]) -> set[str]:
+    nodes = [node for path in paths for node in ast.walk(ast.parse(path.read_text()))]
+    return {reason for node in nodes for reason in _why_not_kept(node) if reason}
+
+
+def _why_not_kept(node: ast.AST) -> Iterator[str | None]:
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
         if node.func.id in _NOT_KEPT:
             yield template(node.args[0])

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from developers import Developer, developer
 from running import running_server
+
+from tests.wrapper.reason_texts import provokes
 
 pytestmark = [pytest.mark.cargo, pytest.mark.timeout(600)]
 
@@ -197,6 +201,62 @@ def test_a_server_without_workers_shares_what_was_compiled_elsewhere(tmp_path: P
             with developer(tmp_path / name, server.url) as person:
                 checkout = workspace(tmp_path / f"{name}s place", main)
                 assert built(person, checkout) == (outcome, "a note")
+
+
+def test_why_a_unit_is_not_kept(dev: Developer, tmp_path: Path) -> None:
+    """It turns out behind the build's back, of what is being edited after a while."""
+    checkout = tmp_path / "w"
+    (tmp_path / "note").write_text("a note")
+    source = f'pub const NOTE: &str = include_str!("{tmp_path}/note");\n'
+    package(checkout, "app", source, "[workspace]\n")
+    wanted = f"it reads {tmp_path}/note, which is no input"
+
+    def told() -> str:
+        return str(dev.units(checkout)[0]["reason"])
+
+    dev.build(checkout)
+    dev.run("cargo", "distbuild", "stop", cwd=checkout)  # waits until all is kept that will be
+    provokes("it reads …, which is no input", told())
+    table = dev.run("cargo", "distbuild", "stats", cwd=checkout).stdout
+    assert table.count(wanted) == 2, table
+    assert f"reasons for compiling here\n1  {wanted}\n" in table
+    said = dev.run("cargo", "distbuild", "why-miss", "app", cwd=checkout).stdout
+    assert re.match(rf"app \(lib\): compiled here .* ago \({re.escape(wanted)}\)\n", said), said
+
+    (checkout / "src" / "lib.rs").write_text(f"{source}// edited\n")
+    dev.build(checkout)
+    until = time.monotonic() + 30
+    while told() != wanted:
+        assert time.monotonic() < until, told()
+        time.sleep(0.2)
+
+
+def test_a_program_that_reads_what_the_sandbox_lacks(dev: Developer, tmp_path: Path) -> None:
+    (tmp_path / "note").write_text("a note")
+    main = f'fn main() {{ println!("{{}}", include_str!("{tmp_path}/note")); }}'
+    checkout = workspace(tmp_path / "w", main)
+    for _ in range(2):
+        assert built(dev, checkout) == ("local", "a note")
+        reasons = {unit["crate"]: unit["reason"] for unit in dev.units(checkout)}
+        provokes("it does not compile where it sees its inputs alone", reasons["app"])
+
+
+def test_a_machine_without_bubblewrap(dev: Developer, tmp_path: Path) -> None:
+    broken = tmp_path / "bin" / "bwrap"
+    broken.parent.mkdir()
+    broken.write_text("#!/bin/sh\nexit 1\n")
+    broken.chmod(0o755)
+    dev.extra["PATH"] = f"{broken.parent}:{dev.environment['PATH']}"
+    checkout = workspace(tmp_path / "w", 'fn main() { println!("said"); }')
+    package(checkout / "library", "library", "")
+    (checkout / "Cargo.toml").write_text(
+        '[workspace]\nmembers = ["app", "macros", "library"]\nresolver = "2"\n'
+    )
+    assert built(dev, checkout) == ("local", "said")
+    reasons = {unit["crate"]: unit["reason"] for unit in dev.units(checkout)}
+    why = reasons["app"]
+    provokes("others' code runs in it, and this machine has no bubblewrap to confine it", why)
+    assert reasons == {"app": why, "macros": why, "library": "new: no cache had it"}
 
 
 def test_errors_are_shown_once(dev: Developer, tmp_path: Path) -> None:

@@ -18,7 +18,13 @@ from running import RunningServer, running_server
 
 from server.actioncache.directory import DirectoryActionCache
 from server.blobstore.disk import DiskBlobStore
-from tests.wrapper.reason_texts import ROOT, provokes, reasons_of_runs, reasons_of_the_code
+from tests.wrapper.reason_texts import (
+    ROOT,
+    provokes,
+    reasons_of_keeping,
+    reasons_of_runs,
+    reasons_of_the_code,
+)
 from tests.wrapper.test_action_key import OPTIONS, RUSTC, Checkout, checkout, write
 from tests.wrapper.test_e2e_build_scripts import CODE_NOT_KEPT
 from wrapper.action import platform_of
@@ -42,7 +48,8 @@ NOT_PROVOKED = {"the linker … does not answer: …"}
 
 
 def test_the_page_has_every_reason_and_no_other() -> None:
-    assert set(_ROW.findall(PAGE.read_text())) == reasons_of_the_code() | reasons_of_runs()
+    of_units = reasons_of_the_code() | reasons_of_keeping()
+    assert set(_ROW.findall(PAGE.read_text())) == of_units | reasons_of_runs()
 
 
 BARE = "{rustc} --crate-name x src/lib.rs --emit=dep-info,link --out-dir /w/target/debug/deps"
@@ -161,6 +168,7 @@ class Rung:
     local: LocalTier
     units: UnitRecords
     collector: Collector
+    journal: KeyJournal
     alice: Checkout
 
     def unit(self, extra: str = "") -> Unit:
@@ -201,7 +209,7 @@ async def rung(directory: Path) -> AsyncIterator[Rung]:
         store, store, DirectoryActionCache(directory / "cache" / "results"), lambda: None
     )
     units = UnitRecords(directory / "units.sqlite")
-    journal = KeyJournal(directory / "keys")
+    journal = KeyJournal(directory / "keys.sqlite")
     collector = Collector(FileDigests(FUNCTION), units)
     deps = alice.target / "debug" / "deps"
     units.add(f"{deps}/direct-1", UnitRecord(externs=()))
@@ -209,7 +217,10 @@ async def rung(directory: Path) -> AsyncIterator[Rung]:
     units.add(f"{deps}/mac-2", UnitRecord(externs=(), package=str(directory / "mac")))
     try:
         ladder = Ladder(collector, local, journal)
-        yield Rung(ladder=ladder, local=local, units=units, collector=collector, alice=alice)
+        yield Rung(
+            ladder=ladder, local=local, units=units, collector=collector, journal=journal,
+            alice=alice,
+        )  # fmt: skip
     finally:
         await store.close()
         units.close()
@@ -410,6 +421,11 @@ def test_every_reason_of_a_run_is_provoked() -> None:
     files = ("test_e2e_build_scripts.py", "test_build_script_runs.py", "test_launcher.py")
     calls = {reason for name in files for reason in _provoked_in(name)}
     assert calls | set(CODE_NOT_KEPT) == reasons_of_runs()
+
+
+def test_every_reason_for_keeping_nothing_is_provoked() -> None:
+    calls = _provoked_in("test_keeping.py") | _provoked_in("test_e2e_local.py")
+    assert calls == reasons_of_keeping()
 
 
 def test_every_reason_is_provoked() -> None:

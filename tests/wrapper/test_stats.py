@@ -95,6 +95,17 @@ def test_why_a_result_is_not_kept_takes_the_place_of_why_it_was_not_known(home: 
     assert (found["reasons"], found["totals"]["runs"]) == ({"probe": 1}, 3)
 
 
+def test_what_comes_late_makes_no_build_the_last_one(home: Home) -> None:
+    late = unit("a", "local")
+    for build in ("cargo-2-1", "cargo-1-1"):
+        add_unit(home, build, late)
+    os.utime(build_file(home, "cargo-2-1"), (1, 1))
+    add_not_kept(home, "cargo-2-1", late, "odd")
+    add_upload(home, "cargo-2-1", 5)
+    assert summary(home, "cargo-2-1")["reasons"] == {"odd": 1}
+    assert last_build(home) == "cargo-1-1"
+
+
 def test_runs_of_build_scripts_are_no_units(home: Home) -> None:
     add_unit(home, "b", unit(outcome="hit-remote"))
     for outcome in ("hit-local", "local"):

@@ -13,7 +13,7 @@ from wrapper.cli.why_miss import answer
 from wrapper.keys.change import Change
 from wrapper.keys.explain import Cause, Comparison, Entry
 from wrapper.timings import page
-from wrapper.wording import columns, duration, size, totals_line
+from wrapper.wording import columns, duration, not_kept, size, totals_line
 
 
 @pytest.mark.parametrize(
@@ -31,6 +31,11 @@ def test_size(count: int, text: str) -> None:
 )
 def test_duration(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+def test_a_reason_and_why_the_result_is_not_kept() -> None:
+    assert not_kept(None, "odd") == not_kept("new: no cache had it", "odd") == "odd"
+    assert not_kept("all are busy", "odd") == "all are busy; not kept: odd"
 
 
 def test_columns() -> None:

@@ -59,7 +59,7 @@ async def run(home: Home) -> None:
     parts = Parts(
         home=home, files=files, units=units, collector=collector, local=local,
         ladder=ladder, here=LocalCompiles(),
-        keeper=Keeper(collector, files, local, journal, on_kept=ladder.made_anew),
+        keeper=Keeper(collector, files, local, on_kept=ladder.made_anew),
         remotes=remotes, journal=journal, lines=lines,
         script_runs=BuildScriptRuns(files, local), beginnings=beginnings,
     )  # fmt: skip

@@ -30,14 +30,15 @@ from wrapper.keys.journal import Ended, KeyJournal, Subject
 from wrapper.ladder import FUNCTION, Ask, Draft, Ladder, Result, check
 from wrapper.local_tier import LocalTier
 from wrapper.materialise import place_outputs
+from wrapper.recorded import Recorded
 from wrapper.remote import Remote
 from wrapper.result_checks import CompileHere, Unit, environment_beside, files_outside
 from wrapper.roots import OUTPUTS, OutsideRoots
 from wrapper.rustc.arguments import Invocation, NotUnderstood, Probe, parse
 from wrapper.rustc.incremental import is_fresh, without_incremental
 from wrapper.rustc.outputs import dep_info_name, may_be_linked, metadata_name, unit_kind
-from wrapper.stats import made_in_seconds
-from wrapper.wording import trouble
+from wrapper.stats import UnitStat, made_in_seconds
+from wrapper.wording import not_kept, trouble
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,12 +146,26 @@ class CallHandler:
         except OSError as error:
             reason, draft = f"the result could not be used: {trouble(error)}", None
         self.parts.remotes.warn_if_down(settings, self.call, self.reply.tell_user)
-        compiled = await self._run_here(unit, reason, draft)
+        if self.reply.is_ended:
+            return
+        compiled, why_not_kept = await self._run_here(unit, draft)
+        if why_not_kept is not None:
+            reason = not_kept(reason, why_not_kept)
+        stat = self._count(invocation, "local", reason=reason)
         if compiled is not None:
-            server = remote if isinstance(remote, Remote) else None
-            name = os.path.basename(record_of(invocation)[0])
-            note = partial(self.parts.beginnings.note, build_of(self.call), name)
-            self.parts.keeper.submit(compiled, server, settings.instance, note)
+            self._submit(compiled, stat, remote if isinstance(remote, Remote) else None)
+
+    def _submit(self, compiled: Compiled, stat: UnitStat, server: Remote | None) -> None:
+        """Have the result of a compile kept that has been counted."""
+        build, invocation = build_of(self.call), compiled.unit.invocation
+        recorded = Recorded(
+            home=self.parts.home, journal=self.parts.journal, build=build, stat=stat,
+            subject=Subject.of(invocation), noted=compiled.draft.action.digest,
+        )  # fmt: skip
+        name = os.path.basename(record_of(invocation)[0])
+        note = partial(self.parts.beginnings.note, build, name)
+        instance = RemoteSettings.of(self.call.settings).instance
+        self.parts.keeper.submit(compiled, recorded, server, instance, note)
 
     def _has_idle_core(self) -> bool:
         """Only where cargo's jobs were raised to the pool: else all that cargo starts is meant for
@@ -222,13 +237,13 @@ class CallHandler:
         if result.key is not None and not result.is_of_path:
             self.parts.beginnings.note(build_of(self.call), os.path.basename(stem), result.key)
 
-    async def _run_here(self, unit: Unit, reason: str, draft: Draft | None) -> Compiled | None:
+    async def _run_here(
+        self, unit: Unit, draft: Draft | None
+    ) -> tuple[Compiled | None, str | None]:
         """Let the shim run rustc, with the same recorded paths that a worker would use.
 
-        Returns what can be kept of it.
+        Returns what can be kept of it, or why a compile with a key leaves nothing to keep.
         """
-        if self.reply.is_ended:
-            return None
         invocation = unit.invocation
         key = draft.action.digest.hash if draft else ""
         known = self.parts.units.last(invocation)
@@ -241,24 +256,24 @@ class CallHandler:
         if self.early is not None:
             # dependents have the metadata of a compile from nothing
             call = replace(call, argv=without_incremental(call.argv))
-        done, is_sound = await self.parts.here.compile(call, self.reply, unit, draft)
-        compiled = None
-        if done.status == 0:
-            moved = install_launchers(self.parts.home, unit)
-            learned = await asyncio.to_thread(self._learn, unit)
-            self.parts.units.add(*record_of(invocation, *learned, key, unit.roots.package))
-            if draft is not None and is_sound:
-                compiled = Compiled(
-                    unit=unit,
-                    draft=draft,
-                    outputs=outputs_of(unit, moved),
-                    stderr=done.stderr,
-                    started_ns=started_ns,
-                    seconds=time.monotonic() - started,
-                    shares=was_fresh,
-                )
-        self._count(invocation, "local", reason=reason)
-        return compiled
+        done, why_not_kept = await self.parts.here.compile(call, self.reply, unit, draft)
+        if done.status != 0:
+            return None, None
+        moved = install_launchers(self.parts.home, unit)
+        learned = await asyncio.to_thread(self._learn, unit)
+        self.parts.units.add(*record_of(invocation, *learned, key, unit.roots.package))
+        if draft is None or why_not_kept is not None:
+            return None, why_not_kept
+        compiled = Compiled(
+            unit=unit,
+            draft=draft,
+            outputs=outputs_of(unit, moved),
+            stderr=done.stderr,
+            started_ns=started_ns,
+            seconds=time.monotonic() - started,
+            shares=was_fresh,
+        )
+        return compiled, None
 
     def _learn(self, unit: Unit) -> tuple[set[str], list[str]]:
         """What the compile that has just ended here read, for the next one's key."""
@@ -278,12 +293,13 @@ class CallHandler:
         worker: str | None = None,
         reason: str | None = None,
         made_in: float | None = None,
-    ) -> None:
+    ) -> UnitStat:
         kind = unit_kind(invocation) if invocation else "other"
         unit = self.tally.unit(kind, outcome, worker=worker, reason=reason, made_in=made_in)
         crate = self.call.environment["CARGO_CRATE_NAME"]
         subject = Subject.of(invocation) if invocation else Subject.unknown(crate)
         self.parts.journal.ended(subject, Ended.of(unit, crate, build_of(self.call)))
+        return unit
 
 
 def digests_of(result: Result) -> dict[str, Digest]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import time
 import uuid
@@ -33,13 +32,13 @@ from wrapper.daemon.script_entry import RunEntry
 from wrapper.daemon.tally import Tally, build_of
 from wrapper.here import WATCHED, is_raised
 from wrapper.home import RemoteSettings
+from wrapper.recorded import Recorded
 from wrapper.remote import Remote
 from wrapper.roots import OutsideRoots, cargo_home, find_roots
 from wrapper.sandbox import jobserver_fifo
-from wrapper.stats import SCRIPT_RUN, UnitStat, add_not_kept, made_in_seconds
+from wrapper.stats import SCRIPT_RUN, UnitStat, made_in_seconds
 from wrapper.wording import trouble
 
-_LOG = logging.getLogger("distbuild.build_scripts")
 _NEW = "new: no cache had it"
 
 
@@ -163,10 +162,11 @@ class ScriptCallHandler:
             seconds=seconds,
             accesses=len(accesses),
         )
-        self.parts.keeper.submit_other(self._keep(watched, script, server, unit))
+        recorded = self.entry.recorded(self.parts.home, unit)
+        self.parts.keeper.submit_other(self._keep(watched, script, server, recorded))
 
     async def _keep(
-        self, watched: Watched, script: BuiltAction, server: Remote | None, unit: UnitStat
+        self, watched: Watched, script: BuiltAction, server: Remote | None, recorded: Recorded
     ) -> None:
         instance = RemoteSettings.of(self.call.settings).instance
         try:
@@ -178,25 +178,20 @@ class ScriptCallHandler:
         except (DistbuildError, OSError) as error:
             why = f"it could not be kept: {trouble(error)}"
         else:
-            await asyncio.to_thread(self.entry.kept, kept.action)
-            await self._share(kept, watched.run, script, server)
+            await asyncio.to_thread(recorded.kept, kept.action)
+            if server is not None and not server.is_down and kept.is_shared:
+                await self._share(kept, watched.run, script, server, recorded)
             return
-        _LOG.info("the run of %s's build script is not kept: %s", unit.crate, why)
-        if why != unit.reason:
-            add_not_kept(self.parts.home, self.entry.build, unit, why)
-            self.entry.not_kept(why)
+        await asyncio.to_thread(recorded.not_kept, why)
 
     async def _share(
-        self, kept: KeptRun, run: Run, script: BuiltAction, server: Remote | None
+        self, kept: KeptRun, run: Run, script: BuiltAction, server: Remote, recorded: Recorded
     ) -> None:
-        if server is None or server.is_down or not kept.is_shared:
-            return
         try:
             if await self.parts.script_runs.share(kept, script, server):
                 self._note(run, script, kept.action.digest)
         except (DistbuildError, OSError) as error:
-            name = self.tally.package
-            _LOG.warning("the run of %s's build script is not shared: %s", name, trouble(error))
+            recorded.not_shared(error)
             if isinstance(error, DistbuildError):
                 server.note(error)
 

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from remote_apis.digest import Digest
 from wrapper.action import BuiltAction
 from wrapper.build_scripts.run import Run
+from wrapper.home import Home
 from wrapper.keys.journal import Ended, KeyJournal, Subject
+from wrapper.recorded import Recorded
 from wrapper.stats import UnitStat
 
 
@@ -33,12 +35,11 @@ class RunEntry:
         if self._noted is not None:
             self.journal.ended(self._noted[0], Ended.of(unit, unit.crate, self.build))
 
-    def kept(self, action: BuiltAction) -> None:
-        """The action that its result is kept under."""
-        if self._noted is not None:
-            self.journal.amend(*self._noted, action)
-
-    def not_kept(self, reason: str) -> None:
-        """It is kept under none."""
-        if self._noted is not None:
-            self.journal.not_kept(*self._noted, reason)
+    def recorded(self, home: Home, unit: UnitStat) -> Recorded:
+        """For what turns out later about the result of a run that was looked for."""
+        assert self._noted is not None
+        subject, noted = self._noted
+        return Recorded(
+            home=home, journal=self.journal, build=self.build, stat=unit, subject=subject,
+            noted=noted,
+        )  # fmt: skip

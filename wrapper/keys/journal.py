@@ -149,15 +149,19 @@ class KeyJournal:
 
         self._write(write)
 
-    def not_kept(self, subject: Subject, noted: Digest, reason: str) -> None:
-        """The result of what ended turned out to be none to keep."""
-        self._write(lambda: self._amend(subject, noted, "reason", reason))
+    def not_kept(self, subject: Subject, noted: Digest, build: str, reason: str) -> None:
+        """The result of what ended in this build turned out to be none to keep."""
+        # a later build may have made the same again, and kept it
+        self._write(lambda: self._amend(subject, noted, "reason", reason, build))
 
-    def _amend(self, subject: Subject, noted: Digest, column: str, value: str) -> None:
+    def _amend(
+        self, subject: Subject, noted: Digest, column: str, value: str, build: str | None = None
+    ) -> None:
         self._database.execute(
             f"UPDATE actions SET {column} = ? WHERE id ="
-            " (SELECT max(id) FROM actions WHERE name = ? AND directory = ?) AND action = ?",
-            (value, subject.name, subject.directory, str(noted)),
+            " (SELECT max(id) FROM actions WHERE name = ? AND directory = ?) AND action = ?"
+            " AND build = coalesce(?, build)",
+            (value, subject.name, subject.directory, str(noted), build),
         )
 
     def ended(self, subject: Subject, ended: Ended) -> None:
