@@ -103,7 +103,8 @@ def test_tests_run_and_are_shared(built: Developer, server: RunningServer, tmp_p
     done = built.run("cargo", "distbuild", "test", cwd=checkout)
     assert "test result: ok" in done.stdout and "FAILED" not in done.stdout
     here = [u for u in built.units(checkout) if u["outcome"] == "local"]
-    assert all("path" in unit["reason"] for unit in here), here
+    # with jobs raised to the pool's slots, idle cores help workers out
+    assert all("path" in u["reason"] or u["reason"] == CROWDED for u in here), here
 
 
 def test_a_change_is_compiled_and_the_rest_is_not(built: Developer) -> None:
