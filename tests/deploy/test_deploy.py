@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -188,3 +189,21 @@ def test_image() -> None:
     for owner in manifests():
         if owner["kind"] in ("StatefulSet", "Deployment"):
             assert container(owner)["image"] == "distbuild"
+
+
+def test_what_the_image_is_built_from_can_be_installed(tmp_path: Path) -> None:
+    for line in dockerfile("COPY"):
+        *names, directory = line.split()
+        if names[0].startswith("--from"):
+            continue
+        for name in names:
+            source, target = ROOT / name, tmp_path / directory.strip("/")
+            if source.is_dir():
+                shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                target.mkdir(exist_ok=True)
+                shutil.copy(source, target)
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
+    command += ["--target", str(tmp_path / "installed"), str(tmp_path / "src")]
+    subprocess.run(command, check=True, timeout=110)
+    assert (tmp_path / "installed" / "server" / "cli" / "main.py").exists()
