@@ -61,9 +61,7 @@ class CProgram:
         if compiler is None:
             return False
         files = [str(self.directory / name) for name in self.sources if name.endswith(".c")]
-        for options in ["-static"], []:
-            if options and not self.is_static:
-                continue
+        for options in [["-static"], []] if self.is_static else [[]]:
             command = [compiler, "-O1", *options, "-o", str(output), *files]
             try:
                 done = subprocess.run(command, capture_output=True, timeout=_TIMEOUT, check=False)

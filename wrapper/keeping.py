@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 
 from remote_apis.digest import Digest
 from remote_apis.errors import DistbuildError
+from remote_apis.file_copy import is_unchanged
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
 from wrapper.action import BuiltAction, command_of, of_paths
 from wrapper.dep_info import rewrite_dep_info, rewrite_messages
@@ -24,7 +25,7 @@ from wrapper.inputs.collect import Collector, Inputs
 from wrapper.inputs.file_digests import FileDigests
 from wrapper.inputs.snapshot import Source
 from wrapper.ladder import FUNCTION, Draft, build
-from wrapper.local_tier import KEPT_HERE, LocalTier, any_contains
+from wrapper.local_tier import LocalTier, any_contains, stamp_made_here
 from wrapper.recorded import Recorded
 from wrapper.remote import Remote
 from wrapper.result_checks import (
@@ -201,7 +202,8 @@ class Keeper:
             digest = Digest.of(stderr, FUNCTION)
             blobs[digest] = stderr
             result.stderr_digest.CopyFrom(digest.to_message())
-        _note_times(result, compiled)
+        end = time.time_ns()
+        stamp_made_here(result, end - int(compiled.seconds * 1e9), end)
         if _holds_paths(compiled, dep_info, learned):
             action = of_paths(action, roots)
         return _Result(action, result, blobs)
@@ -237,7 +239,7 @@ class Keeper:
             )
             # another name is another change time, and dependents ask for its digest
             now = os.stat(source)
-            if _is_same(now, status):
+            if is_unchanged(now, status):
                 self._files.learn(now, digest, is_ours=True)
         _check_unchanged(compiled)
 
@@ -266,16 +268,8 @@ def _check_unchanged(compiled: Compiled) -> None:
             and (now.st_ino, now.st_size) == (before.st_ino, before.st_size)
             and now.st_mtime_ns < before.st_mtime_ns
         )
-        if not is_dated_back and not _is_same(now, before):
+        if not is_dated_back and not is_unchanged(now, before):
             raise _NotKept(f"{name} was made anew meanwhile")
-
-
-def _is_same(now: os.stat_result, before: os.stat_result) -> bool:
-    """Whether a file is what it was. cargo links a finished program to where the user finds it,
-    and what is kept may be linked, which is no change."""
-    return (now.st_ino, now.st_size, now.st_mtime_ns) == (
-        before.st_ino, before.st_size, before.st_mtime_ns
-    )  # fmt: skip
 
 
 def _holds_paths(compiled: Compiled, dep_info: bytes, learned: frozenset[str]) -> bool:
@@ -318,11 +312,3 @@ def real_paths(roots: Roots) -> list[bytes]:
         if not found or not path.startswith(found[-1]):
             found.append(path)
     return [os.fsencode(path) for path in found]
-
-
-def _note_times(result: re_pb.ActionResult, compiled: Compiled) -> None:
-    metadata = result.execution_metadata
-    metadata.worker = KEPT_HERE
-    end = time.time_ns()
-    metadata.execution_start_timestamp.FromNanoseconds(end - int(compiled.seconds * 1e9))
-    metadata.execution_completed_timestamp.FromNanoseconds(end)

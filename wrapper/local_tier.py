@@ -165,6 +165,14 @@ def named_blobs(result: re_pb.ActionResult, function: DigestFunction) -> list[Di
     return [Digest.from_message(message, function) for message in messages]
 
 
+def stamp_made_here(result: re_pb.ActionResult, started_ns: int, ended_ns: int) -> None:
+    """Say that a result was made on a developer's machine, and when."""
+    metadata = result.execution_metadata
+    metadata.worker = KEPT_HERE
+    metadata.execution_start_timestamp.FromNanoseconds(started_ns)
+    metadata.execution_completed_timestamp.FromNanoseconds(ended_ns)
+
+
 def any_contains(paths: Iterable[Path | str], needles: Sequence[bytes]) -> bool:
     """Whether any of the files holds any of the texts. Blocks."""
     return any(_contains(path, needles) for path in paths)

@@ -39,18 +39,14 @@ def place_outputs(
         placed[name] = _place(out_dir, name, partial(write_all, data), executable=False)
     mode = stat.S_IMODE(placed[name].st_mode) if dep_info is not None else None
     for name, (source, executable) in files.items():
+        status = None
         if isinstance(source, bytes):
             fill = partial(write_all, source)
         else:
             fill = partial(copy_file, source)
-            if (
-                name in linked
-                and mode is not None
-                and (status := _link(out_dir, name, source, mode))
-            ):
-                placed[name] = status
-                continue
-        placed[name] = _place(out_dir, name, fill, executable=executable)
+            if name in linked and mode is not None:
+                status = _link(out_dir, name, source, mode)
+        placed[name] = status or _place(out_dir, name, fill, executable=executable)
     return placed
 
 
@@ -87,10 +83,14 @@ def _link(out_dir: str, name: str, source: Path, mode: int) -> os.stat_result | 
     if os.stat(temporary).st_nlink != _NAMES:
         os.unlink(temporary)
         return None
-    os.chmod(temporary, mode)
-    os.utime(temporary)  # by the kernel's clock, which is a little behind, as for all files here
     path = os.path.join(out_dir, name)
-    os.rename(temporary, path)
+    try:
+        os.chmod(temporary, mode)
+        os.utime(temporary)  # by the kernel's clock, a little behind, as for all files here
+        os.rename(temporary, path)
+    except OSError:
+        os.unlink(temporary)
+        raise
     return os.stat(path)
 
 

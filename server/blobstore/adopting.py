@@ -6,7 +6,7 @@ import contextlib
 import errno
 import os
 
-from remote_apis.file_copy import copy_bytes
+from remote_apis.file_copy import copy_bytes, is_unchanged
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -34,7 +34,7 @@ def take_file(path: str, temporary: str, status: os.stat_result, *, links: bool)
 def _link(path: str, temporary: str, status: os.stat_result) -> int | None:
     os.link(path, temporary, follow_symlinks=False)
     descriptor = os.open(temporary, _READ)
-    if _is_still(descriptor, status):
+    if is_unchanged(os.fstat(descriptor), status):
         return descriptor
     os.close(descriptor)
     return None
@@ -45,20 +45,13 @@ def _copy(path: str, temporary: str, status: os.stat_result) -> int | None:
         target = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444)
         try:
             copy_bytes(source.fileno(), target)
-            if _is_still(source.fileno(), status):
+            if is_unchanged(os.fstat(source.fileno()), status):
                 return target
         except BaseException:
             os.close(target)
             raise
     os.close(target)
     return None
-
-
-def _is_still(descriptor: int, status: os.stat_result) -> bool:
-    now = os.fstat(descriptor)
-    return (now.st_ino, now.st_size, now.st_mtime_ns) == (
-        status.st_ino, status.st_size, status.st_mtime_ns
-    )  # fmt: skip
 
 
 def _remove(path: str) -> None:

@@ -25,7 +25,7 @@ from wrapper.build_scripts.run import NotKept, NotWorthKeeping, Run, Watched, ke
 from wrapper.inputs.file_digests import FileDigests
 from wrapper.inputs.snapshot import Source
 from wrapper.ladder import FUNCTION
-from wrapper.local_tier import KEPT_HERE, any_contains, mapped
+from wrapper.local_tier import any_contains, mapped, stamp_made_here
 
 _LONG = 8
 """A value of so many characters is not in an output by chance."""
@@ -112,11 +112,8 @@ def result_of(
     tree = empty_tree(result)
     if tree is not None:
         blobs[Digest.of(tree, FUNCTION)] = tree
-    metadata = result.execution_metadata
-    metadata.worker = KEPT_HERE
-    metadata.execution_start_timestamp.FromNanoseconds(int(watched.started * 1e9))
     end = watched.started + watched.seconds
-    metadata.execution_completed_timestamp.FromNanoseconds(int(end * 1e9))
+    stamp_made_here(result, int(watched.started * 1e9), int(end * 1e9))
     return result, blobs
 
 
