@@ -14,9 +14,9 @@ import time
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 
 from remote_apis.digest import Digest
-from remote_apis.errors import DistbuildError
 from remote_apis.file_copy import is_unchanged
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
 from wrapper.action import BuiltAction, command_of, of_paths
@@ -26,7 +26,7 @@ from wrapper.inputs.file_digests import FileDigests
 from wrapper.inputs.snapshot import Source
 from wrapper.ladder import FUNCTION, Draft, build
 from wrapper.local_tier import LocalTier, any_contains, stamp_made_here
-from wrapper.recorded import Recorded
+from wrapper.recorded import Recorded, keep_and_share
 from wrapper.remote import Remote
 from wrapper.result_checks import (
     CompileHere,
@@ -39,7 +39,6 @@ from wrapper.result_checks import (
 from wrapper.roots import OUTPUTS, ROOT_DIRECTORY, Roots
 from wrapper.rustc.arguments import NotUnderstood
 from wrapper.rustc.outputs import dep_info_name, may_be_linked, output_names
-from wrapper.wording import trouble
 
 _SETTLED_SECONDS = 2.0
 _ROOT = f"/{ROOT_DIRECTORY}"
@@ -69,11 +68,12 @@ class _NotKept(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Result:
-    """What is kept, and under which key."""
+    """What is kept, and under which key; servers may have it too if it `is_shared`."""
 
     action: BuiltAction
     result: re_pb.ActionResult
     blobs: Mapping[Digest, Source]
+    is_shared: bool
 
 
 class Keeper:
@@ -147,18 +147,13 @@ class Keeper:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._is_draining.wait(), _SETTLED_SECONDS)
         async with self._turn:
-            try:
-                kept = await self._keep_here(compiled, instance)
-            except (_NotKept, CompileHere, NotUnderstood) as error:
-                why = str(error)
-            except (DistbuildError, OSError) as error:
-                why = f"it could not be kept: {trouble(error)}"
-            else:
-                await asyncio.to_thread(recorded.kept, kept.action)
-                if remote is not None and not remote.is_down and compiled.shares:
-                    await _share(kept, recorded, remote, on_shared)
-                return
-            await asyncio.to_thread(recorded.not_kept, why)
+            await keep_and_share(
+                recorded,
+                remote,
+                keep=partial(self._keep_here, compiled, instance),
+                refusals=(_NotKept, CompileHere, NotUnderstood),
+                share=partial(_share, on_shared=on_shared),
+            )
 
     async def _keep_here(self, compiled: Compiled, instance: str) -> _Result:
         """Keep a result on this machine.
@@ -206,7 +201,7 @@ class Keeper:
         stamp_made_here(result, end - int(compiled.seconds * 1e9), end)
         if _holds_paths(compiled, dep_info, learned):
             action = of_paths(action, roots)
-        return _Result(action, result, blobs)
+        return _Result(action, result, blobs, compiled.shares)
 
     def _key(self, compiled: Compiled, dep_info: bytes, learned: frozenset[str]) -> BuiltAction:
         """The action of what was compiled, with what it turned out to read."""
@@ -244,18 +239,11 @@ class Keeper:
         _check_unchanged(compiled)
 
 
-async def _share(
-    kept: _Result, recorded: Recorded, remote: Remote, on_shared: Callable[[Digest], None]
-) -> None:
-    """Have a server take what was kept."""
+async def _share(kept: _Result, remote: Remote, on_shared: Callable[[Digest], None]) -> None:
+    """Have a server take what was kept. Raises DistbuildError and OSError."""
     key, everything = kept.action.digest, {**kept.blobs, **command_of(kept.action)}
-    try:
-        if await remote.publish(key, everything, kept.result):
-            on_shared(key)
-    except (DistbuildError, OSError) as error:
-        recorded.not_shared(error)
-        if isinstance(error, DistbuildError):
-            remote.note(error)
+    if await remote.publish(key, everything, kept.result):
+        on_shared(key)
 
 
 def _check_unchanged(compiled: Compiled) -> None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 from remote_apis.digest import Digest
+from remote_apis.errors import DistbuildError
 from wrapper.action import BuiltAction
 from wrapper.home import Home
 from wrapper.keys.journal import KeyJournal, Subject
+from wrapper.remote import Remote
 from wrapper.stats import UnitStat, add_not_kept
 from wrapper.wording import not_kept, trouble
 
@@ -48,3 +53,48 @@ class Recorded:
     def not_shared(self, error: Exception) -> None:
         """It is kept here, and a server that was to have it does not."""
         _LOG.warning("%s (%s) is not shared: %s", self.stat.crate, self.stat.kind, trouble(error))
+
+
+class Kept(Protocol):
+    """What is on this machine now: under which key, and whether servers may have it."""
+
+    @property
+    def action(self) -> BuiltAction: ...
+
+    @property
+    def is_shared(self) -> bool: ...
+
+
+_K = TypeVar("_K", bound=Kept)
+
+
+async def keep_and_share(
+    recorded: Recorded,
+    remote: Remote | None,
+    *,
+    keep: Callable[[], Awaitable[_K]],
+    refusals: tuple[type[Exception], ...],
+    share: Callable[[_K, Remote], Awaitable[None]],
+) -> None:
+    """Have a result kept here, then by a server, and tell how that went. Raises nothing.
+
+    `keep` raises one of `refusals` with the reason why it must not be, and like `share`
+    DistbuildError and OSError when it cannot be.
+    """
+    try:
+        kept = await keep()
+    except refusals as error:
+        why = str(error)
+    except (DistbuildError, OSError) as error:
+        why = f"it could not be kept: {trouble(error)}"
+    else:
+        await asyncio.to_thread(recorded.kept, kept.action)
+        if remote is not None and not remote.is_down and kept.is_shared:
+            try:
+                await share(kept, remote)
+            except (DistbuildError, OSError) as error:
+                recorded.not_shared(error)
+                if isinstance(error, DistbuildError):
+                    remote.note(error)
+        return
+    await asyncio.to_thread(recorded.not_kept, why)

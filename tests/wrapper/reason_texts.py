@@ -62,7 +62,7 @@ _PRINTED = re.compile(r'snprintf\((?:path|words), sizeof \w+, "(.*?)"(?=.*\n.*no
 def reasons_of_runs() -> set[str]:
     """Why runs of build scripts are not kept."""
     scripts = [*(ROOT / "wrapper" / "build_scripts").glob("*.py")]
-    scripts.append(ROOT / "wrapper" / "daemon" / "script_calls.py")
+    scripts += [ROOT / "wrapper" / name for name in ("daemon/script_calls.py", "recorded.py")]
     found = _not_kept_in(scripts)
     for name in ("watch.h", "watch.c", "launcher.c"):
         text = (ROOT / "wrapper" / "shim" / name).read_text()
@@ -73,7 +73,9 @@ def reasons_of_runs() -> set[str]:
 
 def reasons_of_keeping() -> set[str]:
     """Why units that were compiled here are not kept, as far as that turns out by then."""
-    return _not_kept_in(ROOT / "wrapper" / name for name in ("here.py", "keeping.py"))
+    return _not_kept_in(
+        ROOT / "wrapper" / name for name in ("here.py", "keeping.py", "recorded.py")
+    )
 
 
 def _not_kept_in(paths: Iterable[Path]) -> set[str]:

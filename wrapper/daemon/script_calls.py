@@ -32,7 +32,7 @@ from wrapper.daemon.script_entry import RunEntry
 from wrapper.daemon.tally import Tally, build_of
 from wrapper.here import WATCHED, is_raised
 from wrapper.home import RemoteSettings
-from wrapper.recorded import Recorded
+from wrapper.recorded import Recorded, keep_and_share
 from wrapper.remote import Remote
 from wrapper.roots import OutsideRoots, cargo_home, find_roots
 from wrapper.sandbox import jobserver_fifo
@@ -169,31 +169,20 @@ class ScriptCallHandler:
         self, watched: Watched, script: BuiltAction, server: Remote | None, recorded: Recorded
     ) -> None:
         instance = RemoteSettings.of(self.call.settings).instance
-        try:
-            kept = await self.parts.script_runs.keep(watched, script, instance)
-        except (NotKept, NotNameable, NotStorable) as error:
-            why = str(error)
-            if isinstance(error, NotWorthKeeping):
-                self.parts.unwatched_scripts[script.digest.hash] = why
-        except (DistbuildError, OSError) as error:
-            why = f"it could not be kept: {trouble(error)}"
-        else:
-            await asyncio.to_thread(recorded.kept, kept.action)
-            if server is not None and not server.is_down and kept.is_shared:
-                await self._share(kept, watched.run, script, server, recorded)
-            return
-        await asyncio.to_thread(recorded.not_kept, why)
 
-    async def _share(
-        self, kept: KeptRun, run: Run, script: BuiltAction, server: Remote, recorded: Recorded
-    ) -> None:
-        try:
-            if await self.parts.script_runs.share(kept, script, server):
-                self._note(run, script, kept.action.digest)
-        except (DistbuildError, OSError) as error:
-            recorded.not_shared(error)
-            if isinstance(error, DistbuildError):
-                server.note(error)
+        async def keep() -> KeptRun:
+            try:
+                return await self.parts.script_runs.keep(watched, script, instance)
+            except NotWorthKeeping as error:
+                self.parts.unwatched_scripts[script.digest.hash] = str(error)
+                raise
+
+        async def share(kept: KeptRun, remote: Remote) -> None:
+            if await self.parts.script_runs.share(kept, script, remote):
+                self._note(watched.run, script, kept.action.digest)
+
+        refusals = (NotKept, NotNameable, NotStorable)
+        await keep_and_share(recorded, server, keep=keep, refusals=refusals, share=share)
 
     def _note(self, run: Run, script: BuiltAction, key: Digest) -> None:
         """Have the next build of the same fetch both ahead."""
