@@ -47,10 +47,10 @@ def build_action(
     environment: Mapping[str, str],
     inputs: Inputs,
     platform: Mapping[str, str],
-    function: DigestFunction,
     qualifiers: Mapping[str, str] = MappingProxyType({}),
 ) -> BuiltAction:
     """The Action of a compile. Raises NotUnderstood when a path has no shared name."""
+    function = inputs.function
     tree = TreeBuilder(function)
     blobs = dict(inputs.blobs)
     for path, digest in inputs.directories.items():

@@ -59,6 +59,15 @@ class Home:
         """The journal of units' keys, SQLite."""
         return self.path / "keys.sqlite"
 
+    def digests(self, function: str) -> Path:
+        """The digests of large files, a toolchain's before all, as JSON."""
+        return self.path / f"digests-{function}.json"
+
+    @property
+    def sha256_servers(self) -> Path:
+        """The addresses of servers that know no better digest function, a line each."""
+        return self.path / "sha256-servers"
+
     @property
     def jobs(self) -> Path:
         """A server's address and how many units a build with it has under way, as one line."""

@@ -24,7 +24,7 @@ from wrapper.dep_info import rewrite_dep_info, rewrite_messages
 from wrapper.inputs.collect import Collector, Inputs
 from wrapper.inputs.file_digests import FileDigests
 from wrapper.inputs.snapshot import Source
-from wrapper.ladder import FUNCTION, Draft, build
+from wrapper.ladder import Draft, build
 from wrapper.local_tier import LocalTier, any_contains, stamp_made_here
 from wrapper.recorded import Recorded, keep_and_share
 from wrapper.remote import Remote
@@ -188,13 +188,13 @@ class Keeper:
         for name, (path, before) in sorted(compiled.outputs.items()):
             if path == dep_info_path:
                 data = rewrite_dep_info(dep_info, pairs)
-                add(name, Digest.of(data, FUNCTION), data)
+                add(name, Digest.of(data, self._files.function), data)
             else:
                 digest = self._files.digest(path, before)
                 add(name, digest, path, executable=bool(before.st_mode & stat.S_IXUSR))
         stderr = rewrite_messages(compiled.stderr, pairs)
         if stderr:
-            digest = Digest.of(stderr, FUNCTION)
+            digest = Digest.of(stderr, self._files.function)
             blobs[digest] = stderr
             result.stderr_digest.CopyFrom(digest.to_message())
         end = time.time_ns()

@@ -44,9 +44,6 @@ from wrapper.rustc.outputs import dep_info_name, early_names
 from wrapper.sandbox import PATH
 from wrapper.script import root_of
 
-FUNCTION = DigestFunction.SHA256
-"""The function every REAPI server has."""
-
 _MAX_ROUNDS = 6
 _LOG = logging.getLogger("distbuild.ladder")
 
@@ -86,6 +83,10 @@ class _Found:
     action: BuiltAction
     action_result: re_pb.ActionResult
     is_of_path: bool
+
+    @property
+    def blobs(self) -> list[Digest]:
+        return named_blobs(self.action_result, self.action.digest.function)
 
 
 OnEarlyResult = Callable[["Result"], Awaitable[None]]
@@ -136,6 +137,7 @@ class FailedThere(Exception):
 class Result:
     """A usable result: every blob is in the local tier. `worker` is set when one just made it.
 
+    `files` are its files' digests by their names in the output directory;
     `root` is the input root that rustc's `stderr` speaks of; `dep_info` has this checkout's paths;
     `is_of_path`: it holds for this checkout's paths alone; `learned` names the variables that the
     key holds beside cargo's own; `key` is the shared key.
@@ -144,6 +146,7 @@ class Result:
     outcome: str
     worker: str | None
     action_result: re_pb.ActionResult
+    files: Mapping[str, Digest]
     root: str
     stdout: bytes
     stderr: bytes
@@ -257,8 +260,7 @@ class Ladder:
                 return found_there
             if found_there.outcome == "hit-remote":
                 await early(found_there)
-            blobs = named_blobs(found_there.action_result, FUNCTION)
-            await fetch_blobs(self._local, remote, blobs)
+            await fetch_blobs(self._local, remote, found_there.blobs)
         except DistbuildError as error:
             remote.note(error)
             return Miss(f"the server {remote.url}: {error}", draft)
@@ -283,9 +285,9 @@ class Ladder:
         )
         if not names or len(part.output_files) != len(names):
             return
-        await fetch_blobs(self._local, remote, named_blobs(part, FUNCTION))
+        early = replace(found, action_result=part)
+        await fetch_blobs(self._local, remote, early.blobs)
         try:
-            early = replace(found, action_result=part)
             result = await self._usable(unit, early, names)
             if not _not_carried(unit, result, draft.learned):
                 await ask.on_early(replace(result, key=draft.action.digest))
@@ -294,8 +296,9 @@ class Ladder:
 
     async def _usable(self, unit: Unit, found: _Found, required: Iterable[str]) -> Result:
         """Check a result before anyone sees it. Raises CompileHere."""
+        function = found.action.digest.function
         files = {
-            f.path.removeprefix(f"{OUTPUTS}/"): Digest.from_message(f.digest, FUNCTION)
+            f.path.removeprefix(f"{OUTPUTS}/"): Digest.from_message(f.digest, function)
             for f in found.action_result.output_files
         }
         lacking = sorted(set(required) - files.keys())
@@ -316,23 +319,25 @@ class Ladder:
             self._unusable[found.action.digest] = "its output holds the path where it was compiled"
             raise CompileHere(self._unusable[found.action.digest])
         result = found.action_result
-        root, stdout = root_of(await self._output(result.stdout_raw, result.stdout_digest))
+        said = await self._output(result.stdout_raw, result.stdout_digest, function)
+        root, stdout = root_of(said)
         dep_info = await self._local.read(files[dep_info_name(unit.invocation)])
         return Result(
             outcome=found.outcome,
             worker=found.worker,
             action_result=result,
+            files=files,
             root=root,
             stdout=stdout,
-            stderr=await self._output(result.stderr_raw, result.stderr_digest),
+            stderr=await self._output(result.stderr_raw, result.stderr_digest, function),
             dep_info=rewrite_dep_info(dep_info, unit.roots.staged_to_real(root)),
             is_of_path=found.is_of_path,
         )
 
-    async def _output(self, raw: bytes, digest: re_pb.Digest) -> bytes:
+    async def _output(self, raw: bytes, digest: re_pb.Digest, function: DigestFunction) -> bytes:
         if raw or not digest.hash:
             return raw
-        return await self._local.read(Digest.from_message(digest, FUNCTION))
+        return await self._local.read(Digest.from_message(digest, function))
 
 
 async def _from_server(
@@ -381,7 +386,7 @@ async def _execute(
     if response.result.exit_code != 0:
         stderr = response.result.stderr_raw
         if not stderr and response.result.stderr_digest.hash:
-            digest = Digest.from_message(response.result.stderr_digest, FUNCTION)
+            digest = Digest.from_message(response.result.stderr_digest, action.digest.function)
             stderr = (await remote.read_many([digest]))[digest]
         code = response.result.exit_code
         raise FailedThere(f"did not compile on {worker} (exit code {code})", stderr)
@@ -417,7 +422,6 @@ def build(unit: Unit, inputs: Inputs, learned: frozenset[str]) -> BuiltAction:
         environment=environment_of_action(unit.environment, learned | inputs.macros.variables),
         inputs=inputs,
         platform=platform_of(unit.invocation, machine(), set_digest),
-        function=FUNCTION,
         qualifiers=qualifiers(unit.invocation, unit.roots, inputs, unit.environment),
     )
 

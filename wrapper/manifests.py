@@ -16,13 +16,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from remote_apis.digest import Digest
+from remote_apis.digest_functions import DigestFunction
 from remote_apis.errors import DistbuildError
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
 from remote_apis.tree_builder import TreeBuilder
 from wrapper.action import BuiltAction
 from wrapper.fetching import fetch_blobs
 from wrapper.inputs.snapshot import Source
-from wrapper.ladder import FUNCTION
 from wrapper.local_tier import LocalTier, named_blobs
 from wrapper.remote import Remote
 
@@ -47,20 +47,22 @@ def find_lock(directory: str) -> bytes | None:
             directory = parent
 
 
-def manifest_action(lock: bytes, arguments: Sequence[str], compiler: str) -> BuiltAction:
+def manifest_action(
+    lock: bytes, arguments: Sequence[str], compiler: str, function: DigestFunction
+) -> BuiltAction:
     """The key of a build's manifest. Pure."""
-    tree = TreeBuilder(FUNCTION)
-    tree.add_file("Cargo.lock", Digest.of(lock, FUNCTION))
+    tree = TreeBuilder(function)
+    tree.add_file("Cargo.lock", Digest.of(lock, function))
     made: dict[Digest, bytes] = {}
     root = tree.build(made)
     command = re_pb.Command(arguments=[_KIND, compiler, *arguments])
     data = command.SerializeToString(deterministic=True)
-    blobs: dict[Digest, Source] = {Digest.of(data, FUNCTION): data, **made}
+    blobs: dict[Digest, Source] = {Digest.of(data, function): data, **made}
     action = re_pb.Action(
-        command_digest=Digest.of(data, FUNCTION).to_message(), input_root_digest=root.to_message()
+        command_digest=Digest.of(data, function).to_message(), input_root_digest=root.to_message()
     )
     data = action.SerializeToString(deterministic=True)
-    digest = Digest.of(data, FUNCTION)
+    digest = Digest.of(data, function)
     return BuiltAction(
         digest=digest, required_names=(), blobs={**blobs, digest: data}, is_for_workers=False
     )
@@ -94,17 +96,18 @@ async def fetch_ahead(manifest: Manifest, remote: Remote, local: LocalTier) -> N
     found = await remote.lookup(manifest.action.digest)
     if found is None or len(found.output_files) != 1:
         return
-    digest = Digest.from_message(found.output_files[0].digest, FUNCTION)
+    function = manifest.action.digest.function
+    digest = Digest.from_message(found.output_files[0].digest, function)
     data = (await remote.read_many([digest]))[digest]
-    manifest.known = _load(data)
-    keys = [_digest(text) for text in manifest.known.values()]
+    manifest.known = _load(data, function)
+    keys = [_digest(text, function) for text in manifest.known.values()]
     remote.look_ahead(keys)
     places = asyncio.Semaphore(_AT_A_TIME)
 
     async def fetch(group: Sequence[Digest]) -> None:
         async with places:
             results = await asyncio.gather(*(remote.lookup(key) for key in group))
-            blobs = {b for r in results if r is not None for b in named_blobs(r, FUNCTION)}
+            blobs = {b for r in results if r is not None for b in named_blobs(r, function)}
             await fetch_blobs(local, remote, blobs)
 
     async with asyncio.TaskGroup() as tasks:
@@ -116,32 +119,33 @@ async def publish_manifest(manifest: Manifest, remote: Remote) -> None:
     """Let others have it. Raises DistbuildError."""
     manifest.known = manifest.merged()
     data = json.dumps(manifest.known).encode()
-    digest = Digest.of(data, FUNCTION)
+    digest = Digest.of(data, manifest.action.digest.function)
     result = re_pb.ActionResult()
     result.output_files.add(path=_NAME, digest=digest.to_message())
     await remote.publish(manifest.action.digest, {**manifest.action.blobs, digest: data}, result)
 
 
-def _load(data: bytes) -> dict[str, str]:
+def _load(data: bytes, function: DigestFunction) -> dict[str, str]:
     try:
         units = json.loads(data)
         if not isinstance(units, Mapping):
             raise ValueError("it is no object")
-        return {str(unit): _checked(key) for unit, key in units.items()}
+        return {str(unit): _checked(key, function) for unit, key in units.items()}
     except ValueError as error:
         _LOG.info("the server's manifest of this build is none: %s", error)
         return {}
 
 
-def _checked(text: object) -> str:
+def _checked(text: object, function: DigestFunction) -> str:
     """Raises ValueError when it is no digest."""
     try:
-        return f"{_digest(str(text)).hash}/{_digest(str(text)).size}"
+        digest = _digest(str(text), function)
+        return f"{digest.hash}/{digest.size}"
     except DistbuildError as error:
         raise ValueError(str(error)) from None
 
 
-def _digest(text: str) -> Digest:
+def _digest(text: str, function: DigestFunction) -> Digest:
     hash_, _, size = text.partition("/")
     message = re_pb.Digest(hash=hash_, size_bytes=int(size))
-    return Digest.from_message(message, FUNCTION)
+    return Digest.from_message(message, function)

@@ -32,3 +32,5 @@ def test_a_second_developer_compiles_nothing(
         assert {unit["outcome"] for unit in found} == {"hit-remote"}
         done = bob.run(checkout / "target/debug/main-binary", "1/3 + 1/6", cwd=checkout)
         assert "1/2" in done.stdout
+        # casd has no BLAKE3, which is remembered for when it is out of reach
+        assert (bob.home / "sha256-servers").read_text() == f"unix:{socket}\n"

@@ -102,7 +102,6 @@ class Checkout:
             environment=environment_of_action(environment),
             inputs=inputs,
             platform=platform_of(invocation, self.machine, self.link_set),
-            function=SHA256,
         )
 
     def digest(self) -> Digest:

@@ -130,7 +130,6 @@ class Workspace:
             environment=environment_of_action(environment),
             inputs=self.collector.collect(invocation, roots, environment),
             platform=platform_of(invocation, machine(), "set"),
-            function=SHA256,
         )
         return built, invocation, roots
 

@@ -24,7 +24,7 @@ from wrapper.build_scripts.outputs import (
 from wrapper.build_scripts.placing import SMALL, put_outputs
 from wrapper.inputs.file_digests import FileDigests
 from wrapper.inputs.snapshot import Source
-from wrapper.ladder import FUNCTION
+from wrapper.remote import PREFERRED
 from wrapper.roots import ROOT, Roots
 
 
@@ -67,18 +67,18 @@ def test_another_place_has_the_same_with_its_own_paths(tmp_path: Path) -> None:
     alice = roots_of(str(tmp_path / "a"), str(tmp_path / "a" / "ws"))
     bob = roots_of(str(tmp_path / "b"), str(tmp_path / "b" / "other" / "place"))
     first = filled(tmp_path / "first", alice)
-    result, blobs, stats = take_outputs(str(first), FileDigests(FUNCTION), alice)
+    result, blobs, stats = take_outputs(str(first), FileDigests(PREFERRED), alice)
     assert len(stats) == 3
     assert empty_tree(result) is not None
     where = stored(tmp_path / "blobs", blobs)
     for roots, name in ((alice, "again"), (bob, "elsewhere")):
         (tmp_path / name).mkdir()
-        placed = put_outputs(str(tmp_path / name), result, where, roots)
+        placed = put_outputs(str(tmp_path / name), result, PREFERRED, where, roots)
         assert seen(tmp_path / name) == seen(filled(tmp_path / f"{name} wanted", roots))
         # what has this place's paths in it is no blob
         found = {(st.st_ino, digest) for st, digest in placed}
         files = (tmp_path / name / "program", tmp_path / name / "deep" / "er" / "file")
-        assert found == {(os.stat(f).st_ino, Digest.of(f.read_bytes(), FUNCTION)) for f in files}
+        assert found == {(os.stat(f).st_ino, Digest.of(f.read_bytes(), PREFERRED)) for f in files}
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_nothing_is_put_back_of_a_result_with_a_damaged_blob(
 ) -> None:
     out, blobs = tmp_path / "place" / "out", tmp_path / "blobs"
     out.mkdir(parents=True)
-    fine, digest = Digest.of(b"", FUNCTION), Digest.of(data, FUNCTION)
+    fine, digest = Digest.of(b"", PREFERRED), Digest.of(data, PREFERRED)
     where = stored(blobs, {fine: b"", digest: data})
     result = re_pb.ActionResult()
     for name, each in (("out/a", fine), ("out/b", digest)):
@@ -101,7 +101,7 @@ def test_nothing_is_put_back_of_a_result_with_a_damaged_blob(
     if instead is not None:
         (blobs / digest.hash).write_bytes(instead)
     with pytest.raises((BlobNotFound, FileNotFoundError)):
-        put_outputs(str(out), result, where, roots_of())
+        put_outputs(str(out), result, PREFERRED, where, roots_of())
     assert list(out.iterdir()) == []
     assert list((tmp_path / "place").iterdir()) == [out]
 
@@ -111,7 +111,7 @@ def test_what_is_there_is_left_alone(tmp_path: Path) -> None:
     out.mkdir(parents=True)
     (out / "other").touch()
     with pytest.raises(OSError, match="not empty"):
-        put_outputs(str(out), re_pb.ActionResult(), lambda _: "", roots_of())
+        put_outputs(str(out), re_pb.ActionResult(), PREFERRED, lambda _: "", roots_of())
     assert [path.name for path in (tmp_path / "place").rglob("*")] == ["out", "other"]
 
 
@@ -122,7 +122,7 @@ def test_no_way_leads_through_a_link(tmp_path: Path) -> None:
     result.output_symlinks.add(path="out/link", target=str(tmp_path / "elsewhere"))
     result.output_symlinks.add(path="out/link/x", target="/")
     with pytest.raises(FileExistsError):
-        put_outputs(str(tmp_path / "place" / "out"), result, lambda _: "", roots_of())
+        put_outputs(str(tmp_path / "place" / "out"), result, PREFERRED, lambda _: "", roots_of())
     assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
@@ -132,16 +132,16 @@ def test_paths_that_lead_out_are_refused(tmp_path: Path, path: str) -> None:
         result = re_pb.ActionResult()
         added = getattr(result, kind).add(path=path)
         if kind == "output_files":
-            added.digest.CopyFrom(Digest.of(b"", FUNCTION).to_message())
+            added.digest.CopyFrom(Digest.of(b"", PREFERRED).to_message())
         with pytest.raises(OSError, match="not in OUT_DIR"):
-            put_outputs(str(tmp_path / "x"), result, lambda _: "/dev/null", roots_of())
+            put_outputs(str(tmp_path / "x"), result, PREFERRED, lambda _: "/dev/null", roots_of())
     assert list(tmp_path.iterdir()) == []
 
 
 def test_what_is_no_file_is_not_stored(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(NotStorable, match="it makes pipe, which is no file"):
-        take_outputs(str(tmp_path), FileDigests(FUNCTION), roots_of())
+        take_outputs(str(tmp_path), FileDigests(PREFERRED), roots_of())
 
 
 @pytest.mark.parametrize("kind", ["file", "directory", "link"])
@@ -154,7 +154,7 @@ def test_what_has_no_name_in_reapi_is_not_stored(tmp_path: Path, kind: str) -> N
     else:
         (tmp_path / odd).mkdir()
     with pytest.raises(NotStorable, match="it makes a file whose name is not UTF-8"):
-        take_outputs(str(tmp_path), FileDigests(FUNCTION), roots_of())
+        take_outputs(str(tmp_path), FileDigests(PREFERRED), roots_of())
 
 
 def test_stamps_tell_what_was_changed(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ from wrapper.build_scripts.reads import (
     named,
 )
 from wrapper.inputs.file_digests import FileDigests
-from wrapper.ladder import FUNCTION
+from wrapper.remote import PREFERRED
 from wrapper.roots import Roots, find_roots
 
 WATCH = Path(__file__).parents[2] / "wrapper" / "shim" / "watch.h"
@@ -343,7 +343,7 @@ def place(tmp_path: Path) -> Roots:
 def value(roots: Roots, kind: str, path: Path) -> str:
     names = Names(roots, f"{roots.workspace}/bin:/usr/bin")
     name = path.name if kind == "p" else names.name(str(path))
-    (found,) = Values(FileDigests(FUNCTION)).of([(kind, name)], names)
+    (found,) = Values(FileDigests(PREFERRED)).of([(kind, name)], names)
     return str(found[2])
 
 
@@ -422,7 +422,7 @@ def test_what_was_changed_meanwhile(tmp_path: Path) -> None:
 
 def key(roots: Roots, *, program: bytes = b"p", reads: str = "", **more: str) -> str:
     environment = {"OUT_DIR": f"{roots.out_dir}/out", "TARGET": "t"}
-    script = script_action(Digest.of(program, FUNCTION), environment, roots, "x86_64")
+    script = script_action(Digest.of(program, PREFERRED), environment, roots, "x86_64")
     variables = {name: roots.stage_text(value) for name, value in more.items()}
     values = tuple(("o", "x", (("", each),)) for each in reads)
     return run_action(script, DependsOn(reads=values, variables=variables)).digest.hash

@@ -25,8 +25,8 @@ from wrapper.build_scripts.reads import NotNameable
 from wrapper.build_scripts.run import NotKept, NotWorthKeeping, Run, Watched
 from wrapper.build_scripts.runs import BuildScriptRuns, PutBack
 from wrapper.inputs.file_digests import FileDigests
-from wrapper.ladder import FUNCTION
 from wrapper.local_tier import LocalTier
+from wrapper.remote import PREFERRED
 
 
 @dataclass
@@ -87,7 +87,7 @@ async def placed(directory: Path) -> AsyncIterator[Place]:
     store = await DiskBlobStore.open(directory / "cache", durable=False)
     results = DirectoryActionCache(directory / "cache" / "results")
     local = LocalTier(store, store, results, lambda: None)
-    place = Place(directory, BuildScriptRuns(FileDigests(FUNCTION), local), local)
+    place = Place(directory, BuildScriptRuns(FileDigests(PREFERRED), local), local)
     place.out.mkdir(parents=True, exist_ok=True)
     (directory / "program").write_bytes(b"the script")
     try:
@@ -116,7 +116,7 @@ async def test_many_files(tmp_path: Path) -> None:
 
 
 async def test_a_file_that_cannot_be_stored(tmp_path: Path) -> None:
-    digests = [Digest.of(b"%d" % number, FUNCTION) for number in range(100)]
+    digests = [Digest.of(b"%d" % number, PREFERRED) for number in range(100)]
     (tmp_path / "of another").write_text("other")
     async with placed(tmp_path) as place:
         for path, error in (("none", FileNotFoundError), ("of another", DigestMismatch)):
@@ -134,7 +134,7 @@ async def test_a_damaged_blob_is_not_put_back_and_is_kept_anew(
 ) -> None:
     async with placed(tmp_path) as place:
         await place.keep(place.made(FILES))
-        blob = Path(place.local.where(Digest.of(FILES[name], FUNCTION)))
+        blob = Path(place.local.where(Digest.of(FILES[name], PREFERRED)))
         if damage == "gone":
             blob.unlink()
         else:
@@ -183,7 +183,7 @@ async def test_a_record_that_is_none_gives_way(tmp_path: Path) -> None:
     async with placed(tmp_path) as place:
         watched = place.made(FILES)
         script = place.runs.script(place.run)
-        odd = Digest.of(b"odd", FUNCTION)
+        odd = Digest.of(b"odd", PREFERRED)
         await place.local.store(odd, b"odd")
         about = re_pb.ActionResult()
         about.output_files.add(path=RECORD, digest=odd.to_message())

@@ -65,7 +65,7 @@ class Cache(re_grpc.CapabilitiesServicer):
     ) -> re_pb.ServerCapabilities:
         offer = re_pb.ServerCapabilities()
         offer.low_api_version.major = offer.high_api_version.major = 2
-        offer.cache_capabilities.digest_functions.append(re_pb.DigestFunction.BLAKE3)
+        offer.cache_capabilities.digest_functions.append(re_pb.DigestFunction.MD5)
         return offer
 
 

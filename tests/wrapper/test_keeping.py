@@ -21,10 +21,10 @@ from wrapper.inputs.unit_records import record_of
 from wrapper.keeping import Compiled, Keeper, outputs_of
 from wrapper.keys.explain import Explainer
 from wrapper.keys.journal import Ended, Subject
-from wrapper.ladder import EDITED, FUNCTION, NEW, Ask, Miss, Result
+from wrapper.ladder import EDITED, NEW, Ask, Miss, Result
 from wrapper.local_tier import LocalTier
 from wrapper.recorded import Recorded
-from wrapper.remote import Remote
+from wrapper.remote import PREFERRED, Remote
 from wrapper.rustc.outputs import output_names
 from wrapper.stats import UnitStat, add_unit, summary
 
@@ -99,7 +99,7 @@ class Desk:
 
 
 def keeper(found: Rung, local: LocalTier) -> Keeper:
-    files = FileDigests(FUNCTION)
+    files = FileDigests(PREFERRED)
     return Keeper(found.collector, files, local, on_kept=found.ladder.made_anew)
 
 

@@ -79,6 +79,7 @@ class Compile:
         toolchain = TreeBuilder(SHA256)
         toolchain.add_file("bin/rustc", digest(self.toolchain))
         inputs = Inputs(
+            function=SHA256,
             directories={"workspace": package.build(blobs), "toolchain": toolchain.build(blobs)},
             files={
                 **{
@@ -90,7 +91,7 @@ class Compile:
         )
         return build_action(
             invocation=self.invocation, roots=self.roots, environment=self.environment,
-            inputs=inputs, function=SHA256,
+            inputs=inputs,
             platform={"Arch": "x"} | ({PROPERTY: self.link_set} if self.link_set else {}),
         )  # fmt: skip
 

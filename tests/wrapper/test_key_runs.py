@@ -15,7 +15,7 @@ from wrapper.cli.why_miss import answer
 from wrapper.keys.explain import Comparison, Explainer
 from wrapper.keys.journal import Ended, KeyJournal, Subject
 from wrapper.keys.runs import run_changes
-from wrapper.ladder import FUNCTION
+from wrapper.remote import PREFERRED
 from wrapper.roots import ROOT, Roots
 
 ONE, TWO = "1" * 64, "2" * 64
@@ -103,7 +103,7 @@ SUBJECT = Subject.of_run(f"{ALICE.out_dir}/out", "t")
 
 def script(program: bytes = b"p", roots: Roots = ALICE, **cargos: str) -> BuiltAction:
     environment = {"OUT_DIR": f"{roots.out_dir}/out", "TARGET": "t", **cargos}
-    return script_action(Digest.of(program, FUNCTION), environment, roots, "x86_64")
+    return script_action(Digest.of(program, PREFERRED), environment, roots, "x86_64")
 
 
 def compared(directory: Path, *actions: BuiltAction) -> tuple[Comparison, str]:

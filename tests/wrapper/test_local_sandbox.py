@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from wrapper.inputs.collect import Inputs
+from wrapper.remote import PREFERRED
 from wrapper.roots import Roots
 from wrapper.rustc.arguments import parse
 from wrapper.sandbox import find_sandbox, sandboxed
@@ -25,7 +26,7 @@ class Checkout:
         for name in ("app", "build/app-2/out/made", "build/note", "examples/old", "deps/libx.rlib"):
             (self.profile / name).write_text(name)
         (self.profile / "incremental/app-1/x.o").write_text("object")
-        self.inputs = Inputs()
+        self.inputs = Inputs(function=PREFERRED)
         self.inputs.shown[str(self.workspace)] = None
         self.inputs.shown[str(self.profile / "deps")] = None
         self.inputs.shown[str(self.profile / "build" / "app-2" / "out")] = None

@@ -6,6 +6,7 @@ import pytest
 
 from wrapper.inputs.collect import Inputs
 from wrapper.qualifiers import qualifiers
+from wrapper.remote import PREFERRED
 from wrapper.roots import Place, Roots
 from wrapper.rustc.arguments import NotUnderstood, parse
 
@@ -26,7 +27,7 @@ def found(extra: str, **inputs: object) -> dict[str, str]:
         "/usr/bin/rustc --crate-name x src/main.rs --crate-type bin --emit=dep-info,link "
         f"--out-dir /w/target/debug/deps {extra}"
     ).split()
-    return qualifiers(parse(argv), ROOTS, Inputs(**inputs), {})  # type: ignore[arg-type]
+    return qualifiers(parse(argv), ROOTS, Inputs(function=PREFERRED, **inputs), {})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

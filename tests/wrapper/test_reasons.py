@@ -34,9 +34,9 @@ from wrapper.inputs.snapshot import MAX_FILES
 from wrapper.inputs.toolchain import Toolchains
 from wrapper.inputs.unit_records import UnitRecord, UnitRecords, record_of
 from wrapper.keys.journal import KeyJournal
-from wrapper.ladder import FUNCTION, NEW, Ask, Ladder, Miss, Result, check
+from wrapper.ladder import NEW, Ask, Ladder, Miss, Result, check
 from wrapper.local_tier import LocalTier
-from wrapper.remote import Remote
+from wrapper.remote import PREFERRED, Remote
 from wrapper.result_checks import CompileHere, Unit, environment_not_carried
 from wrapper.roots import OutsideRoots
 from wrapper.rustc.arguments import NotUnderstood, parse
@@ -152,7 +152,7 @@ COMPILERS: dict[str, Callable[[Path], str]] = {
 @pytest.mark.parametrize("reason", COMPILERS)
 def test_compilers(tmp_path: Path, reason: str) -> None:
     with pytest.raises(NotUnderstood) as raised:
-        Toolchains(FileDigests(FUNCTION)).find(COMPILERS[reason](tmp_path), dict(os.environ))
+        Toolchains(FileDigests(PREFERRED)).find(COMPILERS[reason](tmp_path), dict(os.environ))
     provokes(reason, str(raised.value))
 
 
@@ -210,7 +210,7 @@ async def rung(directory: Path) -> AsyncIterator[Rung]:
     )
     units = UnitRecords(directory / "units.sqlite")
     journal = KeyJournal(directory / "keys.sqlite")
-    collector = Collector(FileDigests(FUNCTION), units)
+    collector = Collector(FileDigests(PREFERRED), units)
     deps = alice.target / "debug" / "deps"
     units.add(f"{deps}/direct-1", UnitRecord(externs=()))
     (directory / "mac").mkdir()

@@ -32,7 +32,7 @@ async def test_some_slow_answers_in_a_row() -> None:
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     now = [0.0]
-    remote = Remote(f"grpc://127.0.0.1:{port}", "", lambda: now[0])
+    remote = Remote(f"grpc://127.0.0.1:{port}", "", clock=lambda: now[0])
 
     async def look_up(*, seconds: float) -> None:
         lookup = asyncio.create_task(remote.lookup(ACTION))

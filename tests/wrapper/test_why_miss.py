@@ -61,7 +61,7 @@ def test_a_day_with_a_workspace(dev: Developer, checkout: Path) -> None:
     dev.build(checkout)
     first = why(dev, checkout, "app")
     assert re.match(r"app \(bin\): compiled here .* ago \(.+\)\n  never seen before", first), first
-    assert re.search(r"^  key: sha256:[0-9a-f]{64}/\d+$", first, re.MULTILINE)
+    assert re.search(r"^  key: blake3:[0-9a-f]{64}/\d+$", first, re.MULTILINE)
     never = dev.run("cargo", "distbuild", "why-miss", "serde", cwd=checkout, check=False)
     assert never.returncode == 1 and never.stderr.startswith("serde: never seen")
 

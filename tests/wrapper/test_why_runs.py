@@ -32,7 +32,7 @@ def changed(lines: list[str]) -> list[str]:
     """What has changed, by an answer about a run that took place."""
     assert re.fullmatch(r"app \(script-run\): ran here .* ago \(new: no cache had it\)", lines[0])
     assert re.fullmatch(r"changed in its key since .* ago( in .*)?:", lines[1]), lines
-    assert re.fullmatch(r"key: sha256:[0-9a-f]{64}/\d+", lines[-1])
+    assert re.fullmatch(r"key: blake3:[0-9a-f]{64}/\d+", lines[-1])
     return lines[2:-1]
 
 

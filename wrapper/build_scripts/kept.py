@@ -24,7 +24,6 @@ from wrapper.build_scripts.reads import Record, Values, changed_since, named
 from wrapper.build_scripts.run import NotKept, NotWorthKeeping, Run, Watched, key_of, run_variables
 from wrapper.inputs.file_digests import FileDigests
 from wrapper.inputs.snapshot import Source
-from wrapper.ladder import FUNCTION
 from wrapper.local_tier import any_contains, mapped, stamp_made_here
 
 _LONG = 8
@@ -107,11 +106,11 @@ def result_of(
     for data, target in ((said[0], result.stdout_digest), (said[1], result.stderr_digest)):
         if data:
             text = staged(data, run.roots)
-            blobs[Digest.of(text, FUNCTION)] = text
-            target.CopyFrom(Digest.of(text, FUNCTION).to_message())
+            blobs[Digest.of(text, files.function)] = text
+            target.CopyFrom(Digest.of(text, files.function).to_message())
     tree = empty_tree(result)
     if tree is not None:
-        blobs[Digest.of(tree, FUNCTION)] = tree
+        blobs[Digest.of(tree, files.function)] = tree
     end = watched.started + watched.seconds
     stamp_made_here(result, int(watched.started * 1e9), int(end * 1e9))
     return result, blobs

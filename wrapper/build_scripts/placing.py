@@ -9,12 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from remote_apis.digest import Digest
+from remote_apis.digest_functions import DigestFunction
 from remote_apis.errors import BlobNotFound
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
 from wrapper.build_scripts.keys import OUTPUTS
 from wrapper.build_scripts.names import Names
 from wrapper.build_scripts.outputs import is_staged, unstaged
-from wrapper.ladder import FUNCTION
 from wrapper.materialise import copy_file, write_all
 from wrapper.roots import Roots
 
@@ -25,7 +25,11 @@ _numbers = itertools.count()
 
 
 def put_outputs(
-    out_dir: str, result: re_pb.ActionResult, path_of: Callable[[Digest], str], roots: Roots
+    out_dir: str,
+    result: re_pb.ActionResult,
+    function: DigestFunction,
+    path_of: Callable[[Digest], str],
+    roots: Roots,
 ) -> list[tuple[os.stat_result, Digest]]:
     """Fill an empty OUT_DIR, with all or nothing; the stat and digest of each file that is a blob.
 
@@ -36,7 +40,7 @@ def put_outputs(
     whole = os.path.join(beside, f".distbuild-out-{os.getpid()}-{next(_numbers)}")
     os.mkdir(whole)
     try:
-        placed = _fill(whole, result, path_of, roots)
+        placed = _fill(whole, result, function, path_of, roots)
         os.rename(whole, out_dir)  # takes an empty directory's place
     except BaseException:
         shutil.rmtree(whole, ignore_errors=True)
@@ -45,14 +49,18 @@ def put_outputs(
 
 
 def _fill(
-    directory: str, result: re_pb.ActionResult, path_of: Callable[[Digest], str], roots: Roots
+    directory: str,
+    result: re_pb.ActionResult,
+    function: DigestFunction,
+    path_of: Callable[[Digest], str],
+    roots: Roots,
 ) -> list[tuple[os.stat_result, Digest]]:
     tree = _Tree(directory)
     placed = []
     for each in result.output_directories:
         os.mkdir(tree.path(each.path))
     for file in result.output_files:
-        digest = Digest.from_message(file.digest, FUNCTION)
+        digest = Digest.from_message(file.digest, function)
         path, source = tree.path(file.path), path_of(digest)
         is_own = file.HasField("node_properties") and is_staged(file)
         # the umask takes its part, as it does for a script

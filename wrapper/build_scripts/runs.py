@@ -22,7 +22,6 @@ from wrapper.fetching import fetch_blobs
 from wrapper.inputs.file_digests import FileDigests
 from wrapper.inputs.snapshot import Source
 from wrapper.inputs.toolchain import machine
-from wrapper.ladder import FUNCTION
 from wrapper.local_tier import LocalTier, named_blobs
 from wrapper.remote import Remote
 
@@ -62,6 +61,7 @@ class BuildScriptRuns:
 
     def __init__(self, files: FileDigests, local: LocalTier) -> None:
         self._files = files
+        self._function = files.function
         self._local = local
         self._values = Values(files)
 
@@ -106,7 +106,7 @@ class BuildScriptRuns:
                 tried.add(action.digest)
                 result = await remote.lookup(action.digest)
                 if result is not None and result.exit_code == 0:
-                    await fetch_blobs(self._local, remote, named_blobs(result, FUNCTION))
+                    await fetch_blobs(self._local, remote, named_blobs(result, self._function))
                     await self._local.keep(instance, action.digest, result)
                     return FoundRun("hit-remote", action, result)
         return wanted or script
@@ -126,13 +126,13 @@ class BuildScriptRuns:
         result = await remote.lookup(script.digest)
         if result is None or result.exit_code != 0:
             return []
-        await fetch_blobs(self._local, remote, named_blobs(result, FUNCTION))
+        await fetch_blobs(self._local, remote, named_blobs(result, self._function))
         return await self._records_in(result)
 
     async def _records_in(self, result: re_pb.ActionResult | None) -> list[Record]:
         if result is None:
             return []
-        digests = [Digest.from_message(f.digest, FUNCTION) for f in result.output_files]
+        digests = [Digest.from_message(f.digest, self._function) for f in result.output_files]
         return [r for digest in digests for r in load_records(await self._local.read(digest))]
 
     async def put_back(
@@ -155,11 +155,13 @@ class BuildScriptRuns:
         result = found.result
         for file in result.output_files:
             if file.digest.size_bytes > SMALL:
-                await self._local.path(Digest.from_message(file.digest, FUNCTION))
+                await self._local.path(Digest.from_message(file.digest, self._function))
         stdout = unstaged(await self._said(result.stdout_raw, result.stdout_digest), run.roots)
         stderr = unstaged(await self._said(result.stderr_raw, result.stderr_digest), run.roots)
         where = self._local.where
-        placed = await asyncio.to_thread(put_outputs, run.out_dir, result, where, run.roots)
+        placed = await asyncio.to_thread(
+            put_outputs, run.out_dir, result, self._function, where, run.roots
+        )
         for stat, digest in placed:
             self._files.learn(stat, digest, is_ours=True)
         return PutBack(found, stdout, stderr)
@@ -167,7 +169,7 @@ class BuildScriptRuns:
     async def _said(self, raw: bytes, digest: re_pb.Digest) -> bytes:
         if raw or not digest.hash:
             return raw
-        return await self._local.read(Digest.from_message(digest, FUNCTION))
+        return await self._local.read(Digest.from_message(digest, self._function))
 
     async def keep(self, watched: Watched, script: BuiltAction, instance: str) -> KeptRun:
         """Keep a run's record and result on this machine.
@@ -188,8 +190,8 @@ class BuildScriptRuns:
         known = []
         with suppress(NotNameable):
             known = await self._records_in(await self._local.lookup(instance, script.digest))
-        data, about = _about([record, *known])
-        await self._local.store(Digest.of(data, FUNCTION), data)
+        digest, data, about = self._about([record, *known])
+        await self._local.store(digest, data)
         await self._local.keep(instance, action.digest, result)
         await self._local.keep(instance, script.digest, about)
         return KeptRun(action, result, blobs, (record, *known), is_shared)
@@ -200,16 +202,15 @@ class BuildScriptRuns:
         with suppress(NotNameable):  # then what is there gives way
             there = await self._records_there(script, remote)
         record, *known = kept.records
-        data, about = _about([record, *there, *known])
-        own = Digest.of(data, FUNCTION)
+        own, data, about = self._about([record, *there, *known])
         blobs = {**kept.blobs, **command_of(kept.action)}
         await remote.publish(kept.action.digest, blobs, kept.result)
         return await remote.publish(script.digest, {own: data, **command_of(script)}, about)
 
-
-def _about(records: Iterable[Record]) -> tuple[bytes, re_pb.ActionResult]:
-    """Records as a blob, and the result that names it."""
-    data = dump_records(records)
-    about = re_pb.ActionResult()
-    about.output_files.add(path=RECORD, digest=Digest.of(data, FUNCTION).to_message())
-    return data, about
+    def _about(self, records: Iterable[Record]) -> tuple[Digest, bytes, re_pb.ActionResult]:
+        """Records as a blob, and the result that names it."""
+        data = dump_records(records)
+        digest = Digest.of(data, self._function)
+        about = re_pb.ActionResult()
+        about.output_files.add(path=RECORD, digest=digest.to_message())
+        return digest, data, about

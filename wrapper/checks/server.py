@@ -16,15 +16,15 @@ from remote_apis.client.channel import open_channel
 from remote_apis.client.execution import ExecuteOptions, ExecutionClient
 from remote_apis.digest import Digest
 from remote_apis.digest_functions import DigestFunction
-from remote_apis.errors import DistbuildError
+from remote_apis.errors import DistbuildError, Unsupported
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
 from wrapper.checks.finding import Finding, fail, ok, warn
 from wrapper.inputs.toolchain import machine
+from wrapper.remote import function_of
 
 MAX_SKEW = 5.0
 _TIMEOUT = 10.0
 _PATIENCE = 20.0
-_SHA256 = DigestFunction.SHA256
 
 
 async def check_server(url: str, instance: str) -> AsyncIterator[Finding]:
@@ -38,10 +38,12 @@ async def check_server(url: str, instance: str) -> AsyncIterator[Finding]:
         started = time.monotonic()
         offer = await get_capabilities(channel, instance=instance, timeout=_TIMEOUT)
         yield _reached(url, offer, time.monotonic() - started)
+        function = _function_of(offer)
+        yield function if isinstance(function, Finding) else ok("digest function", function.name)
         for finding in _offered(offer):
             yield finding
-        if offer.execution_capabilities.exec_enabled:
-            async for finding in _worker(channel, instance):
+        if offer.execution_capabilities.exec_enabled and isinstance(function, DigestFunction):
+            async for finding in _worker(channel, instance, function):
                 yield finding
     except DistbuildError as error:
         remedy = "start it (`distbuild serve`), or correct DISTBUILD_REMOTE, or set it to none"
@@ -59,12 +61,16 @@ def _reached(url: str, offer: re_pb.ServerCapabilities, seconds: float) -> Findi
     return ok("server", text)
 
 
+def _function_of(offer: re_pb.ServerCapabilities) -> DigestFunction | Finding:
+    try:
+        return function_of(offer)
+    except Unsupported as error:
+        return fail("digest function", str(error), "use a server that does")
+
+
 def _offered(offer: re_pb.ServerCapabilities) -> list[Finding]:
     cache = offer.cache_capabilities
     found = []
-    if _SHA256.number not in cache.digest_functions:
-        text = "the server does not take SHA256"
-        found.append(fail("digest function", text, "use a server that does"))
     if cache.action_cache_update_capabilities.update_enabled:
         found.append(ok("action cache", "what is compiled here is shared"))
     elif offer.execution_capabilities.exec_enabled:
@@ -78,13 +84,15 @@ def _offered(offer: re_pb.ServerCapabilities) -> list[Finding]:
     return found
 
 
-async def _worker(channel: grpc.aio.Channel, instance: str) -> AsyncIterator[Finding]:
+async def _worker(
+    channel: grpc.aio.Channel, instance: str, function: DigestFunction
+) -> AsyncIterator[Finding]:
     """Run a trifle on a worker that a link of this machine would need, and read its clock."""
     remedy = "start workers for this architecture, with the compiler and libc of this machine"
     try:
         async with asyncio.timeout(_PATIENCE):
             before = time.time()
-            response = await _run_trifle(channel, instance)
+            response = await _run_trifle(channel, instance, function)
             after = time.time()
     except TimeoutError:
         text = f"none took a test action within {_PATIENCE:.0f} s"
@@ -110,12 +118,14 @@ async def _worker(channel: grpc.aio.Channel, instance: str) -> AsyncIterator[Fin
         yield ok("clock", "the server's is this machine's")
 
 
-async def _run_trifle(channel: grpc.aio.Channel, instance: str) -> re_pb.ExecuteResponse:
+async def _run_trifle(
+    channel: grpc.aio.Channel, instance: str, function: DigestFunction
+) -> re_pb.ExecuteResponse:
     command = re_pb.Command(arguments=["/bin/sh", "-c", ":"]).SerializeToString(deterministic=True)
     root = re_pb.Directory().SerializeToString(deterministic=True)
     action = re_pb.Action(
-        command_digest=Digest.of(command, _SHA256).to_message(),
-        input_root_digest=Digest.of(root, _SHA256).to_message(),
+        command_digest=Digest.of(command, function).to_message(),
+        input_root_digest=Digest.of(root, function).to_message(),
         do_not_cache=True,
     )
     linker = link_set.link_set()
@@ -124,7 +134,9 @@ async def _run_trifle(channel: grpc.aio.Channel, instance: str) -> re_pb.Execute
     for name, value in sorted(platform.items()):
         action.platform.properties.add(name=name, value=value)
     data = action.SerializeToString(deterministic=True)
-    blobs = [BlobSource(Digest.of(blob, _SHA256), blob) for blob in (command, root, data)]
+    blobs = [BlobSource(Digest.of(blob, function), blob) for blob in (command, root, data)]
     await CasClient(channel, instance=instance).upload_missing(blobs)
     execution = ExecutionClient(channel, instance=instance, patience=_TIMEOUT)
-    return await execution.execute(Digest.of(data, _SHA256), ExecuteOptions(skip_cache_lookup=True))
+    return await execution.execute(
+        Digest.of(data, function), ExecuteOptions(skip_cache_lookup=True)
+    )

@@ -16,25 +16,17 @@ import uvloop
 from server.actioncache.directory import DirectoryActionCache
 from server.blobstore.disk import DiskBlobStore
 from server.blobstore.evicting import EvictingBlobStore
-from wrapper.build_scripts.runs import BuildScriptRuns
-from wrapper.daemon.beginnings import Beginnings
-from wrapper.daemon.calls import Parts
 from wrapper.daemon.embedded import EmbeddedServer
 from wrapper.daemon.lines import BuildLines
+from wrapper.daemon.parts import Parts
 from wrapper.daemon.remotes import Remotes
 from wrapper.daemon.server import DaemonServer
 from wrapper.here import LocalCompiles
-from wrapper.home import Home, cache_bytes
-from wrapper.inputs.collect import Collector
-from wrapper.inputs.file_digests import FileDigests
+from wrapper.home import Home, RemoteSettings, cache_bytes
 from wrapper.inputs.unit_records import UnitRecords
-from wrapper.keeping import Keeper
 from wrapper.keys.journal import KeyJournal
-from wrapper.ladder import FUNCTION, Ladder
 from wrapper.local_tier import LocalTier
 from wrapper.version import code_stamp
-
-_DRAIN_SECONDS = 30.0
 
 
 async def run(home: Home) -> None:
@@ -46,38 +38,28 @@ async def run(home: Home) -> None:
     store = await DiskBlobStore.open(home.path / "cache", durable=False)
     bounded = EvictingBlobStore(store, max_bytes=cache_bytes(os.environ))
     results = DirectoryActionCache(home.path / "cache" / "results")
-    local = LocalTier(store, bounded, results, bounded.start_if_needed)
-    files = FileDigests(FUNCTION)
-    files.load(home.path / "digests.json")
-    units = UnitRecords(home.path / "units.sqlite")
-    journal = KeyJournal(home.keys)
-    collector = Collector(files, units)
-    ladder = Ladder(collector, local, journal)
-    remotes = Remotes(EmbeddedServer(home), home.jobs)
-    lines = BuildLines(home)
-    beginnings = Beginnings(home, collector, local, lines)
     parts = Parts(
-        home=home, files=files, units=units, collector=collector, local=local,
-        ladder=ladder, here=LocalCompiles(),
-        keeper=Keeper(collector, files, local, on_kept=ladder.made_anew),
-        remotes=remotes, journal=journal, lines=lines,
-        script_runs=BuildScriptRuns(files, local), beginnings=beginnings,
-    )  # fmt: skip
-    beginnings.hash_compiler(os.environ)
+        home=home,
+        units=UnitRecords(home.path / "units.sqlite"),
+        local=LocalTier(store, bounded, results, bounded.start_if_needed),
+        here=LocalCompiles(),
+        remotes=Remotes(EmbeddedServer(home), home),
+        journal=KeyJournal(home.keys),
+        lines=BuildLines(home),
+    )
+    function = parts.remotes.expected_function(RemoteSettings.of(os.environ).url)
+    parts.keyed(function).beginnings.hash_compiler(os.environ)
     (home.path / "daemon.failed").unlink(missing_ok=True)
     home.daemon_state.write_text(json.dumps({"pid": os.getpid(), "stamp": code_stamp()}))
     try:
         await DaemonServer(parts).serve(stop)
     finally:
-        await parts.keeper.drain(_DRAIN_SECONDS)
-        await parts.keeper.close()
-        await beginnings.close()
-        await remotes.close()
+        await parts.close()
+        await parts.remotes.close()
         await bounded.close()
         await store.close()
-        files.save(home.path / "digests.json")
-        units.close()
-        journal.close()
+        parts.units.close()
+        parts.journal.close()
 
 
 def main() -> int:

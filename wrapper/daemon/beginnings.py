@@ -111,7 +111,9 @@ class Beginnings:
             if lock is None or remote.is_down:
                 return
             compiler = self._collector.compiler(driver, call.environment)
-            manifest = Manifest(action=manifest_action(lock, cargos_arguments(call), compiler))
+            arguments = cargos_arguments(call)
+            action = manifest_action(lock, arguments, compiler, remote.function)
+            manifest = Manifest(action=action)
             self._builds[build] = _Build(manifest, remote)
             await fetch_ahead(manifest, remote, self._local)
         except* (DistbuildError, NotUnderstood, OSError) as group:

@@ -13,22 +13,16 @@ from pathlib import Path
 from remote_apis.digest import Digest
 from remote_apis.errors import DistbuildError
 from wrapper.build_scripts.launcher import install_launchers
-from wrapper.build_scripts.runs import BuildScriptRuns
-from wrapper.daemon.beginnings import Beginnings
-from wrapper.daemon.lines import BuildLines
+from wrapper.daemon.parts import Keyed, Parts
 from wrapper.daemon.protocol import Call, Reply
-from wrapper.daemon.remotes import Remotes
 from wrapper.daemon.tally import Tally, build_of
 from wrapper.dep_info import rewrite_messages
-from wrapper.here import METADATA, WATCHED, LocalCompiles, is_raised
-from wrapper.home import Home, RemoteSettings
-from wrapper.inputs.collect import Collector
-from wrapper.inputs.file_digests import FileDigests
-from wrapper.inputs.unit_records import UnitRecords, record_of
-from wrapper.keeping import Compiled, Keeper, outputs_of
-from wrapper.keys.journal import Ended, KeyJournal, Subject
-from wrapper.ladder import FUNCTION, Ask, Draft, Ladder, Result, check
-from wrapper.local_tier import LocalTier
+from wrapper.here import METADATA, WATCHED, is_raised
+from wrapper.home import RemoteSettings
+from wrapper.inputs.unit_records import record_of
+from wrapper.keeping import Compiled, outputs_of
+from wrapper.keys.journal import Ended, Subject
+from wrapper.ladder import Ask, Draft, Result, check
 from wrapper.materialise import place_outputs
 from wrapper.recorded import Recorded
 from wrapper.remote import Remote
@@ -39,31 +33,6 @@ from wrapper.rustc.incremental import is_fresh, without_incremental
 from wrapper.rustc.outputs import dep_info_name, may_be_linked, metadata_name, unit_kind
 from wrapper.stats import UnitStat, made_in_seconds
 from wrapper.wording import not_kept, trouble
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
-    """What answering calls needs; one of each a daemon.
-
-    `unwatched_scripts` are build scripts that are not to be watched, and why; `compiles_within` the
-    watched runs in which units were compiled, whose reads nobody saw.
-    """
-
-    home: Home
-    files: FileDigests
-    units: UnitRecords
-    collector: Collector
-    local: LocalTier
-    ladder: Ladder
-    here: LocalCompiles
-    keeper: Keeper
-    remotes: Remotes
-    journal: KeyJournal
-    lines: BuildLines
-    script_runs: BuildScriptRuns
-    beginnings: Beginnings
-    unwatched_scripts: dict[str, str] = field(default_factory=dict)
-    compiles_within: set[str] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +58,7 @@ class CallHandler:
     call: Call
     reply: Reply
     tally: Tally = field(init=False)
+    keyed: Keyed = field(init=False)
     early: Early | None = None
 
     def __post_init__(self) -> None:
@@ -117,24 +87,24 @@ class CallHandler:
 
     async def _compile(self, invocation: Invocation) -> None:
         environment = self.call.environment
+        settings = RemoteSettings.of(self.call.settings)
+        remote = await self.parts.remotes.get(settings, self.call, self.reply.tell_user)
+        self.keyed = self.parts.keyed_for(remote)
         try:
-            roots = self.parts.collector.roots(invocation, self.call.cwd, environment)
+            roots = self.keyed.collector.roots(invocation, self.call.cwd, environment)
         except NotUnderstood as error:
             raise OutsideRoots(str(error)) from error
         unit = Unit(invocation=invocation, roots=roots, environment=environment)
-        settings = RemoteSettings.of(self.call.settings)
-        remote: Remote | str | None = None
         try:
             check(unit)
-            remote = await self.parts.remotes.get(settings, self.call, self.reply.tell_user)
             if isinstance(remote, Remote):
-                self.parts.beginnings.first(self.call, invocation.driver, remote)
+                self.keyed.beginnings.first(self.call, invocation.driver, remote)
             ask = Ask(
                 unit=unit, remote=remote, instance=settings.instance,
                 on_early=partial(self._deliver_early, unit),
                 has_idle_core=self._has_idle_core,
             )  # fmt: skip
-            found = await self.parts.ladder.resolve(ask)
+            found = await self.keyed.ladder.resolve(ask)
             if isinstance(found, Result):
                 await self._deliver(unit, found)
                 return
@@ -163,9 +133,9 @@ class CallHandler:
             subject=Subject.of(invocation), noted=compiled.draft.action.digest,
         )  # fmt: skip
         name = os.path.basename(record_of(invocation)[0])
-        note = partial(self.parts.beginnings.note, build, name)
+        note = partial(self.keyed.beginnings.note, build, name)
         instance = RemoteSettings.of(self.call.settings).instance
-        self.parts.keeper.submit(compiled, recorded, server, instance, note)
+        self.keyed.keeper.submit(compiled, recorded, server, instance, note)
 
     def _has_idle_core(self) -> bool:
         """Only where cargo's jobs were raised to the pool: else all that cargo starts is meant for
@@ -181,12 +151,12 @@ class CallHandler:
         name = metadata_name(unit.invocation)
         await self._place(unit, result, {name})
         self._note_unit(unit, result)
-        self.early = Early(digest=digests_of(result)[name], said=said)
+        self.early = Early(digest=result.files[name], said=said)
         self.reply.begin(_for_user(unit, result, said))
         await self.reply.sent()
 
     async def _deliver(self, unit: Unit, result: Result) -> None:
-        digests, stderr = digests_of(result), result.stderr
+        digests, stderr = result.files, result.stderr
         wanted = set(digests)
         if self.early is not None:
             stderr = self.early.rest_of(stderr)
@@ -196,7 +166,7 @@ class CallHandler:
                 wanted.remove(name)
         moved = await self._place(unit, result, wanted)
         for name, path in moved.items():
-            self.parts.files.learn(os.stat(path), digests[name], is_ours=True)
+            self.keyed.files.learn(os.stat(path), digests[name], is_ours=True)
         self._note_unit(unit, result)
         made_in = made_in_seconds(result.action_result)
         self._count(unit.invocation, result.outcome, worker=result.worker, made_in=made_in)
@@ -209,7 +179,7 @@ class CallHandler:
         Returns the paths of programs that have a launcher in their place.
         """
         dep_info = dep_info_name(unit.invocation)
-        digests = digests_of(result)
+        digests = result.files
         files: dict[str, tuple[Path | bytes, bool]] = {}
         for file in result.action_result.output_files:
             name = file.path.removeprefix(f"{OUTPUTS}/")
@@ -224,7 +194,7 @@ class CallHandler:
         )
         for name in files:
             self.parts.local.linked(digests[name], placed[name])
-            self.parts.files.learn(placed[name], digests[name], is_ours=True)
+            self.keyed.files.learn(placed[name], digests[name], is_ours=True)
         return install_launchers(self.parts.home, unit)
 
     def _note_unit(self, unit: Unit, result: Result) -> None:
@@ -235,7 +205,7 @@ class CallHandler:
         )
         self.parts.units.add(stem, record)
         if result.key is not None and not result.is_of_path:
-            self.parts.beginnings.note(build_of(self.call), os.path.basename(stem), result.key)
+            self.keyed.beginnings.note(build_of(self.call), os.path.basename(stem), result.key)
 
     async def _run_here(
         self, unit: Unit, draft: Draft | None
@@ -300,14 +270,6 @@ class CallHandler:
         subject = Subject.of(invocation) if invocation else Subject.unknown(crate)
         self.parts.journal.ended(subject, Ended.of(unit, crate, build_of(self.call)))
         return unit
-
-
-def digests_of(result: Result) -> dict[str, Digest]:
-    """A result's files by their names in the output directory."""
-    return {
-        file.path.removeprefix(f"{OUTPUTS}/"): Digest.from_message(file.digest, FUNCTION)
-        for file in result.action_result.output_files
-    }
 
 
 def _for_user(unit: Unit, result: Result, stderr: bytes) -> bytes:

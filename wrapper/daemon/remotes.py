@@ -9,11 +9,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from remote_apis.digest_functions import DigestFunction
 from remote_apis.errors import DistbuildError
 from wrapper.daemon.embedded import EmbeddedServer
 from wrapper.daemon.protocol import Call
-from wrapper.home import EMBEDDED, RemoteSettings
-from wrapper.remote import Remote
+from wrapper.home import EMBEDDED, Home, RemoteSettings
+from wrapper.remote import PREFERRED, Remote
 
 Tell = Callable[[str], None]
 _REMEMBERED = 200
@@ -24,10 +25,10 @@ _LOG = logging.getLogger("distbuild.remotes")
 class Remotes:
     """Open connections by address and instance name."""
 
-    def __init__(self, embedded: EmbeddedServer, jobs: Path) -> None:
-        """`jobs`: the file that tells `cargo distbuild` how many units to have under way."""
+    def __init__(self, embedded: EmbeddedServer, home: Home) -> None:
         self._embedded = embedded
-        self._jobs = jobs
+        self._jobs = home.jobs
+        self._sha256_servers = _LinesFile(home.sha256_servers)
         self._learn_at: dict[str, float] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._open: dict[tuple[str, str], Remote] = {}
@@ -47,12 +48,21 @@ class Remotes:
                 url = await self._embedded.address(call.settings)
             key = (url, settings.instance)
             if key not in self._open:
-                self._open[key] = Remote(url, settings.instance)
-            self._learn_jobs(self._open[key])
-            return self._open[key]
+                self._open[key] = Remote(url, settings.instance, self.expected_function(url))
+            remote = self._open[key]
+            self._learn_jobs(remote)
+            await remote.learn_function()
+            self._sha256_servers.note(url, is_in=remote.function is DigestFunction.SHA256)
+            return remote
         except DistbuildError as error:
             self._warn(settings, call, tell, str(error))
             return str(error)
+
+    def expected_function(self, url: str | None) -> DigestFunction:
+        """The digest function of a server, as far as it is known without asking."""
+        if url is not None and url in self._sha256_servers:
+            return DigestFunction.SHA256
+        return PREFERRED
 
     def _learn_jobs(self, remote: Remote) -> None:
         """Write down, now and then, how many units builds with this server may have under way."""
@@ -95,3 +105,27 @@ class Remotes:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for remote in self._open.values():
             await remote.close()
+
+
+class _LinesFile:
+    """A set of lines, kept in a file; one that cannot be read or written is an empty one."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            self._lines = set(path.read_text().splitlines())
+        except (OSError, ValueError):
+            self._lines = set()
+
+    def __contains__(self, line: str) -> bool:
+        return line in self._lines
+
+    def note(self, line: str, *, is_in: bool) -> None:
+        """Put a line in, or take it out."""
+        if (line in self._lines) == is_in:
+            return
+        self._lines.symmetric_difference_update({line})
+        try:
+            self._path.write_text("".join(f"{line}\n" for line in sorted(self._lines)))
+        except OSError as error:
+            _LOG.info("%s is not written: %s", self._path, error)

@@ -26,7 +26,7 @@ from wrapper.build_scripts.outputs import NotStorable, empty_directory, links_ou
 from wrapper.build_scripts.reads import NotNameable
 from wrapper.build_scripts.run import NotKept, NotWorthKeeping, Run, Watched
 from wrapper.build_scripts.runs import KeptRun, PutBack
-from wrapper.daemon.calls import Parts
+from wrapper.daemon.parts import Keyed, Parts
 from wrapper.daemon.protocol import Call, Reply
 from wrapper.daemon.script_entry import RunEntry
 from wrapper.daemon.tally import Tally, build_of
@@ -51,6 +51,7 @@ class ScriptCallHandler:
     reply: Reply
     tally: Tally = field(init=False)
     entry: RunEntry = field(init=False)
+    keyed: Keyed = field(init=False)
 
     def __post_init__(self) -> None:
         self.tally = Tally(self.parts.home, self.parts.lines, self.call)
@@ -64,20 +65,23 @@ class ScriptCallHandler:
             self.tally.unit(SCRIPT_RUN, "local", reason=trouble(error))
             self.reply.exec_rustc()
             return
+        settings = RemoteSettings.of(self.call.settings)
+        remote = await self.parts.remotes.get(settings, self.call, self.reply.tell_user)
+        self.keyed = self.parts.keyed_for(remote)
         try:
             script = self._script(run)
         except (NotKept, OSError) as error:
             unit = self.tally.unit(SCRIPT_RUN, "local", reason=trouble(error))
             self.reply.exec_rustc()
-            self.parts.keeper.submit_other(self._explain(run, unit))
+            self.keyed.keeper.submit_other(self._explain(run, unit))
             return
-        await self._look_up(run, script)
+        await self._look_up(run, script, settings, remote)
 
     def _script(self, run: Run) -> BuiltAction:
         """The key of the script's runs. Raises NotKept where it is of no use, and OSError."""
         if os.listdir(run.out_dir):
             raise NotKept("OUT_DIR holds files from a run before")
-        script = self.parts.script_runs.script(run)
+        script = self.keyed.script_runs.script(run)
         why = self.parts.unwatched_scripts.get(script.digest.hash)
         if why is not None:
             raise NotKept(why)
@@ -87,20 +91,24 @@ class ScriptCallHandler:
         """Note what a run depends on that nothing was looked for, for whoever asks why it ran."""
         instance = RemoteSettings.of(self.call.settings).instance
         with suppress(OSError):
-            action = self.parts.script_runs.script(run)
+            action = self.keyed.script_runs.script(run)
             with suppress(DistbuildError, NotNameable, OSError):
-                action = await self.parts.script_runs.wanted(run, action, instance)
+                action = await self.keyed.script_runs.wanted(run, action, instance)
             self.entry.look_for(run, action)
         self.entry.ended(unit)
 
-    async def _look_up(self, run: Run, script: BuiltAction) -> None:
-        settings = RemoteSettings.of(self.call.settings)
-        remote = await self.parts.remotes.get(settings, self.call, self.reply.tell_user)
+    async def _look_up(
+        self,
+        run: Run,
+        script: BuiltAction,
+        settings: RemoteSettings,
+        remote: Remote | str | None,
+    ) -> None:
         server = remote if isinstance(remote, Remote) and not remote.is_down else None
         wanted = script
         reason = _NEW if isinstance(remote, Remote) or remote is None else remote
         try:
-            back = await self.parts.script_runs.put_back(run, script, server, settings.instance)
+            back = await self.keyed.script_runs.put_back(run, script, server, settings.instance)
             if isinstance(back, PutBack):
                 found = back.found
                 made_in = made_in_seconds(found.result)
@@ -163,7 +171,7 @@ class ScriptCallHandler:
             accesses=len(accesses),
         )
         recorded = self.entry.recorded(self.parts.home, unit)
-        self.parts.keeper.submit_other(self._keep(watched, script, server, recorded))
+        self.keyed.keeper.submit_other(self._keep(watched, script, server, recorded))
 
     async def _keep(
         self, watched: Watched, script: BuiltAction, server: Remote | None, recorded: Recorded
@@ -172,13 +180,13 @@ class ScriptCallHandler:
 
         async def keep() -> KeptRun:
             try:
-                return await self.parts.script_runs.keep(watched, script, instance)
+                return await self.keyed.script_runs.keep(watched, script, instance)
             except NotWorthKeeping as error:
                 self.parts.unwatched_scripts[script.digest.hash] = str(error)
                 raise
 
         async def share(kept: KeptRun, remote: Remote) -> None:
-            if await self.parts.script_runs.share(kept, script, remote):
+            if await self.keyed.script_runs.share(kept, script, remote):
                 self._note(watched.run, script, kept.action.digest)
 
         refusals = (NotKept, NotNameable, NotStorable)
@@ -187,8 +195,8 @@ class ScriptCallHandler:
     def _note(self, run: Run, script: BuiltAction, key: Digest) -> None:
         """Have the next build of the same fetch both ahead."""
         build, name = self.entry.build, os.path.basename(os.path.dirname(run.out_dir))
-        self.parts.beginnings.note(build, f"{name} script", script.digest)
-        self.parts.beginnings.note(build, f"{name} run", key)
+        self.keyed.beginnings.note(build, f"{name} script", script.digest)
+        self.keyed.beginnings.note(build, f"{name} run", key)
 
     def _seen(self, run: Run, accesses: list[tuple[str, str]]) -> Seen:
         """Blocks."""

@@ -10,8 +10,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from wrapper.daemon.calls import CallHandler, Parts
+from wrapper.daemon.calls import CallHandler
 from wrapper.daemon.configs import Configs
+from wrapper.daemon.parts import Parts
 from wrapper.daemon.protocol import BadCall, Reply, read_call
 from wrapper.daemon.script_calls import ScriptCallHandler
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 
 from remote_apis.digest import Digest
+from remote_apis.digest_functions import DigestFunction
 from wrapper.inputs.file_digests import FileDigests
 from wrapper.inputs.macro_trust import MacroTrust, Reads
 from wrapper.inputs.snapshot import (
@@ -35,6 +36,7 @@ class Inputs:
     `is_for_host`: the compile is for this kind of machine; `macros`: what macros may read in it.
     """
 
+    function: DigestFunction
     files: dict[str, Digest] = field(default_factory=dict)
     directories: dict[str, Digest] = field(default_factory=dict)
     blobs: dict[Digest, Source] = field(default_factory=dict)
@@ -109,7 +111,7 @@ class Collector:
         `looks_again`: also at the toolchain's files, of which others may have been looked at just
         before.
         """
-        inputs = Inputs()
+        inputs = Inputs(function=self._files.function)
         toolchain = self._toolchains.find(invocation.driver, environment)
         inputs.is_for_host = invocation.target in (None, toolchain.host)
         driver = os.path.basename(invocation.driver)
