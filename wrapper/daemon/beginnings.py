@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import subprocess
 from collections import OrderedDict
 from collections.abc import Coroutine, Mapping
@@ -15,6 +14,7 @@ from typing import Any
 from remote_apis.digest import Digest
 from remote_apis.errors import DistbuildError
 from wrapper.daemon.cargos import cargos_arguments, cargos_directory
+from wrapper.daemon.compiler_question import CompilerQuestion
 from wrapper.daemon.lines import BuildLines
 from wrapper.daemon.protocol import Call
 from wrapper.daemon.tally import build_of
@@ -35,7 +35,7 @@ from wrapper.stats import add_download
 
 _BUILDS = 20
 _QUIET_SECONDS = 2.0
-_PROBE_SECONDS = 20.0
+_CLOSE_SECONDS = 20.0
 _LOG = logging.getLogger("distbuild.beginnings")
 
 
@@ -59,9 +59,9 @@ class Beginnings:
         self._builds: OrderedDict[str, _Build | None] = OrderedDict()
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def hash_compiler(self, environment: Mapping[str, str]) -> None:
+    def hash_compiler(self, question: CompilerQuestion, environment: Mapping[str, str]) -> None:
         """A build is about to begin: hash the compiler that it will most likely use."""
-        self._start(self._hash_compiler(environment))
+        self._start(self._hash_compiler(question, environment))
 
     def first(self, call: Call, driver: str, remote: Remote) -> None:
         """A build uses a server; does nothing when it was seen before. Returns at once."""
@@ -90,7 +90,7 @@ class Beginnings:
                 build.timer.cancel()
                 self._end(build)
         if self._tasks:
-            _, late = await asyncio.wait(self._tasks, timeout=_PROBE_SECONDS)
+            _, late = await asyncio.wait(self._tasks, timeout=_CLOSE_SECONDS)
             for task in late:
                 task.cancel()
 
@@ -121,11 +121,16 @@ class Beginnings:
         if meter.downloaded:
             self._lines.add(build, add_download(self._home, build, meter.downloaded))
 
-    async def _hash_compiler(self, environment: Mapping[str, str]) -> None:
+    async def _hash_compiler(
+        self, question: CompilerQuestion, environment: Mapping[str, str]
+    ) -> None:
         """If cargo uses another one, that is hashed when it comes."""
+
+        def hash_toolchain() -> None:
+            self._collector.hash_toolchain(question.answer(), environment)
+
         try:
-            driver = await asyncio.to_thread(_driver, environment)
-            await asyncio.to_thread(self._collector.hash_toolchain, driver, environment)
+            await asyncio.to_thread(hash_toolchain)
         except (NotUnderstood, OSError, subprocess.SubprocessError) as error:
             _LOG.info("the compiler is not known before it is used: %s", error)
 
@@ -135,13 +140,3 @@ async def _publish(build: _Build) -> None:
         await publish_manifest(build.manifest, build.remote)
     except DistbuildError as error:
         _LOG.info("the build's manifest is not published: %s", error)
-
-
-def _driver(environment: Mapping[str, str]) -> str:
-    """The compiler behind rustup's proxy. Raises OSError and SubprocessError."""
-    done = subprocess.run(
-        [environment.get("RUSTC", "rustc"), "--print", "sysroot"],
-        cwd=environment.get("DISTBUILD_STARTED_IN"), capture_output=True,
-        stdin=subprocess.DEVNULL, timeout=_PROBE_SECONDS, check=True,
-    )  # fmt: skip
-    return os.path.join(os.fsdecode(done.stdout.strip()), "bin", "rustc")

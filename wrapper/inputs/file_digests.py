@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import mmap
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +15,7 @@ from remote_apis.digest import Digest
 from remote_apis.digest_functions import DigestFunction
 
 _RACY_NS = 50_000_000
+_Hashed = tuple[Digest, os.stat_result]
 _READ_SIZE = 16 << 20
 """Large: after each piece the hashing thread waits for its turn with the interpreter."""
 _MAX_ENTRIES = 500_000
@@ -33,7 +36,7 @@ def _identity(st: os.stat_result) -> _Identity:
     return _Identity(st.st_dev, st.st_ino, st.st_size, st.st_mtime_ns, st.st_ctime_ns)
 
 
-def hash_file(path: str, function: DigestFunction) -> tuple[Digest, os.stat_result]:
+def hash_file(path: str, function: DigestFunction) -> _Hashed:
     """Hash a file, with the stat taken before reading. Raises OSError."""
     with open(path, "rb", buffering=0) as file:
         st = os.fstat(file.fileno())
@@ -44,6 +47,23 @@ def hash_file(path: str, function: DigestFunction) -> tuple[Digest, os.stat_resu
             hasher.update(buffer[:count])
             size += count
     return Digest(function, hasher.hexdigest(), size), st
+
+
+def hash_mapped(path: str, function: DigestFunction) -> _Hashed:
+    """The same at one go, so that the hashing thread never waits for the interpreter.
+
+    Not for files that somebody may cut short meanwhile: that ends the process.
+    """
+    with open(path, "rb", buffering=0) as file:
+        st = os.fstat(file.fileno())
+        hasher = function.hasher(st.st_size)
+        if st.st_size:
+            with (
+                mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
+                memoryview(data) as view,
+            ):
+                hasher.update(view)
+    return Digest(function, hasher.hexdigest(), st.st_size), st
 
 
 class FileDigests:
@@ -77,9 +97,14 @@ class FileDigests:
     def digest(self, path: str, st: os.stat_result | None = None) -> Digest:
         """The digest of a regular file. Raises OSError when it cannot be read."""
         known = self._known.get(_identity(st or os.stat(path)))
-        if known is not None:
-            return known
-        digest, st = hash_file(path, self.function)
+        return known or self._hash(path, hash_file)
+
+    def digest_mapped(self, path: str) -> Digest:
+        """The same for a file that running programs map, such as a compiler's library."""
+        return self._known.get(_identity(os.stat(path))) or self._hash(path, hash_mapped)
+
+    def _hash(self, path: str, hash_: Callable[[str, DigestFunction], _Hashed]) -> Digest:
+        digest, st = hash_(path, self.function)
         self.learn(st, digest)
         return digest
 

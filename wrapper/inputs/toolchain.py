@@ -98,7 +98,7 @@ class Toolchains:
         blobs: dict[Digest, Source] = {}
         # half a gigabyte, known afterwards by its stat
         with ThreadPoolExecutor(os.cpu_count()) as threads:
-            list(threads.map(self._files.digest, _files_of(root, parts)))
+            list(threads.map(self._files.digest_mapped, _files_of(root, parts)))
         for path in parts:
             real = f"{root}/{path}"
             if os.path.isdir(real):
@@ -165,8 +165,11 @@ def _examine(driver: str, environment: Mapping[str, str]) -> Toolchain:
             raise NotUnderstood(f"cannot ask {rustc} for its version: {error}") from error
         return done.stdout
 
-    sysroot = ask("--print", "sysroot").strip()
-    lines = dict(line.split(": ", 1) for line in ask("-vV").splitlines() if ": " in line)
+    # each takes tens of milliseconds, and a first build waits for both
+    with ThreadPoolExecutor(2) as threads:
+        said, version = threads.map(lambda words: ask(*words), (("--print", "sysroot"), ("-vV",)))
+    sysroot = said.strip()
+    lines = dict(line.split(": ", 1) for line in version.splitlines() if ": " in line)
     own = f"{sysroot}/bin/{os.path.basename(driver)}"
     if not os.path.isfile(own) or not os.path.samefile(own, driver):
         raise NotUnderstood(f"the compiler {driver} is not part of its sysroot {sysroot}")
