@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
-from contextlib import aclosing
+from collections.abc import AsyncIterator, Iterable
+from contextlib import aclosing, asynccontextmanager
 
 from remote_apis.digest import Digest
 from wrapper.local_tier import LocalTier
@@ -21,15 +21,11 @@ async def fetch_blobs(local: LocalTier, remote: Remote, digests: Iterable[Digest
     loop = asyncio.get_running_loop()
     local.arriving.update({digest: loop.create_future() for digest in mine})
     small = [digest for digest in mine if digest.size <= _SMALL]
-    fetches = [_fetch_large(local, remote, digest) for digest in mine.difference(small)]
-    try:
-        outcomes = await asyncio.gather(
-            _fetch_small(local, remote, small), *fetches, return_exceptions=True
-        )
-    finally:
-        for digest in mine:
-            local.arriving.pop(digest).set_result(None)
-    for outcome in outcomes:
+    pieces = [[digest] for digest in mine.difference(small)]
+    if small:
+        pieces.append(small)
+    fetches = (_fetch(local, remote, piece) for piece in pieces)
+    for outcome in await asyncio.gather(*fetches, return_exceptions=True):
         if isinstance(outcome, BaseException):
             raise outcome
     if coming:
@@ -38,11 +34,39 @@ async def fetch_blobs(local: LocalTier, remote: Remote, digests: Iterable[Digest
         await fetch_blobs(local, remote, await local.missing(missing - mine))
 
 
-async def _fetch_small(local: LocalTier, remote: Remote, digests: list[Digest]) -> None:
-    if digests:
-        await local.store_all(await remote.read_many(digests))
+async def _fetch(local: LocalTier, remote: Remote, piece: list[Digest]) -> None:
+    """Fetch a large blob, or some small ones in one call."""
+    try:
+        if piece[0].size <= _SMALL:
+            await local.store_all(await remote.read_many(piece))
+            return
+        async with aclosing(remote.stream(piece[0])) as chunks:
+            await local.store_stream(piece[0], chunks)
+    finally:
+        for digest in piece:
+            local.arriving.pop(digest).set_result(None)
 
 
-async def _fetch_large(local: LocalTier, remote: Remote, digest: Digest) -> None:
-    async with aclosing(remote.stream(digest)) as chunks:
-        await local.store_stream(digest, chunks)
+class Budget:
+    """How many bytes may be on their way at a time. Who asks first goes first, so that what is
+    needed first is here first; what is larger than all goes alone."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._taken = 0
+        self._turn = asyncio.Lock()
+        self._is_freed = asyncio.Event()
+
+    @asynccontextmanager
+    async def room_for(self, size: int) -> AsyncIterator[None]:
+        """Have room for so many bytes while entered."""
+        async with self._turn:
+            while self._taken and self._taken + size > self._size:
+                self._is_freed.clear()
+                await self._is_freed.wait()
+            self._taken += size
+        try:
+            yield
+        finally:
+            self._taken -= size
+            self._is_freed.set()

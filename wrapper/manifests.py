@@ -12,7 +12,7 @@ import asyncio
 import json
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from remote_apis.digest import Digest
@@ -21,7 +21,7 @@ from remote_apis.errors import DistbuildError
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
 from remote_apis.tree_builder import TreeBuilder
 from wrapper.action import BuiltAction
-from wrapper.fetching import fetch_blobs
+from wrapper.fetching import Budget, fetch_blobs
 from wrapper.inputs.snapshot import Source
 from wrapper.local_tier import LocalTier, named_blobs
 from wrapper.remote import Remote
@@ -29,8 +29,8 @@ from wrapper.remote import Remote
 _KIND = "build-manifest-1"
 _NAME = "manifest"
 _MAX_UNITS = 20_000
-_AT_A_TIME = 8
 _GROUP = 4
+_BYTES_AT_A_TIME = 16 << 20
 _LOG = logging.getLogger("distbuild.manifests")
 
 
@@ -102,17 +102,18 @@ async def fetch_ahead(manifest: Manifest, remote: Remote, local: LocalTier) -> N
     manifest.known = _load(data, function)
     keys = [_digest(text, function) for text in manifest.known.values()]
     remote.look_ahead(keys)
-    places = asyncio.Semaphore(_AT_A_TIME)
+    budget = Budget(_BYTES_AT_A_TIME)
 
-    async def fetch(group: Sequence[Digest]) -> None:
-        async with places:
-            results = await asyncio.gather(*(remote.lookup(key) for key in group))
-            blobs = {b for r in results if r is not None for b in named_blobs(r, function)}
+    async def fetch(blobs: Collection[Digest]) -> None:
+        async with budget.room_for(sum(digest.size for digest in blobs)):
             await fetch_blobs(local, remote, blobs)
 
     async with asyncio.TaskGroup() as tasks:
         for at in range(0, len(keys), _GROUP):
-            tasks.create_task(fetch(keys[at : at + _GROUP]))
+            lookups = (remote.lookup(key) for key in keys[at : at + _GROUP])
+            results = await asyncio.gather(*lookups)
+            blobs = {b for r in results if r is not None for b in named_blobs(r, function)}
+            tasks.create_task(fetch(blobs))
 
 
 async def publish_manifest(manifest: Manifest, remote: Remote) -> None:

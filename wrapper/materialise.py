@@ -45,7 +45,8 @@ def place_outputs(
         else:
             fill = partial(copy_file, source)
             if name in linked and mode is not None:
-                status = _link(out_dir, name, source, mode)
+                of_program = (mode & 0o444) >> 2 if executable else 0
+                status = _link(out_dir, name, source, mode | of_program)
         placed[name] = status or _place(out_dir, name, fill, executable=executable)
     return placed
 

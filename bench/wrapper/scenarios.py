@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import shutil
 import subprocess
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -13,7 +12,7 @@ from pathlib import Path
 
 from bench.wrapper.processes import Cost, Failed, measure
 from bench.wrapper.tools import Tool, bare_environment
-from bench.wrapper.workspaces import Workspace, copy_tree
+from bench.wrapper.workspaces import Workspace, copy_tree, discard
 
 _IDLE_BUILDS = 5
 _MARK = "#[used]\nstatic MARK_OF_BENCHMARK: u64 = {number};\n"
@@ -47,10 +46,10 @@ class User:
 
     def forget(self, *, cache: bool) -> None:
         """Remove what is built, and on demand what the tool keeps, its daemon stopped."""
-        shutil.rmtree(self.checkout / "target", ignore_errors=True)
+        discard(self.checkout / "target", self.home / "discarded")
         if cache:
             self.stop()
-            shutil.rmtree(self.cache, ignore_errors=True)
+            discard(self.cache, self.home / "discarded")
 
     def stop(self) -> None:
         """End the tool's daemon; it stores first what it has yet to store."""
@@ -155,7 +154,7 @@ class Bench:
     def _empty(self, user: User) -> None:
         user.forget(cache=True)
         if self.primer is not None:
-            shutil.rmtree(self.primer / "target", ignore_errors=True)
+            discard(self.primer / "target", self.primer.with_name("discarded"))
             user.build(self.primer)
 
     def _up_to_date(self) -> None:

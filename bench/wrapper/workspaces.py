@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import subprocess
@@ -11,6 +12,8 @@ from pathlib import Path
 
 _HERE = Path(__file__).parent
 _RIPGREP = "14.1.1"
+_SHORT_OF_ROOM = 20 << 30
+_numbers = itertools.count()
 _FETCHER = """\
 [package]
 name = "fetcher"
@@ -92,6 +95,20 @@ def _fetch_crates(sources: Path, environment: Mapping[str, str]) -> None:
     subprocess.run(
         ["cargo", "fetch", "--quiet", "--target", host], cwd=sources, env=environment, check=True
     )
+
+
+def discard(path: Path, into: Path) -> None:
+    """Take a directory out of the way, to be deleted with all else in the end.
+
+    Some file systems are slow to make files for minutes after many were deleted, and the next
+    build would pay. Where the disk is short of room, all that was discarded before goes now.
+    """
+    if not path.exists():
+        return
+    if shutil.disk_usage(path).free < _SHORT_OF_ROOM:
+        shutil.rmtree(into, ignore_errors=True)
+    into.mkdir(exist_ok=True)
+    path.rename(into / str(next(_numbers)))
 
 
 def copy_tree(source: Path, target: Path) -> None:

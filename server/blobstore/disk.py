@@ -21,6 +21,7 @@ from server.blobstore.disk_index import DiskIndex, Entry
 from server.blobstore.disk_layout import DiskLayout, load
 from server.blobstore.group_commit import GroupCommitter, PendingFile
 from server.blobstore.interface import CHUNK_SIZE
+from server.blobstore.pieces import PieceWriter
 from server.blobstore.verifying import Verifier
 
 _SYNC_EVERY = 32 * 1024 * 1024
@@ -36,9 +37,16 @@ class DiskBlobStore:
     """
 
     def __init__(
-        self, layout: DiskLayout, *, durable: bool, hard_linked: bool, clock: Callable[[], float]
+        self,
+        layout: DiskLayout,
+        *,
+        durable: bool,
+        hard_linked: bool,
+        in_threads: bool,
+        clock: Callable[[], float],
     ) -> None:
         self._layout = layout
+        self._in_threads = in_threads
         self._durable = durable
         self._clock = clock
         self._index = DiskIndex()
@@ -63,12 +71,15 @@ class DiskBlobStore:
         *,
         durable: bool = True,
         hard_linked: bool = False,
+        in_threads: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> DiskBlobStore:
         """Open or create the store in a directory. Raises Unavailable when another process has it.
 
         `durable`: off only for caches that may lose anything. `hard_linked`: callers make hard
         links to the files, which changes their change time; it is then no sign of tampering.
+        `in_threads`: large pieces are hashed and written beside the loop, which takes more time in
+        all, and is for a process whose loop has others waiting while the machine has cores idle.
         """
         loop = asyncio.get_running_loop()
         layout = await loop.run_in_executor(None, DiskLayout, root)
@@ -77,7 +88,13 @@ class DiskBlobStore:
         except BaseException:
             layout.release()
             raise
-        self = cls(layout, durable=durable, hard_linked=hard_linked, clock=clock)
+        self = cls(
+            layout,
+            durable=durable,
+            hard_linked=hard_linked,
+            in_threads=in_threads,
+            clock=clock,
+        )
         for found in files:
             self._index.put(
                 Entry(
@@ -219,19 +236,18 @@ class DiskBlobStore:
     async def _fill(self, descriptor: int, digest: Digest, chunks: AsyncIterator[bytes]) -> bool:
         """Write the verified chunks. False when another writer was done before us."""
         verifier = Verifier(digest)
+        loop = asyncio.get_running_loop()
         unsynced = 0
-        async for chunk in chunks:
-            if digest in self._index:
-                return False
-            verifier.add(chunk)
-            view = memoryview(chunk)
-            while view:
-                view = view[os.write(descriptor, view) :]
-            unsynced += len(chunk)
-            if unsynced >= _SYNC_EVERY and self._durable:
-                unsynced = 0
-                loop = asyncio.get_running_loop()
-                await loop.run_in_executor(self._workers, _sync_and_close, os.dup(descriptor))
+        threads = self._workers if self._in_threads else None
+        async with PieceWriter(descriptor, verifier, threads) as writer:
+            async for chunk in chunks:
+                if digest in self._index:
+                    return False
+                await writer.write(chunk)
+                unsynced += len(chunk)
+                if unsynced >= _SYNC_EVERY and self._durable:
+                    unsynced = 0
+                    await loop.run_in_executor(self._workers, _sync_and_close, os.dup(descriptor))
         verifier.finish()
         return True
 

@@ -30,6 +30,12 @@ async def cache_on_disk(path: Path, stack: AsyncExitStack) -> DiskBlobStore:
     return store
 
 
+async def disk_in_threads(path: Path, stack: AsyncExitStack) -> DiskBlobStore:
+    store = await DiskBlobStore.open(path, durable=False, in_threads=True)
+    stack.push_async_callback(store.close)
+    return store
+
+
 async def memory(_path: Path, _stack: AsyncExitStack) -> MemoryBlobStore:
     return MemoryBlobStore()
 
@@ -74,6 +80,7 @@ async def as_in_production(path: Path, stack: AsyncExitStack) -> BlobStore:
 MAKERS: list[Maker] = [
     disk,
     cache_on_disk,
+    disk_in_threads,
     memory,
     verifying_memory,
     verifying_disk,

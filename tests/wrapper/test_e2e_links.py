@@ -118,3 +118,36 @@ def test_a_change_replaces_the_file_and_leaves_the_cache_as_it_was(
     source.write_text(VALUE)
     assert set(outcomes(dev, checkout).values()) == {"hit-local"}
     assert is_fresh(dev, checkout)
+
+
+def test_the_program_of_a_build_script_is_shared_and_still_runs(
+    dev: Developer, tmp_path: Path
+) -> None:
+    checkout = workspace(tmp_path / "w")
+    script = checkout / "base" / "build.rs"
+    script.write_text('fn main() { println!("cargo::rustc-env=FROM=script"); }\n')
+    (checkout / "base" / "src" / "lib.rs").write_text(
+        'pub fn value() -> u32 { assert_eq!(env!("FROM"), "script"); 41 }\n'
+    )
+
+    def program() -> os.stat_result:
+        (found,) = checkout.glob("target/debug/build/base-*/.build_script_build-*.real")
+        assert os.access(found, os.X_OK)
+        return found.stat()
+
+    outcomes(dev, checkout)
+    settled(dev, checkout)
+    assert program().st_ino in cached(dev), "kept without a copy"
+    dev.run("cargo", "clean", cwd=checkout)
+    assert set(outcomes(dev, checkout).values()) == {"hit-local"}
+    assert program().st_ino in cached(dev), "placed without a copy"
+    assert is_fresh(dev, checkout)
+    script.touch()
+    plain = dev.run("cargo", "build", cwd=checkout)
+    assert plain.returncode == 0
+    # the run of a script that was placed
+    dev.run("cargo", "clean", cwd=checkout)
+    outcomes(dev, checkout)
+    (checkout / "base" / "extra").touch()
+    dev.run("cargo", "build", cwd=checkout)
+    assert dev.run(checkout / "target/debug/app", cwd=checkout).stdout == "42\n"

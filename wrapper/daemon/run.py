@@ -30,7 +30,7 @@ async def run(home: Home, question: CompilerQuestion) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    store = await DiskBlobStore.open(home.path / "cache", durable=False)
+    store = await DiskBlobStore.open(home.path / "cache", durable=False, in_threads=True)
     bounded = EvictingBlobStore(store, max_bytes=cache_bytes(os.environ))
     results = DirectoryActionCache(home.path / "cache" / "results")
     parts = Parts(

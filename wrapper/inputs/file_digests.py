@@ -6,6 +6,7 @@ import json
 import logging
 import mmap
 import os
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,11 +17,12 @@ from remote_apis.digest_functions import DigestFunction
 
 _RACY_NS = 50_000_000
 _Hashed = tuple[Digest, os.stat_result]
-_READ_SIZE = 16 << 20
-"""Large: after each piece the hashing thread waits for its turn with the interpreter."""
+_READ_SIZE = 1 << 20
 _MAX_ENTRIES = 500_000
+_SMALL = 1 << 16
 _LARGE = 1 << 20
 _MAX_SAVED = 20_000
+_own = threading.local()
 _LOG = logging.getLogger("distbuild.digests")
 
 
@@ -42,11 +44,22 @@ def hash_file(path: str, function: DigestFunction) -> _Hashed:
         st = os.fstat(file.fileno())
         hasher = function.hasher(st.st_size)
         size = 0
-        buffer = memoryview(bytearray(min(_READ_SIZE, st.st_size + 1)))
+        buffer = _buffer(st.st_size)
         while count := file.readinto(buffer):
             hasher.update(buffer[:count])
             size += count
     return Digest(function, hasher.hexdigest(), size), st
+
+
+def _buffer(size: int) -> memoryview:
+    """Room for a piece of a file of so many bytes; the large one is the thread's, for memory that
+    was never used before costs more than hashing what is read into it."""
+    if size < _SMALL:
+        return memoryview(bytearray(size + 1))
+    if not hasattr(_own, "buffer"):
+        _own.buffer = memoryview(bytearray(_READ_SIZE))
+    found: memoryview = _own.buffer
+    return found
 
 
 def hash_mapped(path: str, function: DigestFunction) -> _Hashed:

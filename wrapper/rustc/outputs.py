@@ -58,6 +58,8 @@ def output_names(invocation: Invocation) -> tuple[str, ...]:
 def may_be_linked(invocation: Invocation, name: str) -> bool:
     """Whether an output may share its file with the cache: compilers replace these, and no other
     program writes to them. Of what `cargo check` makes cargo sets the times."""
+    if unit_kind(invocation) == "build-script":
+        return "." not in name  # the program
     return name.endswith((".rlib", ".rmeta")) and "link" in invocation.emit
 
 
