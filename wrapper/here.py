@@ -5,14 +5,19 @@ alone.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, nullcontext
+from pathlib import Path
 
 from wrapper.daemon.protocol import Call, LocalRun, Reply
+from wrapper.home import Home
 from wrapper.inputs.unit_records import record_of
 from wrapper.ladder import Draft
+from wrapper.macro_watch import check_reads
+from wrapper.recorded import NotKept
 from wrapper.result_checks import Unit
 from wrapper.sandbox import find_sandbox, sandboxed
 
@@ -28,7 +33,9 @@ METADATA = b'"emit":"metadata"'
 class LocalCompiles:
     """Starts them, through the shim. One a daemon."""
 
-    def __init__(self) -> None:
+    def __init__(self, home: Home) -> None:
+        self._home = home
+        self._numbers = itertools.count()
         self._failing: set[str] = set()
         self._count = os.cpu_count() or 1
         self._cores = asyncio.Semaphore(self._count)
@@ -43,9 +50,10 @@ class LocalCompiles:
     ) -> tuple[LocalRun, str | None]:
         """How it ended, and why it may have read something beside its inputs, if it may.
 
-        A unit in which others' code runs, macros or a linker, is tried in a sandbox first. When it
-        fails there, rustc runs again without, and so it does until the unit has compiled: whoever
-        looks at compile errors must not wait for them twice each time.
+        A unit in which others' code runs, macros or a linker, is tried in a sandbox first, or
+        watched where that code may read files. When it fails in the sandbox, rustc runs again
+        without, and so it does until the unit has compiled: whoever looks at compile errors must
+        not wait for them twice each time.
         """
         async with self.core(call):
             return await self._compile(call, reply, unit, draft)
@@ -71,6 +79,8 @@ class LocalCompiles:
         if not invocation.keeps_paths:
             argv += unit.roots.remap_options(staged=False)
             replacements = unit.roots.recorded_to_real()
+        if draft is not None and draft.inputs.macros.suspect is not None:
+            return await self._watched(reply, argv, replacements, unit, draft)
         if draft is None or not _needs_sandbox(unit, draft):
             return await reply.run(argv, replacements), None
         stem, _ = record_of(invocation)
@@ -101,6 +111,43 @@ class LocalCompiles:
         if done.status == 0:
             self._failing.discard(stem)
         return done, why
+
+    async def _watched(
+        self,
+        reply: Reply,
+        argv: Sequence[str],
+        replacements: Sequence[tuple[str, str]],
+        unit: Unit,
+        draft: Draft,
+    ) -> tuple[LocalRun, str | None]:
+        """The same where macros may read files: as cargo asked, and what was read is looked at."""
+        file = self._home.path / f"watched-{next(self._numbers)}"
+        command = [str(self._home.launcher), "--watch", str(file), *argv]
+        is_watched = self._home.launcher.exists()
+        done = await reply.run(command if is_watched else argv, replacements, on_trial=True)
+        accesses = await asyncio.to_thread(_taken, file)
+        is_disturbed = b"!" in accesses and METADATA not in done.stderr
+        if done.status != 0 and is_disturbed:
+            why = "it does not compile when it is watched"
+            return await reply.run(argv, replacements), why
+        if done.status != 0:
+            reply.let_stand()
+            return done, None
+        try:
+            await asyncio.to_thread(check_reads, accesses, unit, draft.inputs)
+        except NotKept as why:
+            return done, str(why)
+        return done, None
+
+
+def _taken(file: Path) -> bytes:
+    """What is in a file, which is then removed; nothing where there is none."""
+    try:
+        data = file.read_bytes()
+        file.unlink()
+    except FileNotFoundError:
+        return b""
+    return data
 
 
 def is_raised(call: Call) -> bool:

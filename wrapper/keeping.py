@@ -26,7 +26,7 @@ from wrapper.inputs.file_digests import FileDigests
 from wrapper.inputs.snapshot import Source
 from wrapper.ladder import Draft, build
 from wrapper.local_tier import LocalTier, any_contains, stamp_made_here
-from wrapper.recorded import Recorded, keep_and_share
+from wrapper.recorded import NotKept, Recorded, keep_and_share
 from wrapper.remote import Remote
 from wrapper.result_checks import (
     CompileHere,
@@ -60,10 +60,6 @@ class Compiled:
     started_ns: int
     seconds: float
     shares: bool
-
-
-class _NotKept(Exception):
-    """The result must not be kept; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,14 +147,14 @@ class Keeper:
                 recorded,
                 remote,
                 keep=partial(self._keep_here, compiled, instance),
-                refusals=(_NotKept, CompileHere, NotUnderstood),
+                refusals=(NotKept, CompileHere, NotUnderstood),
                 share=partial(_share, on_shared=on_shared),
             )
 
     async def _keep_here(self, compiled: Compiled, instance: str) -> _Result:
         """Keep a result on this machine.
 
-        Raises _NotKept, CompileHere, NotUnderstood, DistbuildError and OSError.
+        Raises NotKept, CompileHere, NotUnderstood, DistbuildError and OSError.
         """
         _check_unchanged(compiled)
         found = await asyncio.to_thread(self._prepare, compiled)
@@ -168,7 +164,7 @@ class Keeper:
         return found
 
     def _prepare(self, compiled: Compiled) -> _Result:
-        """Raises _NotKept, CompileHere, NotUnderstood and OSError."""
+        """Raises NotKept, CompileHere, NotUnderstood and OSError."""
         unit, roots = compiled.unit, compiled.unit.roots
         dep_info_path = os.path.join(roots.out_dir, dep_info_name(unit.invocation))
         with open(dep_info_path, "rb") as file:
@@ -213,13 +209,13 @@ class Keeper:
         for path in files_outside(unit, dep_info):
             staged = unit.roots.staged(path)
             if staged in new_files and os.stat(path).st_mtime_ns >= compiled.started_ns:
-                raise _NotKept(f"{path} changed while it was compiled")
+                raise NotKept(f"{path} changed while it was compiled")
         before = _without(inputs, new_files)
         if build(unit, before, draft.learned).digest != draft.action.digest:
-            raise _NotKept("its inputs changed while it was compiled")
+            raise NotKept("its inputs changed while it was compiled")
         hidden = read_and_not_staged(unit, dep_info, inputs)
         if hidden is not None:
-            raise _NotKept(f"it reads {hidden}, which is no input")
+            raise NotKept(f"it reads {hidden}, which is no input")
         return build(unit, inputs, learned)
 
     async def _store(self, compiled: Compiled, blobs: Mapping[Digest, Source]) -> None:
@@ -247,7 +243,7 @@ async def _share(kept: _Result, remote: Remote, on_shared: Callable[[Digest], No
 
 
 def _check_unchanged(compiled: Compiled) -> None:
-    """Raises _NotKept when an output is no longer what the compile left, and OSError."""
+    """Raises NotKept when an output is no longer what the compile left, and OSError."""
     for name, (path, before) in compiled.outputs.items():
         now = os.stat(path)
         # cargo dates what `cargo check` makes back to when it began, which is no change
@@ -257,7 +253,7 @@ def _check_unchanged(compiled: Compiled) -> None:
             and now.st_mtime_ns < before.st_mtime_ns
         )
         if not is_dated_back and not is_unchanged(now, before):
-            raise _NotKept(f"{name} was made anew meanwhile")
+            raise NotKept(f"{name} was made anew meanwhile")
 
 
 def _holds_paths(compiled: Compiled, dep_info: bytes, learned: frozenset[str]) -> bool:

@@ -410,7 +410,7 @@ def _is_edited(unit: Unit, last_key: str, action: BuiltAction) -> bool:
 
 def build(unit: Unit, inputs: Inputs, learned: frozenset[str]) -> BuiltAction:
     """The unit's action under its shared key. Raises NotUnderstood."""
-    if inputs.macros.suspect is not None:
+    if inputs.macros.suspect is not None and not inputs.macros.is_seen:
         raise NotUnderstood(f"a macro may read what no key names: {inputs.macros.suspect}")
     set_digest = None
     if unit.invocation.links_with_system:

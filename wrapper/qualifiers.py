@@ -57,6 +57,10 @@ def qualifiers(
     found: dict[str, str] = {}
     if invocation.codegen("target-cpu") == "native":
         found["cpu"] = _processor()
+    if inputs.macros.suspect is not None:
+        # a watched macro may list directories; those that are no input are there to be seen
+        hidden = (p for p in inputs.left_out if os.path.dirname(p) != roots.package)
+        found["left out"] = "\n".join(sorted(roots.stage_text(path) for path in hidden))
     if not invocation.links:
         return found
     linker = invocation.codegen("linker")

@@ -20,6 +20,10 @@ from wrapper.wording import not_kept, trouble
 _LOG = logging.getLogger("distbuild.keeping")
 
 
+class NotKept(Exception):
+    """The result of a unit, or of a run, must not be kept; the message says why."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recorded:
     """A unit that was compiled here, or a run, as statistics and journal have it already.

@@ -54,7 +54,7 @@ def reasons_of_the_code() -> set[str]:
     return {reason for tree in trees for reason in reasons_in(tree) if reason}
 
 
-_NOT_KEPT = {"NotKept", "_NotKept", "NotNameable", "NotStorable", "NotWorthKeeping"}
+_NOT_KEPT = {"NotKept", "NotNameable", "NotStorable", "NotWorthKeeping"}
 _NOTED = re.compile(r"""note\('!', "(.+?)"\)|#define OTHER_RIGHTS "(.+)\"""")
 _PRINTED = re.compile(r'snprintf\((?:path|words), sizeof \w+, "(.*?)"(?=.*\n.*note\(.!)')
 
@@ -74,7 +74,8 @@ def reasons_of_runs() -> set[str]:
 def reasons_of_keeping() -> set[str]:
     """Why units that were compiled here are not kept, as far as that turns out by then."""
     return _not_kept_in(
-        ROOT / "wrapper" / name for name in ("here.py", "keeping.py", "recorded.py")
+        ROOT / "wrapper" / name
+        for name in ("here.py", "macro_watch.py", "keeping.py", "recorded.py")
     )
 
 

@@ -22,10 +22,11 @@ from wrapper.build_scripts.accesses import Seen
 from wrapper.build_scripts.keys import RECORD
 from wrapper.build_scripts.outputs import empty_directory, stamps
 from wrapper.build_scripts.reads import NotNameable
-from wrapper.build_scripts.run import NotKept, NotWorthKeeping, Run, Watched
+from wrapper.build_scripts.run import NotWorthKeeping, Run, Watched
 from wrapper.build_scripts.runs import BuildScriptRuns, PutBack
 from wrapper.inputs.file_digests import FileDigests
 from wrapper.local_tier import LocalTier
+from wrapper.recorded import NotKept
 from wrapper.remote import PREFERRED
 
 

@@ -77,8 +77,8 @@ def test_another_checkout_of_the_same_user(dev: Developer, tmp_path: Path) -> No
         assert built(dev, tmp_path / name) == (outcome, "app/src/main.rs a note")
 
 
-def test_what_a_macro_reads(dev: Developer, tmp_path: Path) -> None:
-    """No key can name it, so the unit is compiled again each time; also if nothing is there."""
+def test_what_a_macro_reads_outside(dev: Developer, tmp_path: Path) -> None:
+    """No key names it, so the unit is compiled again each time; also if nothing is there."""
     main = 'fn main() { println!("{}", macros::text_of!("../../note")); }'
     checkout = workspace(tmp_path / "w", main, READING_MACRO)
     for note in ("one", "two", None, "one"):

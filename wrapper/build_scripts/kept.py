@@ -21,10 +21,11 @@ from wrapper.build_scripts.environment import (
 )
 from wrapper.build_scripts.outputs import empty_tree, leads_out, staged, take_outputs, times
 from wrapper.build_scripts.reads import Record, Values, changed_since, named
-from wrapper.build_scripts.run import NotKept, NotWorthKeeping, Run, Watched, key_of, run_variables
+from wrapper.build_scripts.run import NotWorthKeeping, Run, Watched, key_of, run_variables
 from wrapper.inputs.file_digests import FileDigests
 from wrapper.inputs.snapshot import Source
 from wrapper.local_tier import any_contains, mapped, stamp_made_here
+from wrapper.recorded import NotKept
 
 _LONG = 8
 """A value of so many characters is not in an output by chance."""

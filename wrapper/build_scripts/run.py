@@ -12,13 +12,10 @@ from wrapper.build_scripts.environment import users_variables
 from wrapper.build_scripts.keys import DependsOn, run_action
 from wrapper.build_scripts.names import Names, is_below
 from wrapper.build_scripts.reads import Record, Values
+from wrapper.recorded import NotKept
 from wrapper.roots import Roots
 
 _CARGO_LOADS = ("target", "toolchain")
-
-
-class NotKept(Exception):
-    """The run's result must not be kept; the message says why."""
 
 
 class NotWorthKeeping(NotKept):

@@ -17,12 +17,13 @@ from wrapper.build_scripts.keys import RECORD, script_action
 from wrapper.build_scripts.outputs import stamps, unstaged
 from wrapper.build_scripts.placing import SMALL, put_outputs
 from wrapper.build_scripts.reads import NotNameable, Record, Values, dump_records, load_records
-from wrapper.build_scripts.run import NotKept, Run, Watched, key_of, of_all_paths
+from wrapper.build_scripts.run import Run, Watched, key_of, of_all_paths
 from wrapper.fetching import fetch_blobs
 from wrapper.inputs.file_digests import FileDigests
 from wrapper.inputs.snapshot import Source
 from wrapper.inputs.toolchain import machine
 from wrapper.local_tier import LocalTier, named_blobs
+from wrapper.recorded import NotKept
 from wrapper.remote import Remote
 
 

@@ -37,7 +37,7 @@ async def run(home: Home, question: CompilerQuestion) -> None:
         home=home,
         units=UnitRecords(home.path / "units.sqlite"),
         local=LocalTier(store, bounded, results, bounded.start_if_needed),
-        here=LocalCompiles(),
+        here=LocalCompiles(home),
         remotes=Remotes(EmbeddedServer(home), home),
         journal=KeyJournal(home.keys),
         lines=BuildLines(home),

@@ -24,7 +24,7 @@ from wrapper.build_scripts.c_flags import c_flags
 from wrapper.build_scripts.names import with_places
 from wrapper.build_scripts.outputs import NotStorable, empty_directory, links_out, stamps
 from wrapper.build_scripts.reads import NotNameable
-from wrapper.build_scripts.run import NotKept, NotWorthKeeping, Run, Watched
+from wrapper.build_scripts.run import NotWorthKeeping, Run, Watched
 from wrapper.build_scripts.runs import KeptRun, PutBack
 from wrapper.daemon.parts import Keyed, Parts
 from wrapper.daemon.protocol import Call, Reply
@@ -32,7 +32,7 @@ from wrapper.daemon.script_entry import RunEntry
 from wrapper.daemon.tally import Tally, build_of
 from wrapper.here import WATCHED, is_raised
 from wrapper.home import RemoteSettings
-from wrapper.recorded import Recorded, keep_and_share
+from wrapper.recorded import NotKept, Recorded, keep_and_share
 from wrapper.remote import Remote
 from wrapper.roots import OutsideRoots, cargo_home, find_roots
 from wrapper.sandbox import jobserver_fifo

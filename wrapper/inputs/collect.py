@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Set
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 from remote_apis.digest import Digest
 from remote_apis.digest_functions import DigestFunction
+from wrapper.build_scripts.environment import tokens_of, users_variables
 from wrapper.inputs.file_digests import FileDigests
-from wrapper.inputs.macro_trust import MacroTrust, Reads
+from wrapper.inputs.macro_trust import MacroTrust, Reads, sources_of
 from wrapper.inputs.snapshot import (
     NotSendable,
     Skip,
@@ -74,6 +75,7 @@ class Collector:
         self._toolchains = Toolchains(files, trusted_for=_TOOLCHAIN_SECONDS)
         self._trust = MacroTrust()
         self._immutable: dict[tuple[str, int], Snapshot] = {}
+        self._tokens: dict[Digest, str] = {}
 
     def compiler(self, driver: str, environment: Mapping[str, str]) -> str:
         """A compiler's version and kind of machine. Raises NotUnderstood."""
@@ -127,6 +129,10 @@ class Collector:
         cargo = environment.get("CARGO", "")
         shows_cargo = cargo.startswith((f"{toolchain.sysroot}/", "/usr/"))
         self._dependencies(invocation, roots, inputs, shows_cargo=shows_cargo)
+        if inputs.macros.libraries:
+            named = self._named(inputs.macros.libraries, roots.package, environment)
+            variables = inputs.macros.variables | named
+            inputs.macros = replace(inputs.macros, variables=variables)
         for path in self._units.last(invocation).files:
             self._add_file(path, roots, inputs)
         if driver == "clippy-driver":
@@ -213,13 +219,34 @@ class Collector:
             return every
         reads = {stem: reads_of([stem]) for stem in macros}
         suspects = {stem for stem, found in reads.items() if found.suspect is not None}
-        for stem in self._nameable(externs, closure, suspects):
-            if stem in suspects:
+        nameable = [s for s in self._nameable(externs, closure, suspects) if s in suspects]
+        for stem in nameable:
+            if not reads[stem].is_seen:
                 return reads[stem]
-        return reads_of(set(macros) - suspects)
+        found = reads_of((set(macros) - suspects).union(nameable))
+        handed = self._nameable(externs, closure, nameable)
+        libraries = (path for stem in handed for path in _artifacts(stem, with_code=False))
+        return replace(found, libraries=tuple(libraries) if nameable else ())
+
+    def _named(
+        self, libraries: Iterable[str], package: str, environment: Mapping[str, str]
+    ) -> set[str]:
+        """The user's variables for which macros may ask.
+
+        Their names are in the macros, in what hands these on, or in the sources that use them.
+        """
+        found: set[str] = set()
+        for path in (*libraries, *sources_of(package)):
+            digest = self._files.digest(path)
+            if digest not in self._tokens:
+                with open(path, "rb") as file:
+                    self._tokens[digest] = tokens_of(file.read())
+            tokens = self._tokens[digest]
+            found |= users_variables(environment, tokens=tokens, named=(), reach="none").keys()
+        return found
 
     def _nameable(
-        self, externs: Iterable[str], closure: Mapping[str, UnitRecord], wanted: Set[str]
+        self, externs: Iterable[str], closure: Mapping[str, UnitRecord], wanted: Iterable[str]
     ) -> Iterator[str]:
         """The dependencies that the compile can name, of those that are or stand on the wanted."""
         above = set(wanted)

@@ -3,8 +3,10 @@
 What a macro reads with `std::env` or `std::fs` no dep-info names, and a macro that copes with an
 absence gives another result, and no error, where a file or variable is hidden. So a macro whose
 sources, and those of all it is made of, speak of neither, nor of the time, may run in a sandbox or
-on a worker; others run as cargo started them, and what they made is not kept. Variables that they
-name outright go into the key. Text alone decides, and in doubt against trust.
+on a worker. Others run as cargo started them, under watch, and what they made is kept where they
+read nothing but inputs (macro_watch.py). Of those that speak of what no watcher sees, such as the
+time, nothing is kept. Variables that they name outright go into the key. Text alone decides, and in
+doubt against trust.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import os
 import re
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from wrapper.inputs.cargo_manifests import says_all_names
@@ -49,9 +51,25 @@ _MAYBE = re.compile(
 )
 """Finds at least what `_READS` and `_NAMED` find, also with comments in between, and is quick."""
 
-_REVIEWED = re.compile(r".*/registry/src/[^/]+/(?:clap_derive-4|rustversion-1)[^/]*")
+_UNSEEN = re.compile(
+    rb"\bSystemTime\s*(?:::\s*now|as)\b|\bprocess\s*::\s*id\b"
+    rb"|\benv\s*::\s*(?:\{[^}]*\b)?vars(?:_os)?\b|\bvars(?:_os)?\s*\(\s*\)"
+    rb"|\blibc\s*::\s*(?:\{[^}]*\b)?(?:time|s?rand(?:om)?|environ|getpid|uname)\b"
+    rb"|\b(?:secure_)?getenv\b|\bclock_gettime\b|\bgettimeofday\b|\bgethostname\b"
+    rb"|\.\s*(?:modified|accessed|created|[amc]time(?:_nsec)?)\s*\(\s*\)|\bst_[amc]tim\w*"
+    rb"|\bgetrandom\b|\bgetentropy\b|\barc4random\w*|\b_?(?:rdtsc|rdrand|rdseed)\w*"
+)
+"""What may be read without a system call that the watcher notes, by other than names in a key."""
+
+_REVIEWED = re.compile(
+    r".*/registry/src/[^/]+/(?:clap_derive-4|rustversion-1|(?:libc|linux-raw-sys|windows-sys)-\d)[^/]*"
+)
 """Packages whose code has been read: what they read are cargo's own variables, in every key.
-rustversion asks for the date too, for the words of an error, with which nothing is kept."""
+rustversion asks for the date too, for the words of an error, with which nothing is kept; others
+say what there is to be called, and call nothing."""
+
+_TIMES_ALONE = re.compile(r".*/registry/src/[^/]+/(?:proc-macro-crate|bevy_macro_utils)-\d[^/]*")
+"""Packages that ask when a manifest was changed, to know whether they have read it before."""
 
 _OF_MANIFESTS = re.compile(r".*/registry/src/[^/]+/proc-macro-crate-3\.5\.0")
 """Read in full too: it reads the manifest of the package that is compiled and, if cargo can be run
@@ -66,10 +84,16 @@ _NOT_COMPILED_IN = ("tests", "benches", "examples", "target", ".git", "fuzz")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reads:
-    """What code may read: variables by name, and a word that says that there may be more."""
+    """What code may read: variables by name, and a word that says that there may be more.
+
+    `is_seen`: a watcher would see the rest. Then `libraries` are the paths of the shared libraries
+    that this is said of, in the reads of a whole compile.
+    """
 
     variables: frozenset[str] = frozenset()
     suspect: str | None = None
+    is_seen: bool = True
+    libraries: tuple[str, ...] = ()
 
 
 class MacroTrust:
@@ -86,14 +110,18 @@ class MacroTrust:
         `compiled`: the package for which it runs, if cargo is where the compile can see it.
         """
         variables: set[str] = set()
+        suspect: str | None = None
         for package in packages:
             if compiled and _OF_MANIFESTS.fullmatch(package) and says_all_names(compiled):
                 continue
             found = self._reads(package)
             if found.suspect is not None:
-                return Reads(suspect=f"{os.path.basename(package)} says {found.suspect}")
+                said = f"{os.path.basename(package)} says {found.suspect}"
+                if not found.is_seen:
+                    return Reads(suspect=said, is_seen=False)
+                suspect = suspect or said
             variables |= found.variables
-        return Reads(variables=frozenset(variables))
+        return Reads(variables=frozenset(variables), suspect=suspect)
 
     def hands_on(self, package: str, name: str) -> bool:
         """Whether others may come by a package's dependency through it. Raises OSError."""
@@ -105,8 +133,9 @@ class MacroTrust:
         if _REVIEWED.fullmatch(package):
             return Reads()
         if not package:
-            return Reads(suspect="nobody knows what")
-        return self._remembered(package, self._found, _read_all)
+            return Reads(suspect="nobody knows what", is_seen=False)
+        found = self._remembered(package, self._found, _read_all)
+        return replace(found, is_seen=True) if _TIMES_ALONE.fullmatch(package) else found
 
     def _remembered(
         self, package: str, known: dict[_State, _T], look: Callable[[Iterable[str]], _T]
@@ -114,13 +143,13 @@ class MacroTrust:
         if _REGISTRY in package:  # unpacked once, and never changed
             sources, key = [], (package, 0, 0)
         else:
-            sources = _sources(package)
+            sources = sources_of(package)
             newest = max((os.stat(path).st_mtime_ns for path in sources), default=0)
             key = (package, len(sources), newest)
         with self._lock:
             if key in known:
                 return known[key]
-        found = look(sources or _sources(package))
+        found = look(sources or sources_of(package))
         with self._lock:
             known[key] = found
         return found
@@ -145,12 +174,18 @@ def _read_all(paths: Iterable[str]) -> Reads:
         if _REGISTRY not in path and _ELSEWHERE.search(source):
             match = _ELSEWHERE.search(without_comments(source))
             if match is not None:
-                return Reads(suspect=match.group().decode(errors="replace"))
+                return Reads(suspect=match.group().decode(errors="replace"), is_seen=False)
     found = [_reads_of(without_comments(each)) for each in sources.values() if _MAYBE.search(each)]
     if any(each.suspect is not None for each in found):
         found = _read_closely(sources)
-    suspect = next((each.suspect for each in found if each.suspect is not None), None)
-    return Reads(variables=frozenset().union(*(each.variables for each in found)), suspect=suspect)
+    suspects = [each for each in found if each.suspect is not None]
+    # what no watcher sees is the better reason
+    suspects.sort(key=lambda each: each.is_seen)
+    return Reads(
+        variables=frozenset().union(*(each.variables for each in found)),
+        suspect=suspects[0].suspect if suspects else None,
+        is_seen=not suspects or suspects[0].is_seen,
+    )
 
 
 def _read_closely(sources: Mapping[str, bytes]) -> list[Reads]:
@@ -179,7 +214,8 @@ def _of_tests(sources: Mapping[str, bytes]) -> set[str]:
     return found
 
 
-def _sources(package: str) -> list[str]:
+def sources_of(package: str) -> list[str]:
+    """The Rust sources of a package that may be compiled in. Raises OSError."""
     found = []
     seen: set[str] = set()
     for directory, names, files in os.walk(package, followlinks=True):
@@ -206,11 +242,13 @@ def reads_of(source: bytes) -> Reads:
 def _reads_of(code: bytes, *, cuts_quotes: bool = False) -> Reads:
     variables = frozenset(name.decode() for name in _NAMED.findall(code))
     text, _ = without_tests(without_literals(_NAMED.sub(_blanks, code)))
-    match = _READS.search(without_quotes(text) if cuts_quotes else text)
+    text = without_quotes(text) if cuts_quotes else text
+    unseen = _UNSEEN.search(text)
+    match = unseen or _READS.search(text)
     suspect = None
     if match is not None:
         suspect = code[match.start() : match.end()].decode(errors="replace").strip()
-    return Reads(variables=variables, suspect=suspect)
+    return Reads(variables=variables, suspect=suspect, is_seen=unseen is None)
 
 
 def _blanks(match: re.Match[bytes]) -> bytes:

@@ -41,6 +41,11 @@ Skip = Callable[[str, str], bool]
 """Called with a directory's path and an entry's name; true leaves the entry out."""
 
 
+def is_left_out(name: str) -> bool:
+    """Whether what has this name is no part of a package, whatever it is."""
+    return name in (".git", ".hg", ".jj", "node_modules") or name.endswith(".profraw")
+
+
 def skip_in_package(target: str) -> Skip:
     """Version control, target directories and what a program compiled for coverage leaves where it
     ran are no part of a package; `target` is the build's own.
@@ -49,7 +54,7 @@ def skip_in_package(target: str) -> Skip:
     """
 
     def skip(directory: str, name: str) -> bool:
-        if name in (".git", ".hg", ".jj", "node_modules") or name.endswith(".profraw"):
+        if is_left_out(name):
             return True
         path = os.path.join(directory, name)
         return path == target or os.path.exists(os.path.join(path, "CACHEDIR.TAG"))

@@ -5,6 +5,8 @@
 // a run. Otherwise it runs the script and tells the daemon what that read. Without a daemon, or
 // outside of a build with the wrapper, it becomes the script.
 //
+// `--watch FILE PROGRAM ARGUMENTS` runs any program so, and writes what it read to a file.
+//
 // Its own file ends with: DISTBUILD_HOME, the script's name in the same directory and the
 // workspace, each ended by NUL, then their length in all (u32) and the mark.
 #define _GNU_SOURCE
@@ -76,13 +78,10 @@ static void batch_access(const char *data, unsigned size) {
 static pid_t child;
 static void pass_on(int number) { if (child > 0) kill(child, number); }
 
-// The script under watch: `ends` are the pipes of its output, `socket` where the listener is sent.
-static void start_script(pid_t parent, int ends[2][2], int socket, char *variables, uint32_t size) {
+// Put this process under watch, once the listener is received at the socket's other end.
+static void be_watched(pid_t parent, int socket) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != parent) _exit(1);
-    dup2(ends[0][1], 1);
-    dup2(ends[1][1], 2);
-    for (char *p = variables; p < variables + size; p += strlen(p) + 1) putenv(p);
     int listener = watch_self(), error = errno;
     char byte = 0, space[CMSG_SPACE(sizeof(int))] = {0};
     struct iovec data = {&byte, 1};
@@ -98,6 +97,14 @@ static void start_script(pid_t parent, int ends[2][2], int socket, char *variabl
     }
     byte = (char)(listener >= 0 ? 0 : error);
     if (sendmsg(socket, &message, 0) != 1 || read(socket, &byte, 1) != 1) _exit(1);
+}
+
+// The script under watch: `ends` are the pipes of its output.
+static void start_script(pid_t parent, int ends[2][2], int socket, char *variables, uint32_t size) {
+    dup2(ends[0][1], 1);
+    dup2(ends[1][1], 2);
+    for (char *p = variables; p < variables + size; p += strlen(p) + 1) putenv(p);
+    be_watched(parent, socket);
     become_script();
 }
 
@@ -165,10 +172,44 @@ static int attend(int listener, int out, int err, FILE *kept[2]) {
     return status;
 }
 
+static int can_wait(void) {
+    int probe = (int)syscall(SYS_pidfd_open, getpid(), 0);
+    if (probe >= 0) close(probe);
+    return probe >= 0;
+}
+
+static FILE *accesses;
+static void write_access(const char *data, unsigned size) { fwrite(data, 1, size, accesses); }
+
+// Run a program with this one's own input and output. Without a file it was not watched.
+static void watch_program(const char *file, char **program) {
+    int pair[2], is_ready = 0;
+    accesses = can_wait() ? fopen(file, "we") : NULL;
+    if (accesses && !socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair)) {
+        note_to(write_access);
+        pid_t self = getpid();
+        child = fork();
+        is_ready = child >= 0;
+        if (child == 0) be_watched(self, pair[1]);
+        if (child > 0) {
+            signal(SIGTERM, pass_on);
+            signal(SIGHUP, pass_on);
+            close(pair[1]);
+            tell_apart(child);
+            int status = attend(receive_listener(pair[0]), -1, -1, NULL);
+            if (ferror(accesses) | fclose(accesses)) unlink(file);
+            exit_as(status);
+        }
+    }
+    if (!is_ready) unlink(file);
+    execv(program[0], program);
+    fprintf(stderr, "error: cannot run %s: %s\n", program[0], strerror(errno));
+    _exit(127);
+}
+
 static void run_watched(char *variables, uint32_t size) {
-    int ends[2][2], pair[2], probe = (int)syscall(SYS_pidfd_open, getpid(), 0);
-    if (probe < 0) become_script(); // then its end could not be waited for
-    close(probe);
+    int ends[2][2], pair[2];
+    if (!can_wait()) become_script();
     char *data[2], kind = 0, *payload = NULL;
     size_t sizes[2];
     FILE *kept[2] = {open_memstream(data, sizes), open_memstream(data + 1, sizes + 1)};
@@ -225,6 +266,7 @@ int main(int argc, char **argv) {
     arguments = argv;
     if (argc < 1 || read_own_end() != 0) {
         // by itself it can be asked whether it could do its work here
+        if (argc > 3 && strcmp(argv[1], "--watch") == 0) watch_program(argv[2], argv + 3);
         if (argc == 2 && strcmp(argv[1], "--can-watch") == 0) return watch_self() < 0;
         fputs("error: this file was cut; remove the target directory\n", stderr);
         return 1;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #define _GNU_SOURCE
+#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -86,6 +87,11 @@ static const struct call calls[] = {
 static void (*sink)(const char *, unsigned);
 static void *told; // accesses by their text, a tree of <search.h>
 
+static pid_t apart;  // whose accesses are told apart from those of others, if any are
+static int is_other; // whether what is noted now is another's
+
+void tell_apart(pid_t process) { apart = process; }
+
 static int compare(const void *a, const void *b) { return strcmp(a, b); }
 
 void note_to(void (*to)(const char *, unsigned)) { sink = to; }
@@ -94,7 +100,7 @@ void note(char kind, const char *path) {
     size_t size = strlen(path) + 2;
     char *text = malloc(size);
     if (!text) abort();
-    text[0] = kind;
+    text[0] = is_other && islower((unsigned char)kind) ? (char)toupper(kind) : kind;
     memcpy(text + 1, path, size - 1);
     char **found = tsearch(text, &told, compare);
     if (!found) abort();
@@ -227,6 +233,10 @@ static void note_connect(const struct seccomp_notif *asked) {
 
 static void look_at(const struct seccomp_notif *asked) {
     char path[PATH_MAX];
+    if (apart) {
+        snprintf(path, sizeof path, "/proc/%d/task/%d", (int)apart, (int)asked->pid);
+        is_other = access(path, F_OK) != 0;
+    }
     if (asked->data.arch != ARCHITECTURE || asked->data.nr >= OTHER_NUMBERS)
         note('!', "it runs a program of another architecture");
     for (size_t i = 0; i < CALLS; i++) {

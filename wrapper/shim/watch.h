@@ -7,14 +7,19 @@
 //   c made where nothing was    m something that was there may be changed or removed
 //   l where a link leads that is made
 //   ! what may reach farther than paths tell, in words
+// After `tell_apart` the kinds of what other processes than the one named ask for are capitals.
 #ifndef DISTBUILD_WATCH_H
 #define DISTBUILD_WATCH_H
+
+#include <sys/types.h>
 
 // Said of programs that do less under watch than they would otherwise: sudo and its kind.
 #define OTHER_RIGHTS "it runs a program with another user's rights"
 
 // Puts this process and its children under watch; the descriptor for `serve`, or -1 with errno.
 int watch_self(void);
+
+void tell_apart(pid_t process);
 
 // Answers one call that waits at the descriptor; 0 when no watched process is left.
 int serve(int listener);

@@ -1,0 +1,267 @@
+"""Macros that read files are watched, and what they made is kept where they read inputs alone."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from developers import Developer, developer
+from running import running_server
+
+from tests.wrapper.reason_texts import provokes
+
+pytestmark = [pytest.mark.cargo, pytest.mark.timeout(600)]
+
+HEAD = """
+use proc_macro::TokenStream;
+use std::path::PathBuf;
+fn package() -> PathBuf { std::env::var("CARGO_MANIFEST_DIR").unwrap().into() }
+fn word(input: &TokenStream) -> String { input.to_string().trim_matches('"').to_string() }
+fn literal(text: String) -> TokenStream { format!("{:?}", text.trim()).parse().unwrap() }
+"""
+CONTENT = """
+#[proc_macro]
+pub fn say(input: TokenStream) -> TokenStream {
+    literal(std::fs::read_to_string(package().join(word(&input))).unwrap_or("nothing".into()))
+}
+"""
+LISTING = """
+#[proc_macro]
+pub fn say(input: TokenStream) -> TokenStream {
+    let entries = std::fs::read_dir(package().join(word(&input))).unwrap();
+    let mut names: Vec<_> =
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    literal(names.join(" "))
+}
+"""
+EXISTS = """
+#[proc_macro]
+pub fn say(input: TokenStream) -> TokenStream {
+    literal(package().join(word(&input)).exists().to_string())
+}
+"""
+VARIABLE = """
+#[proc_macro]
+pub fn say(input: TokenStream) -> TokenStream {
+    let name = format!("MYOWN_{}", word(&input).to_uppercase());
+    literal(std::env::var(name).unwrap_or("unset".into()))
+}
+"""
+NAMED_VARIABLE = """
+#[proc_macro]
+pub fn say(input: TokenStream) -> TokenStream {
+    literal(std::env::var(word(&input)).unwrap_or("unset".into()))
+}
+"""
+COMMAND = """
+#[proc_macro]
+pub fn say(input: TokenStream) -> TokenStream {
+    let done = std::process::Command::new("cat").arg(word(&input)).output().unwrap();
+    literal(String::from_utf8(done.stdout).unwrap())
+}
+"""
+WATCHED = """
+#[proc_macro]
+pub fn say(_: TokenStream) -> TokenStream {
+    let _ = std::net::UdpSocket::bind("127.0.0.1:0");
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    assert!(!status.contains("NoNewPrivs:\t1"));
+    literal("fine".into())
+}
+"""
+AGE = """
+#[proc_macro]
+pub fn say(input: TokenStream) -> TokenStream {
+    let time = std::fs::metadata(package().join(word(&input))).unwrap().modified().unwrap();
+    literal(time.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs().to_string())
+}
+"""
+MAIN = 'fn main() {{ println!("{{}}", macros::say!("{word}")); }}\n'
+
+
+def workspace(directory: Path, macro: str, word: str) -> Path:
+    """A program `app` that says what the macro makes of a word; `app/text/one` holds `first`."""
+    for name, source, more in (
+        ("macros/src/lib.rs", HEAD + macro, "[lib]\nproc-macro = true\n"),
+        ("app/src/main.rs", MAIN.format(word=word), '[dependencies]\nmacros.path = "../macros"\n'),
+    ):
+        path = directory / name
+        path.parent.mkdir(parents=True)
+        path.write_text(source)
+        package = path.parent.parent
+        (package / "Cargo.toml").write_text(
+            f'[package]\nname = "{package.name}"\nversion = "0.1.0"\nedition = "2021"\n{more}'
+        )
+    (directory / "Cargo.toml").write_text(
+        '[workspace]\nmembers = ["app", "macros"]\nresolver = "2"\n'
+    )
+    (directory / "app" / "text").mkdir()
+    (directory / "app" / "text" / "one").write_text("first")
+    return directory
+
+
+def built(dev: Developer, checkout: Path) -> tuple[str, str]:
+    """Where the program came from in a fresh build, and what it says, as plain cargo has it."""
+    dev.run("cargo", "clean", cwd=checkout)
+    (unit,) = (unit for unit in dev.build(checkout) if unit["crate"] == "app")
+    dev.run("cargo", "distbuild", "stop", cwd=checkout)  # waits until all is kept
+    said = dev.run(checkout / "target/debug/app", cwd=checkout).stdout.strip()
+    dev.run("cargo", "build", "--target-dir", dev.directory / "plain", cwd=checkout)
+    assert dev.run(dev.directory / "plain/debug/app", cwd=checkout).stdout.strip() == said
+    shutil.rmtree(dev.directory / "plain")
+    return unit["outcome"], said
+
+
+def reason_of(dev: Developer, checkout: Path) -> str:
+    """Why the program was compiled here in the last build."""
+    said = dev.run("cargo", "distbuild", "stats", "--json", cwd=checkout).stdout
+    (reason,) = (unit["reason"] for unit in json.loads(said)["units"] if unit["crate"] == "app")
+    return str(reason)
+
+
+@pytest.fixture
+def dev(tmp_path: Path) -> Iterator[Developer]:
+    with developer(tmp_path / "dev", None) as person:
+        yield person
+
+
+def test_a_file_of_the_package(dev: Developer, tmp_path: Path) -> None:
+    checkout = workspace(tmp_path / "w", CONTENT, "text/one")
+    file = checkout / "app" / "text" / "one"
+    assert built(dev, checkout) == ("local", "first")
+    assert built(dev, checkout) == ("hit-local", "first")
+    file.write_text("second")
+    assert built(dev, checkout) == ("local", "second")
+    file.unlink()
+    assert built(dev, checkout) == ("local", "nothing")
+    file.write_text("first")
+    assert built(dev, checkout) == ("hit-local", "first")
+    elsewhere = workspace(tmp_path / "elsewhere", CONTENT, "text/one")
+    assert built(dev, elsewhere) == ("hit-local", "first")
+
+
+def test_a_directory_of_the_package(dev: Developer, tmp_path: Path) -> None:
+    checkout = workspace(tmp_path / "w", LISTING, "text")
+    assert built(dev, checkout) == ("local", "one")
+    (checkout / "app" / "text" / "two").touch()
+    assert built(dev, checkout) == ("local", "one two")
+    assert built(dev, checkout) == ("hit-local", "one two")
+
+
+@pytest.mark.parametrize("word", ["../beside", "../../beside", "text/out"])
+@pytest.mark.parametrize("macro", [CONTENT, EXISTS], ids=["content", "exists"])
+def test_what_no_key_has(dev: Developer, tmp_path: Path, macro: str, word: str) -> None:
+    """Beside the package, beside the workspace, and through a link that leads out."""
+    (tmp_path / "beside").mkdir()
+    checkout = workspace(tmp_path / "w", macro, f"{word}/file")
+    (checkout / "app" / "text" / "out").symlink_to("../../beside")
+    (checkout / "beside").mkdir()
+    seen = []
+    for is_there in (False, True, False):
+        for directory in (tmp_path / "beside", checkout / "beside"):
+            if is_there:
+                (directory / "file").write_text("there")
+            else:
+                (directory / "file").unlink(missing_ok=True)
+        seen.append(built(dev, checkout))
+    provokes("a macro reads …, which no key names", reason_of(dev, checkout))
+    gone, there = ("nothing", "there") if macro is CONTENT else ("false", "true")
+    assert seen == [("local", gone), ("local", there), ("local", gone)]
+
+
+def test_a_listing_that_has_more_than_the_key(dev: Developer, tmp_path: Path) -> None:
+    checkout = workspace(tmp_path / "w", LISTING, ".")
+    seen = [built(dev, checkout)]
+    (checkout / "app" / ".git").mkdir()
+    seen += [built(dev, checkout), built(dev, checkout)]
+    assert [outcome for outcome, _ in seen] == ["local", "local", "local"]
+    assert seen[0][1] != seen[1][1] == seen[2][1]
+
+
+def test_a_directory_in_which_something_is_no_input(dev: Developer, tmp_path: Path) -> None:
+    checkout = workspace(tmp_path / "w", LISTING, "text")
+    assert built(dev, checkout) == ("local", "one")
+    (checkout / "app" / "text" / "node_modules").mkdir()
+    for _ in range(2):
+        assert built(dev, checkout) == ("local", "node_modules one")
+    (checkout / "app" / "text" / "node_modules").rmdir()
+    assert built(dev, checkout) == ("hit-local", "one")
+
+
+@pytest.mark.parametrize("name", [".git", "node_modules/x"])
+def test_what_is_no_input_may_come(dev: Developer, tmp_path: Path, name: str) -> None:
+    checkout = workspace(tmp_path / "w", EXISTS, name)
+    assert built(dev, checkout) == ("local", "false")
+    (checkout / "app" / name).mkdir(parents=True)
+    assert built(dev, checkout) == ("local", "true")
+
+
+def test_a_variable_whose_name_is_put_together(dev: Developer, tmp_path: Path) -> None:
+    checkout = workspace(tmp_path / "w", VARIABLE, "word")
+    seen = []
+    for value in ("", "a", "b", "a", ""):
+        dev.extra = {"MYOWN_WORD": value} if value else {}
+        outcome, said = built(dev, checkout)
+        assert said == (value or "unset")
+        seen.append(outcome)
+    assert seen == ["local", "local", "local", "hit-local", "hit-local"]
+
+
+def test_a_variable_whose_name_the_source_has(dev: Developer, tmp_path: Path) -> None:
+    checkout = workspace(tmp_path / "w", NAMED_VARIABLE, "ENDPOINT")
+    seen = []
+    for value in ("", "a", "b", "a", ""):
+        dev.extra = {"ENDPOINT": value} if value else {}
+        outcome, said = built(dev, checkout)
+        assert said == (value or "unset")
+        seen.append(outcome)
+    assert seen == ["local", "local", "local", "hit-local", "hit-local"]
+
+
+def test_a_program_that_a_macro_runs(dev: Developer, tmp_path: Path) -> None:
+    """It reads by itself, with libraries and settings of its own; nobody says which matter."""
+    checkout = workspace(tmp_path / "w", COMMAND, str(tmp_path / "file"))
+    for text in ("one", "two", "one"):
+        (tmp_path / "file").write_text(text)
+        assert built(dev, checkout) == ("local", text)
+    provokes("a macro runs …, and nobody knows what that reads", reason_of(dev, checkout))
+
+
+def test_what_fails_for_the_watching(dev: Developer, tmp_path: Path) -> None:
+    checkout = workspace(tmp_path / "w", WATCHED, "x")
+    assert built(dev, checkout) == ("local", "fine")
+    provokes("it does not compile when it is watched", reason_of(dev, checkout))
+
+
+def test_the_age_of_a_file(dev: Developer, tmp_path: Path) -> None:
+    """It is in no key, and no watcher sees that it is looked at."""
+    checkout = workspace(tmp_path / "w", AGE, "text/one")
+    assert built(dev, checkout)[0] == "local"
+    assert built(dev, checkout)[0] == "local"
+    said = dev.run("cargo", "distbuild", "stats", cwd=checkout).stdout
+    assert "a macro may read what no key names: macros says .modified()" in said
+
+
+def test_the_compilers_own_words_come_once(dev: Developer, tmp_path: Path) -> None:
+    checkout = workspace(tmp_path / "w", CONTENT, "text/one")
+    main = checkout / "app" / "src" / "main.rs"
+    main.write_text(main.read_text() + "fn unused() {}\n")
+    said = dev.run("cargo", "distbuild", "build", cwd=checkout).stderr
+    assert said.count("function `unused` is never used") == 1
+    main.write_text("fn main() { wrong }\n")
+    done = dev.run("cargo", "distbuild", "build", cwd=checkout, check=False)
+    assert done.stderr.count("cannot find value `wrong`") == 1
+
+
+def test_others_have_it_from_a_server(tmp_path: Path) -> None:
+    with running_server(tmp_path / "server", "--workers", "1") as server:
+        with developer(tmp_path / "alice", server.url) as alice:
+            checkout = workspace(tmp_path / "alice" / "w", CONTENT, "text/one")
+            assert built(alice, checkout) == ("local", "first"), "not sent to a worker"
+        with developer(tmp_path / "bob", server.url) as bob:
+            checkout = workspace(tmp_path / "bob" / "other" / "w", CONTENT, "text/one")
+            assert built(bob, checkout) == ("hit-remote", "first")

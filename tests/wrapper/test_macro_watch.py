@@ -1,0 +1,151 @@
+"""What a watched compile may have read, by the accesses that were noted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.wrapper.reason_texts import provokes
+from wrapper.inputs.collect import Inputs
+from wrapper.inputs.macro_trust import Reads
+from wrapper.macro_watch import check_reads
+from wrapper.recorded import NotKept
+from wrapper.remote import PREFERRED
+from wrapper.result_checks import Unit
+from wrapper.roots import find_roots
+from wrapper.rustc.arguments import parse
+
+
+class Place:
+    """A package `p` in a workspace, with a dependency and a toolchain."""
+
+    def __init__(self, directory: Path) -> None:
+        self.base = directory
+        self.package = directory / "w" / "p"
+        self.out = directory / "w" / "target" / "debug" / "deps"
+        for each in (self.package / "src", self.package / "text" / "node_modules", self.out):
+            each.mkdir(parents=True)
+        (directory / "w" / "beside").touch()
+        (self.package / "text" / "one").touch()
+        (directory / "tc" / "bin").mkdir(parents=True)
+        self.inputs = Inputs(function=PREFERRED, macros=Reads(suspect="m says fs::"))
+        for path in (self.package, self.out, directory / "tc"):
+            self.inputs.shown[str(path)] = None
+        self.inputs.left_out.append(str(self.package / "text" / "node_modules"))
+
+    def why(self, *accesses: str, kind: str = "lib") -> str | None:
+        """Why a compile that did this is not kept; `{w}`, `{p}`, `{t}`, `{out}` are directories."""
+        names = {
+            "w": self.base / "w", "p": self.package, "t": self.base / "tc", "out": self.out,
+        }  # fmt: skip
+        noted = b"".join(each.format(**names).encode() + b"\0" for each in accesses)
+        argv = ["rustc", "--crate-name", "p", "--crate-type", kind, "--emit=dep-info,link"]
+        invocation = parse([*argv, "--out-dir", str(self.out), "p/src/lib.rs"])
+        environment = {"CARGO_MANIFEST_DIR": str(self.package), "PATH": "/usr/bin"}
+        roots = find_roots(
+            cwd=str(self.base / "w"), source="p/src/lib.rs", out_dir=str(self.out), triple=None,
+            environment=environment, sources=None,
+        )  # fmt: skip
+        unit = Unit(invocation=invocation, roots=roots, environment=environment)
+        try:
+            check_reads(noted, unit, self.inputs)
+        except NotKept as why:
+            return str(why)
+        return None
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "access",
+    [
+        "o{p}/src/lib.rs",
+        "s{p}/src/not/there",
+        "o{p}/src",
+        "s{p}",
+        "s{w}",
+        "s/",
+        "s{w}/target",
+        "o{t}/lib/librustc_driver.so",
+        "o{out}",
+        "c{out}/libp.rlib",
+        "c/tmp/rustcXYZ",
+        "o/lib/x86_64-linux-gnu/libc.so.6",
+        "o/etc/ld.so.cache",
+        "o/sys/fs/cgroup/cpu.max",
+    ],
+)
+def test_what_a_compile_does(place: Place, access: str) -> None:
+    assert place.why("x{t}/bin/rustc", access) is None
+
+
+@pytest.mark.parametrize(
+    "access",
+    [
+        "o{w}/beside",
+        "s{w}/not-there",
+        "o{w}",
+        "o{p}",
+        "o{p}/text",
+        "o{p}/text/node_modules/x",
+        "s{p}/text/node_modules",
+        "s{p}/.git",
+        "s{p}/new.profraw",
+        "o{p}/../beside",
+        "o/etc/hostname",
+        "o/usr/share/zoneinfo/UTC",
+        "o/usr/include/stdio.h",
+        "s/home/x",
+    ],
+)
+def test_what_no_key_has(place: Place, access: str) -> None:
+    said = place.why("x{t}/bin/rustc", access)
+    assert said is not None
+    provokes("a macro reads …, which no key names", said)
+
+
+@pytest.mark.parametrize(
+    ("access", "words"),
+    [
+        ("m{w}/beside", "it writes /"),
+        ("!it opens a network socket", "it opens a network socket"),
+        ("o/proc/cpuinfo", "it reads /proc/cpuinfo"),
+    ],
+)
+def test_what_nothing_watched_may_do(place: Place, access: str, words: str) -> None:
+    said = place.why("x{t}/bin/rustc", access)
+    assert said is not None
+    assert said.startswith(words)
+
+
+def test_the_linker(place: Place) -> None:
+    link = ("x{t}/bin/rustc", "X/usr/bin/cc", "O/usr/lib/gcc/crt1.o", "O{out}/x.o", "S{w}/libc.so")
+    assert place.why(*link, kind="bin") is None
+    said = place.why(*link)
+    assert said is not None, "what does not link runs none"
+    provokes("a macro runs …, and nobody knows what that reads", said)
+    said = place.why(*link, "X/usr/bin/env", kind="bin")
+    assert said is not None
+    provokes("a macro runs …, and nobody knows what that reads", said)
+    said = place.why(*link, "O{w}/beside", kind="bin")
+    assert said is not None
+    provokes("the linker reads …, which no key names", said)
+    said = place.why(*link, "o/usr/lib/gcc/crt1.o", kind="bin")
+    assert said is not None, "rustc itself reads no such thing"
+
+
+def test_nothing_was_noted(place: Place) -> None:
+    said = place.why()
+    assert said is not None
+    provokes("a macro may read files, and nothing watched it: …", said)
+
+
+def test_by_where_links_lead(place: Place, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(place.package)
+    place.inputs.shown[str(tmp_path / "link")] = None
+    del place.inputs.shown[str(place.package)]
+    assert place.why("o{p}/src/lib.rs") is None

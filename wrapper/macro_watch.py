@@ -1,0 +1,139 @@
+"""Did a compile that was watched read its inputs alone?
+
+Macros that read files or start programs are not trusted by their text (inputs/macro_trust.py). A
+watcher notes what rustc, and with it they, ask the kernel for. Where all of that is in the key, the
+compile gives the same for whoever has that key.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+
+from wrapper.build_scripts.accesses import Seen, Surroundings, decode, left_behind, sort_out
+from wrapper.build_scripts.names import is_below
+from wrapper.inputs.collect import Inputs
+from wrapper.inputs.snapshot import is_left_out
+from wrapper.recorded import NotKept
+from wrapper.result_checks import Unit
+from wrapper.roots import Roots
+from wrapper.sandbox import jobserver_fifo
+
+_LOADED = re.compile(
+    r"/(usr/)?lib(32|64|x32)?(/.*)?/[^/]+\.so(\.[\d.]+)?|/etc/ld\.so\.preload"
+    r"|/etc/malloc\.conf"
+)
+"""What programs are loaded with, and where rustc's allocator looks for settings."""
+
+_LINKERS = (
+    "/usr/share/locale",
+    "/usr/x86_64-linux-gnu",
+    "/usr/aarch64-linux-gnu",
+    *("/bin", "/lib", "/lib32", "/lib64", "/libx32"),
+    *("/usr/bin", "/usr/lib", "/usr/lib32", "/usr/lib64", "/usr/libx32", "/usr/libexec"),
+    *("/usr/local/bin", "/usr/local/lib"),
+    "/etc/alternatives",
+)
+_ABOVE_LINKERS = ("/usr", "/usr/local", "/usr/share", "/etc")
+"""Where the linker and its kind look, which keys name as a whole (remote_apis/link_set.py)."""
+
+_LINKER = re.compile(r"(?:[\w.]+-)*(?:cc|gcc|clang|lld|collect2|lto-wrapper|ld|as)(?:[-.][\w.]+)?")
+
+
+def check_reads(accesses: bytes, unit: Unit, inputs: Inputs) -> None:
+    """Raises NotKept for what a compile did that its key says nothing of. Blocks.
+
+    `accesses` are what the watcher noted, with those of other processes than rustc's own in
+    capitals: the linker's, where the unit links.
+    """
+    noted = decode(accesses)
+    if not noted:
+        why = f"a macro may read files, and nothing watched it: {inputs.macros.suspect}"
+        raise NotKept(why)
+    around = _surroundings(unit)
+    own = sort_out((each for each in noted if not each[0].isupper()), around)
+    others = sort_out(((kind.lower(), path) for kind, path in noted if kind.isupper()), around)
+    left = left_behind(own) or left_behind(others)
+    trouble = own.trouble or others.trouble or (left and f"it leaves {left} behind")
+    if trouble:
+        raise NotKept(trouble)
+    places = _Places(inputs, unit.roots)
+    _check_others(others, unit, places)
+    for path, kind in sorted(own.reads.items()):
+        if not places.has(path, is_opened=kind == "o") and not _LOADED.fullmatch(path):
+            raise NotKept(f"a macro reads {path}, which no key names")
+
+
+def _check_others(seen: Seen, unit: Unit, places: _Places) -> None:
+    """Raises NotKept unless these are the linker and what it starts."""
+    for path in sorted(seen.programs):
+        if not (unit.invocation.links and _is_linker(path, places)):
+            raise NotKept(f"a macro runs {path}, and nobody knows what that reads")
+    for path, kind in sorted(seen.reads.items()):
+        # what the linker does not find here, it does not find where it sees its inputs alone
+        if not (
+            places.has(path, is_opened=kind == "o")
+            or is_below(path, _LINKERS)
+            or path in _ABOVE_LINKERS
+            or not os.path.exists(path)
+        ):
+            raise NotKept(f"the linker reads {path}, which no key names")
+
+
+def _surroundings(unit: Unit) -> Surroundings:
+    environment = unit.environment
+    unseen = (unit.invocation.incremental, jobserver_fifo(environment))
+    return Surroundings(
+        own=unit.roots.out_dir,
+        unseen=tuple(each for each in unseen if each),
+        temporary=environment.get("TMPDIR", "/tmp").rstrip("/") or "/tmp",
+    )
+
+
+def _is_linker(path: str, places: _Places) -> bool:
+    if not os.path.exists(path):
+        return True
+    is_known = is_below(path, _LINKERS) or places.has(path, is_opened=True)
+    return is_known and _LINKER.fullmatch(os.path.basename(path)) is not None
+
+
+class _Places:
+    """What the key covers: by the names that cargo uses, and where these lead."""
+
+    def __init__(self, inputs: Inputs, roots: Roots) -> None:
+        shown, hidden = _both_forms(inputs.shown), _both_forms(inputs.left_out)
+        self._is_shown = {**dict.fromkeys(hidden, False), **dict.fromkeys(shown, True)}
+        around = _both_forms([roots.workspace, roots.out_dir])
+        self._above = around | {above for path in shown | around for above in _above(path)}
+        self._odd = {os.path.dirname(path) for path in hidden}
+        self._packages = _both_forms([roots.package])
+        self._target = _both_forms([roots.target])
+
+    def has(self, path: str, *, is_opened: bool) -> bool:
+        """Whether the key covers what a program learns of a path."""
+        if path in self._above and not is_opened:
+            return True
+        is_listed = is_opened and (path in self._odd | self._packages | self._above)
+        if is_listed and os.path.isdir(path):
+            return False  # that tells more than the key
+        return self._is_shown.get(self._nearest(path), False)
+
+    def _nearest(self, path: str) -> str:
+        """What the key has, or leaves out, that a path is or lies below."""
+        while path not in self._is_shown and path != "/":
+            directory, name = os.path.split(path)
+            if directory in self._packages and (is_left_out(name) or path in self._target):
+                return "/"  # it may come and go, and no key changes
+            path = directory
+        return path
+
+
+def _both_forms(paths: Iterable[str]) -> set[str]:
+    return {form for path in paths for form in (path, os.path.realpath(path))}
+
+
+def _above(path: str) -> Iterable[str]:
+    while path != "/":
+        path = os.path.dirname(path)
+        yield path
