@@ -38,7 +38,7 @@ from wrapper.result_checks import (
 )
 from wrapper.roots import OUTPUTS, ROOT_DIRECTORY, Roots
 from wrapper.rustc.arguments import NotUnderstood
-from wrapper.rustc.outputs import dep_info_name, may_be_linked, output_names
+from wrapper.rustc.outputs import debug_objects, dep_info_name, may_be_linked, output_names
 
 _SETTLED_SECONDS = 2.0
 _ROOT = f"/{ROOT_DIRECTORY}"
@@ -276,7 +276,7 @@ def _holds_paths(compiled: Compiled, dep_info: bytes, learned: frozenset[str]) -
 def outputs_of(unit: Unit, moved: Mapping[str, str]) -> dict[str, tuple[str, os.stat_result]]:
     """The files that a compile has left; `moved` are the paths of those that are elsewhere now."""
     found = {}
-    for name in output_names(unit.invocation):
+    for name in (*output_names(unit.invocation), *debug_objects(unit.invocation)):
         path = moved.get(name) or os.path.join(unit.roots.out_dir, name)
         with suppress(FileNotFoundError):
             found[name] = path, os.stat(path)

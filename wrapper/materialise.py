@@ -28,7 +28,7 @@ def place_outputs(
     Each file appears whole, by rename, with a fresh modification time, so that cargo finds the
     unit up to date. A file named in `linked` may be the source itself, under a second name: where
     it has no other yet, as the same inode in two target directories would carry one's times into
-    the other's. All others are copies: a tool that patches a program would patch the cache.
+    the other's. All others are copies.
     `files` maps names to (a file or bytes, executable); `dep_info` is the rewritten `.d` file.
     Raises OSError.
     """

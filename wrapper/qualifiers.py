@@ -54,13 +54,7 @@ def qualifiers(
 
     Raises NotUnderstood for what cannot be named.
     """
-    found: dict[str, str] = {}
-    if invocation.codegen("target-cpu") == "native":
-        found["cpu"] = _processor()
-    if inputs.macros.suspect is not None:
-        # a watched macro may list directories; those that are no input are there to be seen
-        hidden = (p for p in inputs.left_out if os.path.dirname(p) != roots.package)
-        found["left out"] = "\n".join(sorted(roots.stage_text(path) for path in hidden))
+    found = _of_compile(invocation, roots, inputs)
     if not invocation.links:
         return found
     linker = invocation.codegen("linker")
@@ -80,6 +74,19 @@ def qualifiers(
             found[argument] = _program(f"ld.{match.group(1)}", linker or "cc")
     for name in dict.fromkeys(name.rpartition("=")[2].partition(":")[0] for name in names):
         found[f"lib {name}"] = _library(name, linker or "cc")
+    return found
+
+
+def _of_compile(invocation: Invocation, roots: Roots, inputs: Inputs) -> dict[str, str]:
+    found: dict[str, str] = {}
+    if invocation.codegen("target-cpu") == "native":
+        found["cpu"] = _processor()
+    if inputs.macros.suspect is not None:
+        # a watched macro may list directories; those that are no input are there to be seen
+        hidden = (p for p in inputs.left_out if os.path.dirname(p) != roots.package)
+        found["left out"] = "\n".join(sorted(roots.stage_text(path) for path in hidden))
+    if invocation.codegen("split-debuginfo") == "unpacked":
+        found["debug objects"] = "beside"  # a worker would have to be told their names
     return found
 
 

@@ -1,8 +1,9 @@
-"""Archives and metadata that the cache and a target directory have in common."""
+"""Outputs that the cache and a target directory have in common."""
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -68,13 +69,15 @@ def test_one_file_for_the_cache_and_one_target_directory(dev: Developer, tmp_pat
     checkout = workspace(tmp_path / "w")
     assert set(outcomes(dev, checkout).values()) == {"local"}
     settled(dev, checkout)
-    assert archive(checkout).stat().st_ino in cached(dev), "kept without a copy"
-    assert (checkout / "target/debug/app").stat().st_ino not in cached(dev)
+    program = checkout / "target/debug/app"
+    for output in (archive(checkout), program):
+        assert output.stat().st_ino in cached(dev), "kept without a copy"
     assert is_fresh(dev, checkout)
     dev.run("cargo", "clean", cwd=checkout)
     assert set(outcomes(dev, checkout).values()) == {"hit-local"}
-    assert archive(checkout).stat().st_ino in cached(dev), "placed without a copy"
-    assert os.access(archive(checkout), os.W_OK)
+    for output in (archive(checkout), program):
+        assert output.stat().st_ino in cached(dev), "placed without a copy"
+        assert os.access(output, os.W_OK)
     assert is_fresh(dev, checkout)
 
 
@@ -85,23 +88,47 @@ def test_another_target_directory_gets_a_copy_and_disturbs_nobody(
     outcomes(dev, first)
     settled(dev, first)
     assert set(outcomes(dev, second).values()) == {"hit-local"}
-    assert archive(second).stat().st_ino not in cached(dev)
+    for output in (archive(second), second / "target/debug/app"):
+        assert output.stat().st_ino not in cached(dev)
     assert is_fresh(dev, first)
     assert is_fresh(dev, second)
 
 
-def test_an_output_overwritten_in_place_is_nobodys_hit(dev: Developer, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["base", "app"])
+@pytest.mark.parametrize("is_cut", [False, True])
+def test_an_output_overwritten_in_place_is_nobodys_hit(
+    dev: Developer, tmp_path: Path, name: str, is_cut: bool
+) -> None:
     checkout = workspace(tmp_path / "w")
     outcomes(dev, checkout)
     settled(dev, checkout)
-    path = archive(checkout)
+    path = archive(checkout) if name == "base" else checkout / "target/debug/app"
     assert path.stat().st_ino in cached(dev)
     with path.open("r+b") as file:
+        if is_cut:
+            file.truncate(path.stat().st_size // 2)
         file.seek(path.stat().st_size // 2)
         file.write(b"spoilt")
     dev.run("cargo", "clean", cwd=checkout)
-    assert outcomes(dev, checkout)["base"] == "local"
+    assert outcomes(dev, checkout)[name] == "local"
     assert is_fresh(dev, checkout)
+
+
+def test_a_program_that_was_stripped_in_place(dev: Developer, tmp_path: Path) -> None:
+    checkout = workspace(tmp_path / "w")
+    outcomes(dev, checkout)
+    settled(dev, checkout)
+    program = checkout / "target/debug/app"
+    whole = program.stat().st_size
+    dev.run("strip", program, cwd=checkout)
+    assert program.stat().st_size < whole
+    assert is_fresh(dev, checkout)
+    for _ in range(2):
+        dev.run("cargo", "clean", cwd=checkout)
+        outcomes(dev, checkout)
+        settled(dev, checkout)
+        assert program.stat().st_size == whole
+        assert is_fresh(dev, checkout)
 
 
 def test_a_change_replaces_the_file_and_leaves_the_cache_as_it_was(
@@ -151,3 +178,29 @@ def test_the_program_of_a_build_script_is_shared_and_still_runs(
     (checkout / "base" / "extra").touch()
     dev.run("cargo", "build", cwd=checkout)
     assert dev.run(checkout / "target/debug/app", cwd=checkout).stdout == "42\n"
+
+
+def test_debug_objects_beside_the_output(dev: Developer, tmp_path: Path) -> None:
+    """What `split-debuginfo = "unpacked"` leaves is there after a hit, by the same names."""
+
+    def objects(checkout: Path) -> set[str]:
+        return {path.name for path in checkout.glob("target/debug/deps/*.dwo")}
+
+    first, second = workspace(tmp_path / "one"), workspace(tmp_path / "two")
+    for checkout in (first, second):
+        with (checkout / "Cargo.toml").open("a") as manifest:
+            manifest.write('[profile.dev]\nsplit-debuginfo = "unpacked"\n')
+    assert set(outcomes(dev, first).values()) == {"local"}
+    made = objects(first)
+    assert {name.partition("-")[0] for name in made} == {"app", "base"}
+    settled(dev, first)
+    dev.run("cargo", "clean", cwd=first)
+    for checkout in (first, second):
+        assert set(outcomes(dev, checkout).values()) == {"hit-local"}
+        assert objects(checkout) == made
+        assert is_fresh(dev, checkout)
+        said = dev.run("readelf", "--debug-dump=info", "target/debug/app", cwd=checkout).stdout
+        named = set(re.findall(r"dwo_name *: .*: (\S+)", said))
+        assert named, "the program says where its debug objects are"
+        assert {Path(name).name for name in named} <= made
+        assert all(name.startswith("/proc/self/cwd/target/debug/deps/") for name in named)

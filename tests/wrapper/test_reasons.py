@@ -59,7 +59,6 @@ COMMAND_LINES = {
     "option … is used": f"{BARE} --sysroot /x",
     "-C … may read files that the wrapper cannot see": f"{BARE} -C profile-use=/x",
     "-C rpath puts into programs where this machine has the toolchain": f"{BARE} -Crpath",
-    "-C split-debuginfo=unpacked leaves files of other names": f"{BARE} -Csplit-debuginfo=unpacked",
     "arguments come from a file": f"{BARE} @arguments",
     "… source files are named, not one": f"{BARE} src/main.rs",
     "emits …": f"{BARE} --emit=obj",

@@ -23,6 +23,8 @@ _NEUTRAL = re.compile(
 and whether files have labels, for which `sed`, `cp`, `ls` and others look."""
 
 
+_SPECIAL = ("/proc", "/sys", "/dev")
+
 OTHER_RIGHTS = "it runs a program with another user's rights"
 """As wrapper/shim/watch.h has it: such a program has no such rights under watch."""
 
@@ -67,7 +69,7 @@ def sort_out(accesses: Iterable[tuple[str, str]], around: Surroundings) -> Seen:
             seen.trouble = seen.trouble or named
             continue
         path = _led(_normal(named), kind, around)
-        if is_below(path, (around.own, *around.unseen)) or _NEUTRAL.fullmatch(path):
+        if is_below(path, (around.own, *around.unseen)) or _is_neutral(kind, path):
             continue
         if path == around.temporary or any(part in seen.made for part in _self_and_above(path)):
             continue
@@ -78,11 +80,16 @@ def sort_out(accesses: Iterable[tuple[str, str]], around: Surroundings) -> Seen:
             seen.made.add(path)
         elif kind in "cm":
             seen.trouble = seen.trouble or f"it writes {path}"
-        elif is_below(path, ("/proc", "/sys", "/dev")):
+        elif is_below(path, _SPECIAL):
             seen.trouble = seen.trouble or f"it reads {path}"
         else:
             _note_read(seen, kind, path)
     return seen
+
+
+def _is_neutral(kind: str, path: str) -> bool:
+    # what is special is there everywhere
+    return _NEUTRAL.fullmatch(path) is not None or (kind == "s" and path in _SPECIAL)
 
 
 def left_behind(seen: Seen) -> str | None:

@@ -129,8 +129,6 @@ def _check_codegen(value: str) -> None:
         raise NotUnderstood("-C rpath puts into programs where this machine has the toolchain")
     if name not in CODEGEN:
         raise NotUnderstood(f"-C {name} may read files that the wrapper cannot see")
-    if value == "split-debuginfo=unpacked":
-        raise NotUnderstood("-C split-debuginfo=unpacked leaves files of other names")
 
 
 def _check(option: Option) -> None:

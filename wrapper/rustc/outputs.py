@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+
 from wrapper.rustc.arguments import Invocation
 
 _PREFIX_SUFFIX = {
@@ -55,12 +58,26 @@ def output_names(invocation: Invocation) -> tuple[str, ...]:
     return tuple(sorted(names))
 
 
+def debug_objects(invocation: Invocation) -> Iterator[str]:
+    """Names of the debug information that rustc left in files of its own, a codegen unit each.
+
+    Nobody knows them before. Those that a compile before this one left are among them.
+    """
+    if invocation.codegen("split-debuginfo") != "unpacked" or "link" not in invocation.emit:
+        return
+    stem = f"{invocation.crate_name}{invocation.extra_filename}."
+    with os.scandir(invocation.out_dir) as entries:
+        for entry in entries:
+            if entry.name.startswith(stem) and entry.name.endswith(".dwo"):
+                yield entry.name
+
+
 def may_be_linked(invocation: Invocation, name: str) -> bool:
-    """Whether an output may share its file with the cache: compilers replace these, and no other
-    program writes to them. Of what `cargo check` makes cargo sets the times."""
-    if unit_kind(invocation) == "build-script":
-        return "." not in name  # the program
-    return name.endswith((".rlib", ".rmeta")) and "link" in invocation.emit
+    """Whether an output may share its file with the cache.
+
+    Dep-info is another in each checkout, and of what `cargo check` makes cargo sets the times.
+    """
+    return not name.endswith(".d") and "link" in invocation.emit
 
 
 def unit_kind(invocation: Invocation) -> str:
