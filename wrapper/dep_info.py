@@ -7,6 +7,8 @@ import os
 import re
 from collections.abc import Iterable
 
+from wrapper.replacing import replace_all
+
 _ENV_DEP = re.compile(rb"^# env-dep:([^=\n]+)(?:=(.*))?$", re.MULTILINE)
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 Pairs = Iterable[tuple[str, str]]
@@ -35,14 +37,7 @@ def _unescape(text: str) -> str:
 
 
 def _replace(data: bytes, pairs: Pairs) -> bytes:
-    """Replace in one pass, so that nothing is replaced within a replacement; longest first."""
-    pairs = list(pairs)
-    if not pairs:
-        return data
-    table = {os.fsencode(old): os.fsencode(new) for old, new in pairs}
-    ordered = sorted(table, key=len, reverse=True)
-    pattern = re.compile(b"|".join(re.escape(old) for old in ordered))
-    return pattern.sub(lambda match: table[match.group()], data)
+    return replace_all(data, {os.fsencode(old): os.fsencode(new) for old, new in pairs})
 
 
 def rewrite_dep_info(dep_info: bytes, pairs: Pairs) -> bytes:

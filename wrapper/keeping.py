@@ -210,13 +210,14 @@ class Keeper:
             staged = unit.roots.staged(path)
             if staged in new_files and os.stat(path).st_mtime_ns >= compiled.started_ns:
                 raise NotKept(f"{path} changed while it was compiled")
-        before = _without(inputs, new_files)
-        if build(unit, before, draft.learned).digest != draft.action.digest:
+        before = build(unit, _without(inputs, new_files), draft.learned)
+        if before.digest != draft.action.digest:
             raise NotKept("its inputs changed while it was compiled")
         hidden = read_and_not_staged(unit, dep_info, inputs)
         if hidden is not None:
             raise NotKept(f"it reads {hidden}, which is no input")
-        return build(unit, inputs, learned)
+        is_same = not new_files and learned == draft.learned
+        return before if is_same else build(unit, inputs, learned)
 
     async def _store(self, compiled: Compiled, blobs: Mapping[Digest, Source]) -> None:
         files = {path: (status, name) for name, (path, status) in compiled.outputs.items()}

@@ -24,8 +24,8 @@ _LOADED = re.compile(
     r"/(usr/)?lib(32|64|x32)?(/.*)?/[^/]+\.so(\.[\d.]+)?|/etc/ld\.so\.preload"
     r"|/etc/malloc\.conf|/rustc/[0-9a-f]{40}/.*"
 )
-"""What programs are loaded with; where rustc's allocator looks for settings, and rustc itself for the
-standard library's sources, by the names that it was built with, to quote them in its messages."""
+"""What programs are loaded with; where rustc's allocator looks for settings, and rustc itself for
+the standard library's sources, by the names that it was built with, to quote them in messages."""
 
 _LINKERS = (
     "/usr/share/locale",

@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+from wrapper.replacing import replace_all
+
 ROOT = "\x01ROOT\x01"
 """Stands for the input root's absolute path; no environment or argument can hold this by itself."""
 
@@ -62,14 +64,12 @@ class Roots:
         return None
 
     @cached_property
-    def _real_pattern(self) -> re.Pattern[str]:
-        alternatives = "|".join(re.escape(p.real) for p in reversed(self.places) if p.staged)
-        return re.compile(rf"(?<![\w./~@-])(?:{alternatives})(?![^/:;,\s\"'=])")
+    def _staging(self) -> dict[str, str]:
+        return {p.real: f"{ROOT}/{p.staged}" for p in self.places if p.staged}
 
     def stage_text(self, text: str) -> str:
         """Replace every real path in a text by its staged form under ROOT."""
-        places = {p.real: p.staged for p in self.places if p.staged}
-        return self._real_pattern.sub(lambda m: f"{ROOT}/{places[m.group()]}", text)
+        return replace_all(text, self._staging, _is_path)
 
     def remap_options(self, *, staged: bool) -> list[str]:
         """The --remap-path-prefix options for a compile in the input root, or for one here."""
@@ -88,6 +88,13 @@ class Roots:
         """Replacements that turn recorded paths in messages into real ones."""
         pairs = [(p.recorded + "/", p.real + "/") for p in self.places]
         return sorted(pairs, key=lambda pair: -len(pair[0]))
+
+
+def _is_path(text: str, start: int, end: int) -> bool:
+    """Whether a path, or a part of one that ends at a slash, stands there by itself."""
+    before, after = text[start - 1 : start], text[end : end + 1]
+    is_begun = before.isalnum() or (before != "" and before in "_./~@-")
+    return not is_begun and (after == "" or after in "/:;,\"'=" or after.isspace())
 
 
 class OutsideRoots(Exception):

@@ -12,7 +12,13 @@ from pathlib import Path
 import pytest
 
 from wrapper.rustc.arguments import Invocation, NotUnderstood, Probe, parse
-from wrapper.rustc.outputs import dep_info_name, metadata_name, output_names, unit_kind
+from wrapper.rustc.outputs import (
+    debug_objects,
+    dep_info_name,
+    metadata_name,
+    output_names,
+    unit_kind,
+)
 
 LIBRARY = "pub fn f() -> u32 { 1 }\n"
 PROGRAM = 'fn main() { println!("{}", 1); }\n'
@@ -57,7 +63,7 @@ def test_names_are_those_that_rustc_writes(tmp_path: Path, source: str, extra: s
         found = invocation(text)
     except NotUnderstood:
         return
-    assert list(output_names(found)) == written
+    assert sorted([*output_names(found), *debug_objects(found)]) == written
     if "dep-info" in found.emit:
         assert dep_info_name(found) in written
     if "metadata" in found.emit:

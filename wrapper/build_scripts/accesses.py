@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from wrapper.build_scripts.names import is_below
@@ -71,7 +71,7 @@ def sort_out(accesses: Iterable[tuple[str, str]], around: Surroundings) -> Seen:
         path = _led(_normal(named), kind, around)
         if is_below(path, (around.own, *around.unseen)) or _is_neutral(kind, path):
             continue
-        if path == around.temporary or any(part in seen.made for part in _self_and_above(path)):
+        if path == around.temporary or (seen.made and _is_made(path, seen.made)):
             continue
         if kind == "l":
             if os.path.realpath(path) not in around.links.values():
@@ -85,6 +85,10 @@ def sort_out(accesses: Iterable[tuple[str, str]], around: Surroundings) -> Seen:
         else:
             _note_read(seen, kind, path)
     return seen
+
+
+def _is_made(path: str, made: Container[str]) -> bool:
+    return any(part in made for part in _self_and_above(path))
 
 
 def _is_neutral(kind: str, path: str) -> bool:

@@ -159,7 +159,7 @@ def _listing(path: str, names: Names) -> str:
     """
     skip = skip_in_package(names.roots.target)
     with os.scandir(path) as entries:
-        found = sorted(f"{_mark(each)}{each.name}" for each in entries if not skip(path, each.name))
+        found = sorted(f"{_mark(each)}{each.name}" for each in entries if not skip(each))
     text = "/".join(found)
     if len(text) <= _MAX_LISTING:
         return f"{LISTING}{text}"

@@ -37,8 +37,8 @@ class Snapshot:
     left_out: tuple[str, ...] = ()
 
 
-Skip = Callable[[str, str], bool]
-"""Called with a directory's path and an entry's name; true leaves the entry out."""
+Skip = Callable[[os.DirEntry[str]], bool]
+"""True leaves an entry out."""
 
 
 def is_left_out(name: str) -> bool:
@@ -53,25 +53,26 @@ def skip_in_package(target: str) -> Skip:
     Packages inside of a package stay: a macro may well read them.
     """
 
-    def skip(directory: str, name: str) -> bool:
-        if is_left_out(name):
+    def skip(entry: os.DirEntry[str]) -> bool:
+        if is_left_out(entry.name):
             return True
-        path = os.path.join(directory, name)
-        return path == target or os.path.exists(os.path.join(path, "CACHEDIR.TAG"))
+        if not entry.is_dir():
+            return False
+        return entry.path == target or os.path.exists(f"{entry.path}/CACHEDIR.TAG")
 
     return skip
 
 
-def skip_in_out_dir(directory: str, name: str) -> bool:
+def skip_in_out_dir(entry: os.DirEntry[str]) -> bool:
     """Build scripts leave behind the results of compiler probes, which differ between runs, and
     notes of other build systems, which hold the paths of where they were made.
 
     A compile that reads one of these all the same is not kept: dep-info names it.
     """
-    return name in _NOT_FOR_RUSTC or name.endswith((*NOTES, ".rmeta"))
+    return entry.name in _NOT_FOR_RUSTC or entry.name.endswith((*NOTES, ".rmeta"))
 
 
-def skip_nothing(directory: str, name: str) -> bool:
+def skip_nothing(entry: os.DirEntry[str]) -> bool:
     """Take every entry."""
     return False
 
@@ -91,7 +92,7 @@ def take_snapshot(root: str, files: FileDigests, skip: Skip) -> Snapshot:
         directory, prefix = pending.pop()
         with os.scandir(directory) as entries:
             for entry in entries:
-                if skip(directory, entry.name):
+                if skip(entry):
                     left_out.append(entry.path)
                     continue
                 path = prefix + entry.name
