@@ -103,7 +103,9 @@ class _Places:
     """What the key covers: by the names that cargo uses, and where these lead."""
 
     def __init__(self, inputs: Inputs, roots: Roots) -> None:
-        shown, hidden = _both_forms(inputs.shown), _both_forms(inputs.left_out)
+        # rustc quotes dependencies' sources, which are those of their names and versions
+        shown = _both_forms([*inputs.shown, *inputs.published])
+        hidden = _both_forms(inputs.left_out)
         self._is_shown = {**dict.fromkeys(hidden, False), **dict.fromkeys(shown, True)}
         around = _both_forms([roots.workspace, roots.out_dir])
         self._above = around | {above for path in shown | around for above in _above(path)}

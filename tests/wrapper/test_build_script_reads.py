@@ -139,6 +139,10 @@ def test_paths_are_taken_by_their_normal_form(tmp_path: Path) -> None:
     [
         (["c/w/out/x", "m/w/out/x"], None),
         (["c/w/src/x"], "it writes /w/src/x"),
+        (["c/w/rmetaUpHROR", "c/w/rmetaUpHROR/full.rmeta", "m/w/rmetaUpHROR"], None),
+        (["m/w/rmetaUpHROR"], "it writes /w/rmetaUpHROR"),
+        (["s/dev", "s/proc"], None),
+        (["o/dev"], "it reads /dev"),
         (["m/w/src/x"], "it writes /w/src/x"),
         (["c/tmp/x", "m/tmp/x", "o/tmp/x", "c/tmp/x/y", "m/tmp/x/y"], None),
         (["m/tmp/x"], "it writes /tmp/x"),

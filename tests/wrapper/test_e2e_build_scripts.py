@@ -187,6 +187,27 @@ def test_another_checkout_of_another_user(tmp_path: Path) -> None:
     assert os.readlink(link) == str(checkout / "app" / "linked")
 
 
+def test_what_speaks_of_the_wrapper(tmp_path: Path) -> None:
+    """The crate cc prints where the shim lies, which is elsewhere for everybody."""
+    script = """
+        fn main() {
+            let shim = std::env::var("RUSTC_WRAPPER").unwrap();
+            println!("RUSTC_WRAPPER = {shim}");
+            println!("cargo:rustc-env=SHIM={shim}");
+            println!("cargo:rerun-if-changed=build.rs");
+        }
+    """
+    main = 'fn main() { println!("{}", env!("SHIM")); }'
+    with running_server(tmp_path / "data", "--workers", "0") as server:
+        for name, outcome in (("alice", "local"), ("bob", "hit-remote")):
+            with someone(tmp_path / name, server.url) as person:
+                checkout = package(tmp_path / f"{name}s" / "w", "app", script, "", main)
+                shim = str(person.home / "bin" / "rustc-shim")
+                assert built(person, checkout) == (outcome, shim)
+                (said,) = checkout.glob("target/debug/build/app-*/output")
+                assert f"RUSTC_WRAPPER = {shim}" in said.read_text()
+
+
 def test_a_crate_with_c_from_the_registry(tmp_path: Path) -> None:
     main = 'fn main() { println!("{}", unsafe { libz_sys::zlibCompileFlags() } != 0); }'
     more = '[dependencies]\nlibz-sys = { version = "=1.1.31", features = ["static"] }\n'

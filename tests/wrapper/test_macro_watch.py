@@ -138,6 +138,17 @@ def test_the_linker(place: Place) -> None:
     assert said is not None, "rustc itself reads no such thing"
 
 
+def test_sources_of_published_dependencies(place: Place, tmp_path: Path) -> None:
+    """rustc quotes them in its messages; a name and a version have the same for everybody."""
+    source = f"o{tmp_path}/registry/src/i/dep-1.0.0/src/lib.rs"
+    said = place.why("x{t}/bin/rustc", source)
+    assert said is not None
+    provokes("a macro reads …, which no key names", said)
+    place.inputs.published = (f"{tmp_path}/registry/src/i/dep-1.0.0",)
+    assert place.why("x{t}/bin/rustc", source) is None
+    assert place.why("x{t}/bin/rustc", source.replace("1.0.0", "2.0.0")) is not None
+
+
 def test_nothing_was_noted(place: Place) -> None:
     said = place.why()
     assert said is not None

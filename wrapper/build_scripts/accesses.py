@@ -23,6 +23,10 @@ _NEUTRAL = re.compile(
 and whether files have labels, for which `sed`, `cp`, `ls` and others look."""
 
 
+_OF_RUSTC = re.compile(r"(?:rmeta|rustc)[A-Za-z0-9]{6}")
+"""Directories that rustc makes, and removes, beside what it writes: a probe of a compiler that
+writes to its standard output has them in the package."""
+
 _SPECIAL = ("/proc", "/sys", "/dev")
 
 OTHER_RIGHTS = "it runs a program with another user's rights"
@@ -76,7 +80,7 @@ def sort_out(accesses: Iterable[tuple[str, str]], around: Surroundings) -> Seen:
         if kind == "l":
             if os.path.realpath(path) not in around.links.values():
                 seen.trouble = seen.trouble or f"it makes a link to {path} that is gone"
-        elif kind == "c" and is_below(path, (around.temporary,)):
+        elif kind == "c" and _is_made_up(path, around.temporary):
             seen.made.add(path)
         elif kind in "cm":
             seen.trouble = seen.trouble or f"it writes {path}"
@@ -89,6 +93,10 @@ def sort_out(accesses: Iterable[tuple[str, str]], around: Surroundings) -> Seen:
 
 def _is_made(path: str, made: Container[str]) -> bool:
     return any(part in made for part in _self_and_above(path))
+
+
+def _is_made_up(path: str, temporary: str) -> bool:
+    return is_below(path, (temporary,)) or _OF_RUSTC.fullmatch(os.path.basename(path)) is not None
 
 
 def _is_neutral(kind: str, path: str) -> bool:

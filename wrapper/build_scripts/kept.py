@@ -153,5 +153,7 @@ def _unnamed_values(run: Run, counted: Mapping[str, str]) -> list[bytes]:
     return [
         os.fsencode(value)
         for value in values
-        if len(value) >= _LONG and not any(p.real.startswith(value) for p in run.roots.places)
+        if len(value) >= _LONG
+        and run.roots.staged(value) is None
+        and not any(p.real.startswith(value) for p in run.roots.places)
     ]

@@ -8,7 +8,7 @@ for all directories above all places. The rest, the system's own, keeps its path
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from wrapper.roots import ROOT, Place, Roots, cargo_home
@@ -98,7 +98,16 @@ def _above(path: str) -> list[str]:
     return found
 
 
-def with_places(roots: Roots, environment: dict[str, str]) -> Roots:
+def _wrappers_home(environment: Mapping[str, str]) -> str:
+    """DISTBUILD_HOME, by the shim that lies there: the crate cc prints the shim's path."""
+    for name in ("RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER"):
+        directory, _, shim = environment.get(name, "").rpartition("/bin/")
+        if shim == "rustc-shim":
+            return directory
+    return ""
+
+
+def with_places(roots: Roots, environment: Mapping[str, str]) -> Roots:
     """The places of a build script's compile, and beside them those where its run may read."""
     cargo = cargo_home(environment)
     sysroot = os.path.dirname(os.path.dirname(environment.get("RUSTC", "")))
@@ -108,6 +117,7 @@ def with_places(roots: Roots, environment: dict[str, str]) -> Roots:
         cargo: "cargo-home",
         sysroot: "toolchain",
         environment.get("HOME", ""): "home",
+        _wrappers_home(environment): "distbuild-home",
     }
     known = {place.real for place in roots.places if place.staged}
     places = [place for place in roots.places if place.staged]

@@ -10,7 +10,7 @@ from remote_apis.digest import Digest
 from remote_apis.digest_functions import DigestFunction
 from wrapper.build_scripts.environment import tokens_of, users_variables
 from wrapper.inputs.file_digests import FileDigests
-from wrapper.inputs.macro_trust import MacroTrust, Reads, sources_of
+from wrapper.inputs.macro_trust import MacroTrust, Reads, is_published, sources_of
 from wrapper.inputs.snapshot import (
     NotSendable,
     Skip,
@@ -34,7 +34,8 @@ class Inputs:
 
     `shown` are the real paths of the same, in coarser pieces, and `left_out` what lies below these
     and is no input. `system` names the libraries that the linker has to find by itself;
-    `is_for_host`: the compile is for this kind of machine; `macros`: what macros may read in it.
+    `is_for_host`: the compile is for this kind of machine; `macros`: what macros may read in it;
+    `published`: the directories of those of its dependencies that a registry has.
     """
 
     function: DigestFunction
@@ -46,6 +47,7 @@ class Inputs:
     system: list[str] = field(default_factory=list)
     is_for_host: bool = True
     macros: Reads = field(default_factory=Reads)
+    published: tuple[str, ...] = ()
 
     def add(self, path: str, snapshot: Snapshot, real: str) -> None:
         """A directory and its blobs."""
@@ -189,6 +191,8 @@ class Collector:
                 inputs.files[staged_or_refuse(roots, path)] = digest
                 inputs.blobs[digest] = path
                 inputs.shown[os.path.dirname(path)] = None
+        packages = {record.package for record in closure.values()}
+        inputs.published = tuple(p for p in packages if is_published(p))
         compiled = roots.package if shows_cargo else None
         inputs.macros = self._macros(record.externs, closure, compiled)
         native = dict.fromkeys(native_paths(invocation))

@@ -140,7 +140,7 @@ class MacroTrust:
     def _remembered(
         self, package: str, known: dict[_State, _T], look: Callable[[Iterable[str]], _T]
     ) -> _T:
-        if _REGISTRY in package:  # unpacked once, and never changed
+        if is_published(package):
             sources, key = [], (package, 0, 0)
         else:
             sources = sources_of(package)
@@ -153,6 +153,11 @@ class MacroTrust:
         with self._lock:
             known[key] = found
         return found
+
+
+def is_published(package: str) -> bool:
+    """Whether a package's directory is a registry's: unpacked once, and never changed."""
+    return _REGISTRY in package
 
 
 def _exports_of(paths: Iterable[str]) -> ReExports:
@@ -171,7 +176,7 @@ def _read_all(paths: Iterable[str]) -> Reads:
     """What a package's sources may read."""
     sources = _contents(paths)
     for path, source in sources.items():
-        if _REGISTRY not in path and _ELSEWHERE.search(source):
+        if not is_published(path) and _ELSEWHERE.search(source):
             match = _ELSEWHERE.search(without_comments(source))
             if match is not None:
                 return Reads(suspect=match.group().decode(errors="replace"), is_seen=False)
