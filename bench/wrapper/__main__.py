@@ -17,8 +17,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from bench.wrapper.processes import Cost, Failed, adopt_orphans
-from bench.wrapper.results import keep, load, markdown, summarize, table, verdict
-from bench.wrapper.scenarios import SCENARIOS, Bench, make_bench
+from bench.wrapper.results import PRIMED, keep, load, markdown, summarize, table, verdict
+from bench.wrapper.scenarios import BEGUN_WITH_NOTHING, SCENARIOS, Bench, make_bench
 from bench.wrapper.tools import Tool, bare_environment, find_tools
 from bench.wrapper.workspaces import WORKSPACES, Workspace, copy_tree, fetch
 
@@ -135,7 +135,10 @@ def _measure(
                     found = SCENARIOS[scenario](bench)
                     if not found:
                         continue
-                    row = costs.setdefault((workspace.name, scenario), {})
+                    name = scenario
+                    if primer is not None and scenario in BEGUN_WITH_NOTHING:
+                        name += PRIMED
+                    row = costs.setdefault((workspace.name, name), {})
                     row.setdefault(bench.tool.name, []).extend(found)
                     print(_progress(number, workspace.name, scenario, bench.tool, found[-1]))
 

@@ -12,6 +12,9 @@ from typing import Literal
 from bench.wrapper.processes import Cost
 
 OURS = "distbuild"
+PRIMED = ", primed"
+"""Ends the names of scenarios that begin with a running daemon."""
+
 Rows = Mapping[tuple[str, str], Mapping[str, "Summary"]]
 """Summaries by (workspace, scenario) and tool."""
 
@@ -98,7 +101,7 @@ def verdict(scenario: str, row: Mapping[str, Summary]) -> Verdict | None:
     ours = row.get(OURS)
     if ours is None:
         return None
-    aim = AIMS[scenario]
+    aim = AIMS[scenario.removesuffix(PRIMED)]
     theirs = row.get(aim.beside)
     return Verdict(aim=aim, value=aim.value(ours, theirs) if theirs else None)
 

@@ -194,6 +194,9 @@ SCENARIOS: dict[str, Callable[[Bench], list[Cost]]] = {
 }
 """In the order in which a round takes them."""
 
+BEGUN_WITH_NOTHING = ("cold", "elsewhere")
+"""Those that a daemon which runs already makes easier."""
+
 
 def make_bench(
     tool: Tool,
