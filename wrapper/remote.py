@@ -31,6 +31,7 @@ from wrapper.inputs.snapshot import Source
 from wrapper.meter import meter
 
 LOOKUP_TIMEOUT = 5.0
+CAPABILITIES_TIMEOUT = 3.0
 SLOW_LOOKUP = 1.0
 MAX_SLOW = 4
 PATIENCE = 3.0
@@ -65,6 +66,7 @@ class Remote:
         self.url = url
         self.function = function or PREFERRED
         self._learning = asyncio.Lock()
+        self._ask_again_at = float("-inf")
         self._instance = instance
         self._clock = clock
         self._offer: re_pb.ServerCapabilities | None = None
@@ -92,13 +94,17 @@ class Remote:
         return self._clock() < self._down_until
 
     async def learn_function(self) -> None:
-        """Ask the server, once, which digest functions it has. Raises Unsupported for none."""
+        """Ask the server, once, which digest functions it has. Raises Unsupported for neither.
+
+        Where it does not answer, what was thought goes on: one may not be able to say while a part
+        of it is away, and serve all the same. Whoever looks something up finds out.
+        """
         async with self._learning:
-            if self._offer is None and not self.is_down:
+            if self._offer is None and not self.is_down and self._clock() >= self._ask_again_at:
                 try:
                     await self._capabilities()
-                except DistbuildError as error:
-                    self.note(error)
+                except DistbuildError:
+                    self._ask_again_at = self._clock() + RETRY_AFTER
         if self._offer is not None:
             self.function = function_of(self._offer)
 
@@ -234,7 +240,7 @@ class Remote:
     async def _capabilities(self) -> re_pb.ServerCapabilities:
         if self._offer is None:
             self._offer = await get_capabilities(
-                self._channel, instance=self._instance, timeout=LOOKUP_TIMEOUT
+                self._channel, instance=self._instance, timeout=CAPABILITIES_TIMEOUT
             )
         return self._offer
 

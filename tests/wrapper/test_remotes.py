@@ -7,7 +7,9 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import grpc
 import grpc.aio
 import pytest
 
@@ -121,6 +123,28 @@ async def test_it_is_remembered_while_the_server_is_away(user: User) -> None:
         assert await user.function(url) == SHA256
     assert await user.function(url) == SHA256
     assert await user.function("grpc://127.0.0.1:1") == BLAKE3
+
+
+class CannotSay(Offers):
+    """One that is a front of several, of which the one that would know is away."""
+
+    async def GetCapabilities(
+        self, request: re_pb.GetCapabilitiesRequest, context: Any
+    ) -> re_pb.ServerCapabilities:
+        self.asked += 1
+        await context.abort(grpc.StatusCode.UNAVAILABLE, "the scheduler is away")
+        raise AssertionError("abort returned")
+
+
+async def test_a_server_that_cannot_say_is_used_all_the_same(user: User) -> None:
+    offers = CannotSay([])
+    async with serving(offers) as url:
+        found, said = await user.ask(url, times=5)
+    assert [each.function for each in found if isinstance(each, Remote)] == [BLAKE3] * 5
+    assert not any(each.is_down for each in found if isinstance(each, Remote))
+    assert said == []
+    # of these one asks for the number of jobs
+    assert offers.asked <= 2
 
 
 async def test_a_server_that_learns_another(user: User) -> None:
