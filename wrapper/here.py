@@ -125,9 +125,10 @@ class LocalCompiles:
         command = [str(self._home.launcher), "--watch", str(file), *argv]
         is_watched = self._home.launcher.exists()
         done = await reply.run(command if is_watched else argv, replacements, on_trial=True)
-        accesses = await asyncio.to_thread(_taken, file)
-        is_disturbed = b"!" in accesses and METADATA not in done.stderr
-        if done.status != 0 and is_disturbed:
+        accesses = await asyncio.to_thread(_taken, file) if is_watched else b""
+        # without any access it was the watcher that failed
+        is_disturbed = is_watched and (b"!" in accesses or not accesses)
+        if done.status != 0 and is_disturbed and METADATA not in done.stderr:
             why = "it does not compile when it is watched"
             return await reply.run(argv, replacements), why
         if done.status != 0:

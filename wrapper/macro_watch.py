@@ -93,8 +93,6 @@ def _surroundings(unit: Unit) -> Surroundings:
 
 
 def _is_linker(path: str, places: _Places) -> bool:
-    if not os.path.exists(path):
-        return True
     is_known = is_below(path, _LINKERS) or places.has(path, is_opened=True)
     return is_known and _LINKER.fullmatch(os.path.basename(path)) is not None
 

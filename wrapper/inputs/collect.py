@@ -26,6 +26,7 @@ from wrapper.roots import Roots, find_roots
 from wrapper.rustc.arguments import Invocation, NotUnderstood
 
 _TOOLCHAIN_SECONDS = 1.0
+_MAX_TOKENS = 5000
 
 
 @dataclass(slots=True, kw_only=True)
@@ -243,6 +244,8 @@ class Collector:
         for path in (*libraries, *sources_of(package)):
             digest = self._files.digest(path)
             if digest not in self._tokens:
+                if len(self._tokens) >= _MAX_TOKENS:
+                    self._tokens.clear()
                 with open(path, "rb") as file:
                     self._tokens[digest] = tokens_of(file.read())
             tokens = self._tokens[digest]
