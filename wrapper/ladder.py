@@ -18,7 +18,6 @@ from google.rpc import code_pb2
 
 from remote_apis import link_set
 from remote_apis.digest import Digest
-from remote_apis.digest_functions import DigestFunction
 from remote_apis.errors import DistbuildError
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
 from wrapper.action import BuiltAction, build_action, of_paths, platform_of
@@ -319,7 +318,7 @@ class Ladder:
             self._unusable[found.action.digest] = "its output holds the path where it was compiled"
             raise CompileHere(self._unusable[found.action.digest])
         result = found.action_result
-        said = await self._output(result.stdout_raw, result.stdout_digest, function)
+        said = await self._local.said(result.stdout_raw, result.stdout_digest, function)
         root, stdout = root_of(said)
         dep_info = await self._local.read(files[dep_info_name(unit.invocation)])
         return Result(
@@ -329,15 +328,10 @@ class Ladder:
             files=files,
             root=root,
             stdout=stdout,
-            stderr=await self._output(result.stderr_raw, result.stderr_digest, function),
+            stderr=await self._local.said(result.stderr_raw, result.stderr_digest, function),
             dep_info=rewrite_dep_info(dep_info, unit.roots.staged_to_real(root)),
             is_of_path=found.is_of_path,
         )
-
-    async def _output(self, raw: bytes, digest: re_pb.Digest, function: DigestFunction) -> bytes:
-        if raw or not digest.hash:
-            return raw
-        return await self._local.read(Digest.from_message(digest, function))
 
 
 async def _from_server(

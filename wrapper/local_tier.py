@@ -152,6 +152,12 @@ class LocalTier:
         except FileNotFoundError:
             raise BlobNotFound(digest) from None
 
+    async def said(self, raw: bytes, digest: re_pb.Digest, function: DigestFunction) -> bytes:
+        """One of a result's two streams, which is in the result or a blob. Raises BlobNotFound."""
+        if raw or not digest.hash:
+            return raw
+        return await self.read(Digest.from_message(digest, function))
+
 
 def named_blobs(result: re_pb.ActionResult, function: DigestFunction) -> list[Digest]:
     """The blobs that a compile's result names: output files, stdout, stderr."""

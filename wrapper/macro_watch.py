@@ -107,17 +107,17 @@ class _Places:
         self._is_shown = {**dict.fromkeys(hidden, False), **dict.fromkeys(shown, True)}
         around = _both_forms([roots.workspace, roots.out_dir])
         self._above = around | {above for path in shown | around for above in _above(path)}
-        self._odd = {os.path.dirname(path) for path in hidden}
         self._packages = _both_forms([roots.package])
+        odd = {os.path.dirname(path) for path in hidden}
+        self._unlisted = odd | self._packages | self._above
         self._target = _both_forms([roots.target])
 
     def has(self, path: str, *, is_opened: bool) -> bool:
         """Whether the key covers what a program learns of a path."""
         if path in self._above and not is_opened:
             return True
-        is_listed = is_opened and (path in self._odd | self._packages | self._above)
-        if is_listed and os.path.isdir(path):
-            return False  # that tells more than the key
+        if is_opened and path in self._unlisted and os.path.isdir(path):
+            return False  # a listing tells more than the key
         return self._is_shown.get(self._nearest(path), False)
 
     def _nearest(self, path: str) -> str:

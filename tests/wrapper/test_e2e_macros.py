@@ -200,22 +200,20 @@ def test_what_is_no_input_may_come(dev: Developer, tmp_path: Path, name: str) ->
     assert built(dev, checkout) == ("local", "true")
 
 
-def test_a_variable_whose_name_is_put_together(dev: Developer, tmp_path: Path) -> None:
-    checkout = workspace(tmp_path / "w", VARIABLE, "word")
+@pytest.mark.parametrize(
+    ("macro", "word", "name"),
+    [
+        pytest.param(VARIABLE, "word", "MYOWN_WORD", id="put together"),
+        pytest.param(NAMED_VARIABLE, "ENDPOINT", "ENDPOINT", id="in the source"),
+    ],
+)
+def test_a_variable_that_no_literal_of_the_macro_names(
+    dev: Developer, tmp_path: Path, macro: str, word: str, name: str
+) -> None:
+    checkout = workspace(tmp_path / "w", macro, word)
     seen = []
     for value in ("", "a", "b", "a", ""):
-        dev.extra = {"MYOWN_WORD": value} if value else {}
-        outcome, said = built(dev, checkout)
-        assert said == (value or "unset")
-        seen.append(outcome)
-    assert seen == ["local", "local", "local", "hit-local", "hit-local"]
-
-
-def test_a_variable_whose_name_the_source_has(dev: Developer, tmp_path: Path) -> None:
-    checkout = workspace(tmp_path / "w", NAMED_VARIABLE, "ENDPOINT")
-    seen = []
-    for value in ("", "a", "b", "a", ""):
-        dev.extra = {"ENDPOINT": value} if value else {}
+        dev.extra = {name: value} if value else {}
         outcome, said = built(dev, checkout)
         assert said == (value or "unset")
         seen.append(outcome)

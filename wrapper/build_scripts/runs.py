@@ -157,20 +157,16 @@ class BuildScriptRuns:
         for file in result.output_files:
             if file.digest.size_bytes > SMALL:
                 await self._local.path(Digest.from_message(file.digest, self._function))
-        stdout = unstaged(await self._said(result.stdout_raw, result.stdout_digest), run.roots)
-        stderr = unstaged(await self._said(result.stderr_raw, result.stderr_digest), run.roots)
+        said, function = self._local.said, self._function
+        out = await said(result.stdout_raw, result.stdout_digest, function)
+        err = await said(result.stderr_raw, result.stderr_digest, function)
         where = self._local.where
         placed = await asyncio.to_thread(
             put_outputs, run.out_dir, result, self._function, where, run.roots
         )
         for stat, digest in placed:
             self._files.learn(stat, digest, is_ours=True)
-        return PutBack(found, stdout, stderr)
-
-    async def _said(self, raw: bytes, digest: re_pb.Digest) -> bytes:
-        if raw or not digest.hash:
-            return raw
-        return await self._local.read(Digest.from_message(digest, self._function))
+        return PutBack(found, unstaged(out, run.roots), unstaged(err, run.roots))
 
     async def keep(self, watched: Watched, script: BuiltAction, instance: str) -> KeptRun:
         """Keep a run's record and result on this machine.

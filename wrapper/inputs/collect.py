@@ -26,7 +26,7 @@ from wrapper.roots import Roots, find_roots
 from wrapper.rustc.arguments import Invocation, NotUnderstood
 
 _TOOLCHAIN_SECONDS = 1.0
-_MAX_TOKENS = 5000
+_MAX_WORDS_OF = 5000
 
 
 @dataclass(slots=True, kw_only=True)
@@ -78,7 +78,7 @@ class Collector:
         self._toolchains = Toolchains(files, trusted_for=_TOOLCHAIN_SECONDS)
         self._trust = MacroTrust()
         self._immutable: dict[tuple[str, int], Snapshot] = {}
-        self._tokens: dict[Digest, str] = {}
+        self._known_words: dict[Digest, frozenset[str]] = {}
 
     def compiler(self, driver: str, environment: Mapping[str, str]) -> str:
         """A compiler's version and kind of machine. Raises NotUnderstood."""
@@ -240,17 +240,22 @@ class Collector:
 
         Their names are in the macros, in what hands these on, or in the sources that use them.
         """
-        found: set[str] = set()
+        words: set[str] = set()
         for path in (*libraries, *sources_of(package)):
-            digest = self._files.digest(path)
-            if digest not in self._tokens:
-                if len(self._tokens) >= _MAX_TOKENS:
-                    self._tokens.clear()
-                with open(path, "rb") as file:
-                    self._tokens[digest] = tokens_of(file.read())
-            tokens = self._tokens[digest]
-            found |= users_variables(environment, tokens=tokens, named=(), reach="none").keys()
-        return found
+            words.update(self._words(path))
+        # one question for all: each variable is looked for by several patterns
+        tokens = " ".join(words)
+        return set(users_variables(environment, tokens=tokens, named=(), reach="none"))
+
+    def _words(self, path: str) -> frozenset[str]:
+        """What a file may call a variable. Raises OSError."""
+        digest = self._files.digest(path)
+        if digest not in self._known_words:
+            if len(self._known_words) >= _MAX_WORDS_OF:
+                self._known_words.clear()
+            with open(path, "rb") as file:
+                self._known_words[digest] = frozenset(tokens_of(file.read()).split())
+        return self._known_words[digest]
 
     def _nameable(
         self, externs: Iterable[str], closure: Mapping[str, UnitRecord], wanted: Iterable[str]

@@ -265,8 +265,8 @@ static void obey(void) {
 int main(int argc, char **argv) {
     arguments = argv;
     if (argc < 1 || read_own_end() != 0) {
-        // by itself it can be asked whether it could do its work here
         if (argc > 3 && strcmp(argv[1], "--watch") == 0) watch_program(argv[2], argv + 3);
+        // by itself it can be asked whether it could do its work here
         if (argc == 2 && strcmp(argv[1], "--can-watch") == 0) return watch_self() < 0;
         fputs("error: this file was cut; remove the target directory\n", stderr);
         return 1;
