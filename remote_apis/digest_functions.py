@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import mmap
 from enum import Enum
 from functools import cached_property
 from typing import Protocol
@@ -62,6 +63,23 @@ class DigestFunction(Enum):
         if self is DigestFunction.GITSHA1:
             return hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
         return hashlib.new(self.label, usedforsecurity=False)
+
+    def hash_mapped(self, descriptor: int, size: int) -> str:
+        """The hash of an open file of `size` bytes, by mapping it. Blocks. Raises OSError.
+
+        Who cuts the file short meanwhile ends this process.
+        """
+        hasher = self.hasher(size)
+        if isinstance(hasher, _blake3.blake3):
+            # takes and leaves its map without the interpreter's lock
+            hasher.update_mmap(f"/proc/self/fd/{descriptor}")
+        elif size:
+            with (
+                mmap.mmap(descriptor, size, access=mmap.ACCESS_READ) as data,
+                memoryview(data) as view,
+            ):
+                hasher.update(view)
+        return hasher.hexdigest()
 
 
 _NOT_INFERABLE = frozenset(

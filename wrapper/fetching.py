@@ -8,6 +8,7 @@ from contextlib import aclosing, asynccontextmanager
 
 from remote_apis.digest import Digest
 from wrapper.local_tier import LocalTier
+from wrapper.meter import meter
 from wrapper.remote import Remote
 
 _SMALL = 1 << 20
@@ -15,9 +16,11 @@ _SMALL = 1 << 20
 
 async def fetch_blobs(local: LocalTier, remote: Remote, digests: Iterable[Digest]) -> None:
     """Fetch those that are not here yet, each once however many ask. Raises DistbuildError."""
+    before = dict(local.arriving)  # what comes while we look is not missing any more
     missing = await local.missing(digests)
-    coming = [local.arriving[digest] for digest in missing if digest in local.arriving]
-    mine = missing - local.arriving.keys()
+    arriving = {**before, **local.arriving}
+    coming = [arriving[digest] for digest in missing if digest in arriving]
+    mine = missing - arriving.keys()
     loop = asyncio.get_running_loop()
     local.arriving.update({digest: loop.create_future() for digest in mine})
     small = [digest for digest in mine if digest.size <= _SMALL]
@@ -36,15 +39,27 @@ async def fetch_blobs(local: LocalTier, remote: Remote, digests: Iterable[Digest
 
 async def _fetch(local: LocalTier, remote: Remote, piece: list[Digest]) -> None:
     """Fetch a large blob, or some small ones in one call."""
+    coming = piece
     try:
+        if remote.blob_directory is not None:
+            piece = await _not_beside(local, remote.blob_directory, piece)
+        if not piece:
+            return
         if piece[0].size <= _SMALL:
             await local.store_all(await remote.read_many(piece))
             return
         async with aclosing(remote.stream(piece[0])) as chunks:
             await local.store_stream(piece[0], chunks)
     finally:
-        for digest in piece:
+        for digest in coming:
             local.arriving.pop(digest).set_result(None)
+
+
+async def _not_beside(local: LocalTier, directory: str, piece: list[Digest]) -> list[Digest]:
+    """Copy what is in the directory of a server on this machine; the others are returned."""
+    lacking = await local.copy_in(piece, directory)
+    meter().received(sum(digest.size for digest in piece if digest not in lacking))
+    return [digest for digest in piece if digest in lacking]
 
 
 class Budget:

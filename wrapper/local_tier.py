@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from remote_apis.blob_files import blob_path
 from remote_apis.digest import Digest
 from remote_apis.digest_functions import DigestFunction
 from remote_apis.errors import BlobNotFound
@@ -97,6 +98,17 @@ class LocalTier:
                     yield chunk
 
         await self._store.write(digest, chunks())
+
+    async def copy_in(self, digests: Iterable[Digest], directory: str) -> set[Digest]:
+        """Store blobs from another store's directory; returns those that are not to be had there.
+
+        Raises OutOfSpace.
+        """
+        paths = {digest: blob_path(directory, digest) for digest in digests}
+        lacking = await self._files.copy_in(paths)
+        if len(lacking) < len(paths):
+            self._on_adopted()
+        return lacking
 
     async def store_all(self, blobs: Mapping[Digest, bytes | str]) -> None:
         """Store bytes in hand and files, some at a time, which the store then commits as one.

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from remote_apis.client.action_cache import ActionCacheClient
 from remote_apis.client.blobs import BlobSource
-from remote_apis.client.capabilities import get_capabilities
+from remote_apis.client.capabilities import Offer, get_offer
 from remote_apis.client.cas import CasClient
 from remote_apis.client.channel import open_channel
 from remote_apis.client.execution import ExecuteOptions, ExecutionClient
@@ -29,6 +29,7 @@ from wrapper.action import BuiltAction, early_digest, platform_key
 from wrapper.early import EarlyWatch, OnEarly
 from wrapper.inputs.snapshot import Source
 from wrapper.meter import meter
+from wrapper.preferred import PREFERRED
 
 LOOKUP_TIMEOUT = 5.0
 CAPABILITIES_TIMEOUT = 3.0
@@ -40,10 +41,6 @@ TRUST_PRESENCE = 120.0
 TRUST_SLOTS = 15.0
 TRUST_AHEAD = 60.0
 LOOKUPS_AHEAD = 16
-
-PREFERRED = DigestFunction.BLAKE3
-"""Used without a server, and with each that has it: several times as fast as SHA256, on which a
-first build would spend half a second for the toolchain and its own results."""
 
 _NOT_FOR_US = (w_pb.Worker.DRAINING, w_pb.Worker.DRAINED, w_pb.Worker.AWAY)
 
@@ -69,7 +66,7 @@ class Remote:
         self._ask_again_at = float("-inf")
         self._instance = instance
         self._clock = clock
-        self._offer: re_pb.ServerCapabilities | None = None
+        self._offer: Offer | None = None
         self._channel = open_channel(url)
         self._cas = CasClient(self._channel, instance=instance)
         self._results = ActionCacheClient(self._channel, instance=instance)
@@ -89,6 +86,11 @@ class Remote:
         self._lookups = asyncio.Semaphore(LOOKUPS_AHEAD)
 
     @property
+    def blob_directory(self) -> str | None:
+        """Where a server on this machine has its blobs' files, as far as it has said so."""
+        return None if self._offer is None else self._offer.blob_directory
+
+    @property
     def is_down(self) -> bool:
         """Whether the server failed a short while ago."""
         return self._clock() < self._down_until
@@ -106,7 +108,7 @@ class Remote:
                 except DistbuildError:
                     self._ask_again_at = self._clock() + RETRY_AFTER
         if self._offer is not None:
-            self.function = function_of(self._offer)
+            self.function = function_of(self._offer.capabilities)
 
     def note(self, error: DistbuildError) -> None:
         """Leave the server alone for a while after it could not be reached."""
@@ -239,10 +241,10 @@ class Remote:
 
     async def _capabilities(self) -> re_pb.ServerCapabilities:
         if self._offer is None:
-            self._offer = await get_capabilities(
+            self._offer = await get_offer(
                 self._channel, instance=self._instance, timeout=CAPABILITIES_TIMEOUT
             )
-        return self._offer
+        return self._offer.capabilities
 
     async def stream(self, digest: Digest) -> AsyncGenerator[bytes, None]:
         """A blob in pieces, for a store, which verifies them. Raises BlobNotFound."""

@@ -2,14 +2,44 @@
 
 from __future__ import annotations
 
+import os
+from typing import NamedTuple
+
 import grpc
 import grpc.aio
 
+from remote_apis.blob_files import DIRECTORY_HEADER
 from remote_apis.client.rpc_errors import rpc_errors
 from remote_apis.client.settings import ClientLimits, Metadata, limits_of_server
 from remote_apis.errors import DistbuildError, Unavailable
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2_grpc as re_grpc
+
+
+class Offer(NamedTuple):
+    """What a server offers. `blob_directory`: see `remote_apis.blob_files`; None from most."""
+
+    capabilities: re_pb.ServerCapabilities
+    blob_directory: str | None
+
+
+async def get_offer(
+    channel: grpc.aio.Channel,
+    *,
+    instance: str = "",
+    timeout: float = 10.0,
+    metadata: Metadata = (),
+) -> Offer:
+    """What the server offers for the instance. Raises Unavailable when it does not answer."""
+    request = re_pb.GetCapabilitiesRequest(instance_name=instance)
+    with rpc_errors("asking the server for its capabilities"):
+        call = re_grpc.CapabilitiesStub(channel).GetCapabilities(
+            request, timeout=timeout, metadata=metadata
+        )
+        capabilities = await call
+        headers = dict(await call.initial_metadata())
+    directory = headers.get(DIRECTORY_HEADER)
+    return Offer(capabilities, os.fsdecode(directory) if directory else None)
 
 
 async def get_capabilities(
@@ -19,16 +49,9 @@ async def get_capabilities(
     timeout: float = 10.0,
     metadata: Metadata = (),
 ) -> re_pb.ServerCapabilities:
-    """What the server offers for the instance. Raises Unavailable when it does not answer."""
-    with rpc_errors("asking the server for its capabilities"):
-        capabilities: re_pb.ServerCapabilities = await re_grpc.CapabilitiesStub(
-            channel
-        ).GetCapabilities(
-            re_pb.GetCapabilitiesRequest(instance_name=instance),
-            timeout=timeout,
-            metadata=metadata,
-        )
-        return capabilities
+    """The capabilities alone of `get_offer`."""
+    offer = await get_offer(channel, instance=instance, timeout=timeout, metadata=metadata)
+    return offer.capabilities
 
 
 class AgreedLimits:

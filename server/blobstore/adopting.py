@@ -1,11 +1,15 @@
-"""Taking a file that others made into a disk store, without a look at its bytes."""
+"""Taking files that others made into a disk store."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import os
+from collections.abc import Callable
+from functools import partial
 
+from remote_apis.blob_files import copy_blob
+from remote_apis.digest import Digest
 from remote_apis.file_copy import copy_bytes, is_unchanged
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -19,8 +23,20 @@ def take_file(path: str, temporary: str, status: os.stat_result, *, links: bool)
     caller; None when the file is another by now, or cannot be taken so. Raises OSError when there
     is no room. But for a descriptor returned, nothing is left behind.
     """
+    if links:
+        return _take(temporary, partial(_link, path, temporary, status))
+    return _take(temporary, partial(_copy, temporary, partial(_copy_unchanged, path, status)))
+
+
+def take_blob(path: str, temporary: str, digest: Digest) -> int | None:
+    """The same of a file that has the blob's bytes, which are looked at."""
+    copy = partial(copy_blob, path, digest=digest)
+    return _take(temporary, partial(_copy, temporary, copy))
+
+
+def _take(temporary: str, make: Callable[[], int | None]) -> int | None:
     try:
-        descriptor = (_link if links else _copy)(path, temporary, status)
+        descriptor = make()
     except OSError as error:
         if error.errno in FULL:
             _remove(temporary)
@@ -40,18 +56,22 @@ def _link(path: str, temporary: str, status: os.stat_result) -> int | None:
     return None
 
 
-def _copy(path: str, temporary: str, status: os.stat_result) -> int | None:
-    with open(path, "rb", buffering=0) as source:
-        target = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444)
-        try:
-            copy_bytes(source.fileno(), target)
-            if is_unchanged(os.fstat(source.fileno()), status):
-                return target
-        except BaseException:
-            os.close(target)
-            raise
+def _copy(temporary: str, copy: Callable[[int], bool]) -> int | None:
+    target = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444)
+    try:
+        if copy(target):
+            return target
+    except BaseException:
+        os.close(target)
+        raise
     os.close(target)
     return None
+
+
+def _copy_unchanged(path: str, status: os.stat_result, target: int) -> bool:
+    with open(path, "rb", buffering=0) as source:
+        copy_bytes(source.fileno(), target)
+        return is_unchanged(os.fstat(source.fileno()), status)
 
 
 def _remove(path: str) -> None:

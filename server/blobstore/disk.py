@@ -7,7 +7,7 @@ import contextlib
 import os
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Collection, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import count
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from remote_apis.digest import Digest
 from remote_apis.errors import BlobNotFound, OutOfSpace, Unavailable
-from server.blobstore.adopting import FULL, take_file
+from server.blobstore.adopting import FULL, take_blob, take_file
 from server.blobstore.disk_files import CheckedFiles
 from server.blobstore.disk_index import DiskIndex, Entry
 from server.blobstore.disk_layout import DiskLayout, load
@@ -27,6 +27,8 @@ from server.blobstore.verifying import Verifier
 _SYNC_EVERY = 32 * 1024 * 1024
 """Bytes of one blob written between syncs: no commit waits long for another's backlog."""
 _SAVE_SECONDS = 300.0
+Take = Callable[[str], int | None]
+"""Makes a temporary file of this name and returns its descriptor; None when it cannot."""
 
 
 class DiskBlobStore:
@@ -63,6 +65,7 @@ class DiskBlobStore:
         )
         self._temporary_names = count()
         self._saver: asyncio.Task[None] | None = None
+        self._taking: set[asyncio.Task[set[Digest]]] = set()
 
     @classmethod
     async def open(
@@ -118,6 +121,7 @@ class DiskBlobStore:
         saver.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await saver
+        await asyncio.gather(*self._taking, return_exceptions=True)
         await self._committer.close()
         await self._files.save_uses()
         self._commits.shutdown()
@@ -156,16 +160,41 @@ class DiskBlobStore:
     async def adopt(
         self, digest: Digest, path: str, status: os.stat_result, *, links: bool
     ) -> bool:
-        if digest.size == 0 or await self._is_there(digest):
-            return True
-        temporary = f"{self._layout.tmp}/{next(self._temporary_names)}"
-        take = partial(take_file, path, temporary, status, links=links)
-        with _as_out_of_space(digest):
-            descriptor = await asyncio.get_running_loop().run_in_executor(self._workers, take)
-            if descriptor is None:
-                return False
-            await self._commit(descriptor, temporary, digest)
-        return True
+        take = partial(take_file, path, status=status, links=links)
+        return not await self._take_all({digest: take})
+
+    async def copy_in(self, paths: Mapping[Digest, str]) -> set[Digest]:
+        takes = {d: partial(take_blob, path, digest=d) for d, path in paths.items()}
+        return await self._take_all(takes)
+
+    async def _take_all(self, takes: Mapping[Digest, Take]) -> set[Digest]:
+        """Store what each makes; returns the digests of those that make nothing."""
+        taking = asyncio.create_task(self._take_each(takes))
+        self._taking.add(taking)
+        taking.add_done_callback(self._taking.discard)
+        # it goes on when the caller is gone: a thread has the files open
+        return await asyncio.shield(taking)
+
+    async def _take_each(self, takes: Mapping[Digest, Take]) -> set[Digest]:
+        wanted = {
+            digest: (take, f"{self._layout.tmp}/{next(self._temporary_names)}")
+            for digest, take in takes.items()
+            if digest.size and not await self._is_there(digest)
+        }
+        loop = asyncio.get_running_loop()
+        # in one thread: a hop for each takes as long as to copy a small file
+        made = await loop.run_in_executor(self._workers, _make_all, wanted)
+        commits = {
+            digest: self._commit(descriptor, wanted[digest][1], digest)
+            for digest, descriptor in made.items()
+            if isinstance(descriptor, int)
+        }
+        outcomes = await asyncio.gather(*commits.values(), return_exceptions=True)
+        for digest, outcome in (*made.items(), *zip(commits, outcomes, strict=True)):
+            if isinstance(outcome, BaseException):
+                with _as_out_of_space(digest):
+                    raise outcome
+        return {digest for digest, descriptor in made.items() if descriptor is None}
 
     def linked(self, digest: Digest, status: os.stat_result) -> None:
         entry = self._index.get(digest)
@@ -279,6 +308,18 @@ def _as_out_of_space(digest: Digest) -> Iterator[None]:
         if error.errno in FULL:
             raise OutOfSpace(f"no space is left on the disk for blob {digest}") from error
         raise
+
+
+def _make_all(
+    wanted: Mapping[Digest, tuple[Take, str]],
+) -> dict[Digest, int | OSError | None]:
+    made: dict[Digest, int | OSError | None] = {}
+    for digest, (take, temporary) in wanted.items():
+        try:
+            made[digest] = take(temporary)
+        except OSError as error:
+            made[digest] = error
+    return made
 
 
 def _sync_and_close(descriptor: int) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from remote_apis.blob_files import blob_path
 from remote_apis.digest import Digest
 from remote_apis.digest_functions import BY_LABEL, DigestFunction
 from remote_apis.errors import InvalidRequest, Unavailable
@@ -47,7 +48,7 @@ class DiskLayout:
         self._quarantine = root / "quarantine"
         for directory in (self._cas, self._tmp, self._quarantine):
             directory.mkdir(parents=True, exist_ok=True)
-        self._cas_prefix = str(self._cas)
+        self.root = str(root)
         self._known_directories: set[str] = set()
         self._lock = os.open(root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
@@ -80,8 +81,7 @@ class DiskLayout:
 
     def path_of(self, digest: Digest) -> str:
         """Where the blob's file is, if there is one."""
-        function, hash_, size = digest
-        return f"{self._cas_prefix}/{function.label}/{hash_[:2]}/{hash_}_{size}"
+        return blob_path(self.root, digest)
 
     def make_parent(self, path: str) -> list[str]:
         """Make sure that the path's directory exists; the directories made need a sync."""
@@ -103,7 +103,7 @@ class DiskLayout:
 
     def scan(self) -> Iterator[FoundFile]:
         """Every file that can be a blob; one of the wrong size is deleted, others are ignored."""
-        for function_directory in _subdirectories(self._cas_prefix):
+        for function_directory in _subdirectories(str(self._cas)):
             function = BY_LABEL.get(function_directory.name)
             if function is None:
                 _LOG.warning("ignoring the unknown directory %s", function_directory.path)

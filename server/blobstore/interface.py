@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Collection
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Protocol
@@ -65,6 +65,13 @@ class LocalFiles(Protocol):
 
         `status` is the file's from before its bytes were known to be those of `digest`. False, with
         nothing done, when it is another file by now, or cannot be had so. Raises OutOfSpace.
+        """
+        ...
+
+    async def copy_in(self, paths: Mapping[Digest, str]) -> set[Digest]:
+        """Store copies of files that ought to have the blobs' bytes, of each that has them.
+
+        Returns the digests whose files have not, or cannot be read. Raises OutOfSpace.
         """
         ...
 

@@ -77,8 +77,10 @@ def open_logs(data_dir: Path, store: BlobStore, stack: contextlib.AsyncExitStack
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """What the services stand on. `vouching`: see `server.blobstore.vouching`."""
+    """What the services stand on. `vouching`: see `server.blobstore.vouching`; `blob_directory`:
+    where the store has its files."""
 
+    blob_directory: str
     store: BlobStore
     vouching: BlobStore
     cache: ActionCache
@@ -124,6 +126,7 @@ def _add_storage(
         offer_of=lambda instance: offer,
         fast_cdc=fast_cdc,
         rep_max_cdc=rep_max_cdc,
+        blob_directory=parts.blob_directory,
     )
     re_grpc.add_CapabilitiesServicer_to_server(capabilities, methods)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,7 @@ from server.rpc.execution_results import ResultRecorder
 from server.rpc.input_keeper import InputKeeper
 from server.scheduler.driver import Scheduler
 
+_BLOBS = "blobs"
 _WORKER_POLL = 0.02
 
 
@@ -100,6 +102,7 @@ async def serving(settings: ServerSettings) -> AsyncIterator[RunningServer]:
         await stack.enter_async_context(_running(scheduler, InputKeeper(scheduler, vouching)))
         checker = health.aio.HealthServicer()
         parts = Parts(
+            blob_directory=os.path.abspath(settings.data_dir / _BLOBS),
             store=store,
             vouching=vouching,
             cache=cache,
@@ -137,7 +140,7 @@ async def _blob_stores(
     settings: ServerSettings, stack: contextlib.AsyncExitStack
 ) -> tuple[BlobStore, BlobStore]:
     """The store, and the view of it whose `find_missing` keeps what it finds from eviction."""
-    disk = await DiskBlobStore.open(settings.data_dir / "blobs")
+    disk = await DiskBlobStore.open(settings.data_dir / _BLOBS)
     stack.push_async_callback(disk.close)
     if settings.max_size is None:
         return disk, disk

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import grpc.aio
 
+from remote_apis.blob_files import DIRECTORY_HEADER
 from remote_apis.chunking import FastCdc2020, RepMaxCdc
 from remote_apis.digest_functions import DigestFunction
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
@@ -18,6 +20,7 @@ from server.rpc.terms import Terms
 _Context = grpc.aio.ServicerContext[Any, Any]
 _LOW = (2, 0)
 _HIGH = (2, 12)
+_THIS_MACHINE = ("unix:", "ipv4:127.", "ipv6:%5B::1%5D:", "ipv6:[::1]:")
 _Strategy = re_pb.SymlinkAbsolutePathStrategy
 
 
@@ -50,12 +53,17 @@ class CapabilitiesServicer(re_grpc.CapabilitiesServicer):
         offer_of: Callable[[str], Offer],
         fast_cdc: FastCdc2020 | None = None,
         rep_max_cdc: RepMaxCdc | None = None,
+        blob_directory: str | None = None,
     ) -> None:
-        """`offer_of` is asked with valid instance names. The chunkers: as CasServicer's."""
+        """`offer_of` is asked with valid instance names. The chunkers: as CasServicer's.
+
+        `blob_directory`: told to clients that call from this machine (`remote_apis.blob_files`).
+        """
         self._terms = terms
         self._offer_of = offer_of
         self._fast_cdc = fast_cdc
         self._rep_max_cdc = rep_max_cdc
+        self._blob_directory = blob_directory
 
     async def GetCapabilities(
         self, request: re_pb.GetCapabilitiesRequest, context: _Context
@@ -68,6 +76,9 @@ class CapabilitiesServicer(re_grpc.CapabilitiesServicer):
         )
         if offer.execution is not None:
             capabilities.execution_capabilities.CopyFrom(_execution(offer.execution))
+        if self._blob_directory is not None and is_on_this_machine(context.peer()):
+            directory = os.fsencode(self._blob_directory)
+            await context.send_initial_metadata(((DIRECTORY_HEADER, directory),))
         return capabilities
 
     def _cache(self, offer: Offer) -> re_pb.CacheCapabilities:
@@ -92,6 +103,11 @@ class CapabilitiesServicer(re_grpc.CapabilitiesServicer):
             cache.rep_max_cdc_params.min_chunk_size_bytes = self._rep_max_cdc.min_bytes
             cache.rep_max_cdc_params.horizon_size_bytes = self._rep_max_cdc.horizon_bytes
         return cache
+
+
+def is_on_this_machine(peer: str) -> bool:
+    """Whether a caller, as gRPC names it, came by loopback or by a Unix socket."""
+    return peer.startswith(_THIS_MACHINE)
 
 
 def _execution(offer: ExecutionOffer) -> re_pb.ExecutionCapabilities:

@@ -52,8 +52,9 @@ async def start_storage(
     *,
     update_enabled: bool = True,
     requires_action: bool = True,
+    blob_directory: str | None = None,
 ) -> Storage:
-    """Serve until the stack closes."""
+    """Serve until the stack closes. `blob_directory`: told to clients in place of the right one."""
     store = await DiskBlobStore.open(path / "blobs")
     stack.push_async_callback(store.close)
     database = await Database.open(path / "db.sqlite")
@@ -79,7 +80,11 @@ async def start_storage(
     )
     re_grpc.add_CapabilitiesServicer_to_server(
         CapabilitiesServicer(
-            terms=terms, offer_of=lambda _: offer, fast_cdc=FAST_CDC, rep_max_cdc=REP_MAX_CDC
+            terms=terms,
+            offer_of=lambda _: offer,
+            fast_cdc=FAST_CDC,
+            rep_max_cdc=REP_MAX_CDC,
+            blob_directory=blob_directory or str(path / "blobs"),
         ),
         methods,
     )

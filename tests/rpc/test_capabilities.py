@@ -1,12 +1,15 @@
 """GetCapabilities says what there is."""
 
+import os
 from typing import Any
 
 import grpc
 import pytest
 
+from remote_apis.blob_files import DIRECTORY_HEADER
 from remote_apis.digest_functions import DigestFunction
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
+from server.rpc.capabilities import is_on_this_machine
 
 
 async def capabilities(storage: Any, instance: str = "") -> re_pb.ServerCapabilities:
@@ -85,6 +88,32 @@ async def test_instances(serve: Any) -> None:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await capabilities(storage, name)
         assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_clients_on_this_machine_are_told_where_the_blobs_are(storage: Any) -> None:
+    call = storage.capabilities.GetCapabilities(re_pb.GetCapabilitiesRequest())
+    headers = dict(await call.initial_metadata())
+    assert headers[DIRECTORY_HEADER] == os.fsencode(storage.path / "blobs")
+
+
+@pytest.mark.parametrize(
+    ("peer", "is_here"),
+    [
+        ("unix:", True),
+        ("unix:/run/distbuild.sock", True),
+        ("ipv4:127.0.0.1:4711", True),
+        ("ipv4:127.9.9.9:4711", True),
+        ("ipv6:%5B::1%5D:4711", True),
+        ("ipv6:[::1]:4711", True),
+        ("ipv4:10.127.0.1:4711", False),
+        ("ipv4:12.7.0.1:4711", False),
+        ("ipv6:%5Bfe80::1%5D:4711", False),
+        ("ipv6:%5B::10%5D:4711", False),
+        ("", False),
+    ],
+)
+def test_who_calls_from_this_machine(peer: str, is_here: bool) -> None:
+    assert is_on_this_machine(peer) is is_here
 
 
 @pytest.mark.row(107)

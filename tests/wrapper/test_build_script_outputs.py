@@ -24,7 +24,7 @@ from wrapper.build_scripts.outputs import (
 from wrapper.build_scripts.placing import SMALL, put_outputs
 from wrapper.inputs.file_digests import FileDigests
 from wrapper.inputs.snapshot import Source
-from wrapper.remote import PREFERRED
+from wrapper.preferred import PREFERRED
 from wrapper.roots import ROOT, Roots
 
 

@@ -44,7 +44,7 @@ from wrapper.build_scripts.reads import (
     named,
 )
 from wrapper.inputs.file_digests import FileDigests
-from wrapper.remote import PREFERRED
+from wrapper.preferred import PREFERRED
 from wrapper.roots import Roots, find_roots
 
 WATCH = Path(__file__).parents[2] / "wrapper" / "shim" / "watch.h"

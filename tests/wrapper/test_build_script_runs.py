@@ -26,8 +26,8 @@ from wrapper.build_scripts.run import NotWorthKeeping, Run, Watched
 from wrapper.build_scripts.runs import BuildScriptRuns, PutBack
 from wrapper.inputs.file_digests import FileDigests
 from wrapper.local_tier import LocalTier
+from wrapper.preferred import PREFERRED
 from wrapper.recorded import NotKept
-from wrapper.remote import PREFERRED
 
 
 @dataclass

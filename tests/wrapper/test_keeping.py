@@ -23,8 +23,9 @@ from wrapper.keys.explain import Explainer
 from wrapper.keys.journal import Ended, Subject
 from wrapper.ladder import EDITED, NEW, Ask, Miss, Result
 from wrapper.local_tier import LocalTier
+from wrapper.preferred import PREFERRED
 from wrapper.recorded import Recorded
-from wrapper.remote import PREFERRED, Remote
+from wrapper.remote import Remote
 from wrapper.rustc.outputs import output_names
 from wrapper.stats import UnitStat, add_unit, summary
 

@@ -15,7 +15,7 @@ from wrapper.cli.why_miss import answer
 from wrapper.keys.explain import Comparison, Explainer
 from wrapper.keys.journal import Ended, KeyJournal, Subject
 from wrapper.keys.runs import run_changes
-from wrapper.remote import PREFERRED
+from wrapper.preferred import PREFERRED
 from wrapper.roots import ROOT, Roots
 
 ONE, TWO = "1" * 64, "2" * 64

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from wrapper.inputs.collect import Inputs
-from wrapper.remote import PREFERRED
+from wrapper.preferred import PREFERRED
 from wrapper.roots import Roots
 from wrapper.rustc.arguments import parse
 from wrapper.sandbox import find_sandbox, sandboxed

@@ -10,8 +10,8 @@ from tests.wrapper.reason_texts import provokes
 from wrapper.inputs.collect import Inputs
 from wrapper.inputs.macro_trust import Reads
 from wrapper.macro_watch import check_reads
+from wrapper.preferred import PREFERRED
 from wrapper.recorded import NotKept
-from wrapper.remote import PREFERRED
 from wrapper.result_checks import Unit
 from wrapper.roots import find_roots
 from wrapper.rustc.arguments import parse

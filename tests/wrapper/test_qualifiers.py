@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from wrapper.inputs.collect import Inputs
+from wrapper.preferred import PREFERRED
 from wrapper.qualifiers import qualifiers
-from wrapper.remote import PREFERRED
 from wrapper.roots import Place, Roots
 from wrapper.rustc.arguments import NotUnderstood, parse
 

@@ -36,7 +36,8 @@ from wrapper.inputs.unit_records import UnitRecord, UnitRecords, record_of
 from wrapper.keys.journal import KeyJournal
 from wrapper.ladder import NEW, Ask, Ladder, Miss, Result, check
 from wrapper.local_tier import LocalTier
-from wrapper.remote import PREFERRED, Remote
+from wrapper.preferred import PREFERRED
+from wrapper.remote import Remote
 from wrapper.result_checks import CompileHere, Unit, environment_not_carried
 from wrapper.roots import OutsideRoots
 from wrapper.rustc.arguments import NotUnderstood, parse

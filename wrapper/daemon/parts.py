@@ -20,7 +20,8 @@ from wrapper.keeping import Keeper
 from wrapper.keys.journal import KeyJournal
 from wrapper.ladder import Ladder
 from wrapper.local_tier import LocalTier
-from wrapper.remote import PREFERRED, Remote
+from wrapper.preferred import PREFERRED
+from wrapper.remote import Remote
 
 _DRAIN_SECONDS = 30.0
 

@@ -14,7 +14,8 @@ from remote_apis.errors import DistbuildError
 from wrapper.daemon.embedded import EmbeddedServer
 from wrapper.daemon.protocol import Call
 from wrapper.home import EMBEDDED, Home, RemoteSettings
-from wrapper.remote import PREFERRED, Remote
+from wrapper.preferred import PREFERRED
+from wrapper.remote import Remote
 
 Tell = Callable[[str], None]
 _REMEMBERED = 200
