@@ -109,6 +109,12 @@ def installed(
     return request.param, program
 
 
+@pytest.fixture(autouse=True)
+def _of_a_unit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """cargo says which crate a call is for."""
+    monkeypatch.setenv("CARGO_CRATE_NAME", "c")
+
+
 @pytest.fixture
 def shim(installed: tuple[str, Path], tmp_path: Path) -> Shim:
     kind, program = installed
@@ -138,6 +144,7 @@ def tracked(
 async def test_the_request_says_all(shim: Shim) -> None:
     odd = os.fsdecode(b"a\xffb")
     environment = {"PATH": os.environ["PATH"], "A": "1=2", "EMPTY": "", "ODD": f"{odd}\n'"}
+    environment["CARGO_CRATE_NAME"] = "c"
     async with shim.serve(let_it):
         process = await shim.start(*PLAIN, "-C", "x y", "", odd, env=environment)
         await finish(process)
@@ -205,6 +212,16 @@ async def test_exec_is_as_if_there_were_no_shim(shim: Shim) -> None:
     wanted, found = json.loads(direct.stdout), json.loads(done.stdout)
     assert found[0] == process.pid
     assert found[1:] == wanted[1:]
+
+
+async def test_what_is_no_unit_is_not_for_the_daemon(
+    shim: Shim, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """cargo and build scripts ask the compiler what it can do."""
+    monkeypatch.delenv("CARGO_CRATE_NAME")
+    done = await shim.answered(let_it, *PLAIN)
+    assert (done.code, done.stdout, done.stderr) == (0, b"plain rustc\n", b"")
+    assert shim.calls == []
 
 
 @pytest.mark.parametrize("how", ["exec", "tracked"])

@@ -11,6 +11,7 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +48,12 @@ def program(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     else:
         subprocess.run(["cc", "-o", path, *SHIM], check=True, timeout=SECONDS)
     return path
+
+
+@pytest.fixture(autouse=True)
+def _of_a_unit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """cargo says which crate a call is for."""
+    monkeypatch.setenv("CARGO_CRATE_NAME", "c")
 
 
 @pytest.fixture
@@ -157,6 +164,36 @@ def test_the_daemon_is_started_with_nothing_of_the_build_in_it(home: Path) -> No
     session, _, open_files = ast.literal_eval((home / "daemon.txt").read_text())
     assert session != os.getsid(0)
     assert open_files == {0: "/dev/null", 1: "/dev/null", 2: "/dev/null"}
+
+
+def test_a_probe_begins_the_daemon_and_waits_for_nothing(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CARGO_CRATE_NAME")
+    (home / "bin" / "start-daemon").write_text(
+        f"cd '{home}'; until [ -e go ]; do sleep 0.01; done; echo $$ > started.partial\n"
+        "mv started.partial started\n"
+    )
+    assert run(home, *PLAIN) == RUSTC_RAN
+    (home / "go").touch()
+    deadline = time.monotonic() + SECONDS
+    while not (home / "started").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_daemon_that_cargo_distbuild_started_is_waited_for(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And started after all when it does not come: it may have been killed."""
+    monkeypatch.setenv("DISTBUILD_BUILD", "b")
+    start = START.format(home=home, python=sys.executable)
+    (home / "bin" / "start-daemon").write_text(f"echo >> '{home}/starts'; {start}")
+    monkeypatch.delenv("CARGO_CRATE_NAME")
+    assert run(home, *PLAIN) == RUSTC_RAN
+    monkeypatch.setenv("CARGO_CRATE_NAME", "c")
+    assert run(home, *PLAIN) == Done(42, b"", b"")
+    assert (home / "starts").read_text() == "\n", "not by the probe"
 
 
 def test_called_with_nothing(home: Path) -> None:

@@ -234,6 +234,11 @@ int main(int argc, char **argv) {
         while (n > 0 && home[n - 1] != '/') n--;
         if (n > 0) home[--n] = 0;
     }
+    if (!getenv("CARGO_CRATE_NAME")) {
+        // no unit of cargo's: it asks the compiler what it can do, and has units for us afterwards
+        if (n > 0 && !getenv("DISTBUILD_BUILD")) daemon_begin();
+        plain_rustc();
+    }
     pipe_before = signal(SIGPIPE, SIG_IGN);
     int fd = n > 0 ? daemon_socket(1) : -1;
     int ready = fd >= 0 && send_request(fd, "2", argc - 1, rustc) == 0;
