@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from wrapper.replacing import replace_all
 
 _ENV_DEP = re.compile(rb"^# env-dep:([^=\n]+)(?:=(.*))?$", re.MULTILINE)
+_ENV_LINE = re.compile(rb"^(# env-dep:.*\n?)", re.MULTILINE)
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 Pairs = Iterable[tuple[str, str]]
 
@@ -50,9 +51,10 @@ def rewrite_dep_info(dep_info: bytes, pairs: Pairs) -> bytes:
     # rustc escapes the spaces of what was read and not of what was made
     escaped = [(old, new.replace(" ", "\\ ")) for old, new in pairs]
     escaped += [(old.replace(" ", "\\ "), new) for old, new in escaped if " " in old]
-    lines = dep_info.splitlines(keepends=True)
+    # every second piece is such a line
+    pieces = _ENV_LINE.split(dep_info)
     return b"".join(
-        _replace(line, plain if line.startswith(b"# env-dep:") else escaped) for line in lines
+        _replace(piece, plain if number % 2 else escaped) for number, piece in enumerate(pieces)
     )
 
 

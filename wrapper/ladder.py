@@ -257,9 +257,10 @@ class Ladder:
             found_there = await _from_server(remote, draft, keys, ask.has_idle_core, early)
             if isinstance(found_there, Miss):
                 return found_there
-            if found_there.outcome == "hit-remote":
+            is_coming = await self._local.missing(found_there.blobs)
+            if found_there.outcome == "hit-remote" and is_coming:
                 await early(found_there)
-            await fetch_blobs(self._local, remote, found_there.blobs)
+            await fetch_blobs(self._local, remote, is_coming)
         except DistbuildError as error:
             remote.note(error)
             return Miss(f"the server {remote.url}: {error}", draft)
