@@ -12,6 +12,7 @@ import hashlib
 import os
 import shutil
 import subprocess
+import threading
 
 PROPERTY = "link-set"
 _PROGRAMS = ("collect2", "ld", "liblto_plugin.so", "lto-wrapper")
@@ -22,6 +23,7 @@ _FILES = (
     "ld-linux-aarch64.so.1", "librt.a", "libpthread.a", "libutil.a", "libdl.a",
 )  # fmt: skip
 _TIMEOUT = 20.0
+_ASKING = threading.Lock()
 
 
 def link_set(cc: str | None = None) -> str | None:
@@ -35,7 +37,8 @@ def link_set(cc: str | None = None) -> str | None:
         return None
     try:
         real = os.path.realpath(path)
-        version, files = _found(path, real, os.stat(real).st_mtime_ns)
+        with _ASKING:
+            version, files = _found(path, real, os.stat(real).st_mtime_ns)
     except (OSError, subprocess.SubprocessError):
         return None
     return _digest(version, tuple((name, file, _seen(file)) for name, file in files))

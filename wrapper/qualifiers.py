@@ -161,7 +161,7 @@ def _digest(path: str) -> str:
 
 @functools.lru_cache(maxsize=1024)
 def _digest_of(path: str, inode: int, size: int, mtime_ns: int) -> str:
-    digest, _ = hash_file(path, DigestFunction.SHA256)
+    _, digest = hash_file(path, DigestFunction.SHA256)
     return digest.hash
 
 

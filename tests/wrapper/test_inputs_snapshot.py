@@ -14,6 +14,7 @@ from remote_apis.digest import Digest
 from remote_apis.digest_functions import DigestFunction
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
 from wrapper.inputs.file_digests import FileDigests, hash_file
+from wrapper.inputs.mapped import FileIdentity, hash_mapped
 from wrapper.inputs.snapshot import (
     MAX_FILES,
     NotSendable,
@@ -234,10 +235,12 @@ def test_a_name_that_is_not_utf_8_is_no_crash(tmp_path: Path, files: FileDigests
 def test_files_hash_as_bytes_do(tmp_path: Path, function: DigestFunction) -> None:
     data = os.urandom(2_500_000)
     (tmp_path / "f").write_bytes(data)
-    digest, st = hash_file(str(tmp_path / "f"), function)
+    identity, digest = hash_file(str(tmp_path / "f"), function)
     assert digest == Digest.of(data, function)
-    assert st.st_size == len(data)
+    assert identity == FileIdentity.of((tmp_path / "f").stat())
+    assert hash_mapped(str(tmp_path / "f"), function) == (identity, digest.hash)
     assert FileDigests(function).digest(str(tmp_path / "f")) == digest
+    assert FileDigests(function).digest_mapped(str(tmp_path / "f")) == digest
 
 
 def test_changes_right_after_hashing_show(tmp_path: Path, files: FileDigests) -> None:

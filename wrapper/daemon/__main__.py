@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import fcntl
+import gc
 import logging
 import os
 import sys
+import threading
 from pathlib import Path
 
-from wrapper.daemon.compiler_question import CompilerQuestion
 from wrapper.home import Home
 
 
@@ -21,6 +22,17 @@ def main() -> int:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return 0
+    _serve(home)
+    return 0
+
+
+def _serve(home: Home) -> None:
+    # imported late: of many daemons that start at once all but one have left
+    from remote_apis.link_set import link_set
+    from wrapper.daemon.compiler_question import CompilerQuestion
+    from wrapper.daemon.toolchain_ahead import hash_ahead
+    from wrapper.preferred import PREFERRED
+
     # the server may not be there: the log says so in our words
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
@@ -30,14 +42,21 @@ def main() -> int:
     )  # fmt: skip
     # threads that hash and copy get their turn soon, however busy the loop is
     sys.setswitchinterval(0.001)
-    # most of the daemon's start is Python reading its modules: rustup answers meanwhile
+    # most of the daemon's start is Python reading its modules: rustup answers meanwhile, and what
+    # no daemon of this home has hashed before is hashed
     question = CompilerQuestion(os.environ)
+    ahead = None
+    if question.sysroot is not None and not home.digests(PREFERRED.label).exists():
+        ahead = hash_ahead(question.sysroot, PREFERRED)
+    # thirty questions for the C compiler
+    threading.Thread(target=link_set, daemon=True).start()
     import uvloop
 
     from wrapper.daemon.run import run
 
-    uvloop.run(run(home, question))
-    return 0
+    # what the modules made stays: it need not be gone through again and again
+    gc.freeze()
+    uvloop.run(run(home, question, ahead))
 
 
 if __name__ == "__main__":

@@ -18,14 +18,17 @@ from wrapper.daemon.remotes import Remotes
 from wrapper.daemon.server import DaemonServer
 from wrapper.here import LocalCompiles
 from wrapper.home import Home, RemoteSettings, cache_bytes
+from wrapper.inputs.mapped import Hashed
 from wrapper.inputs.unit_records import UnitRecords
 from wrapper.keys.journal import KeyJournal
 from wrapper.local_tier import LocalTier
+from wrapper.preferred import PREFERRED
 from wrapper.version import code_stamp
 
 
-async def run(home: Home, question: CompilerQuestion) -> None:
-    """Serve until told to stop. `question`: which compiler the next build will most likely use."""
+async def run(home: Home, question: CompilerQuestion, ahead: Hashed | None) -> None:
+    """Serve until told to stop. `question`: which compiler the next build will most likely use;
+    `ahead`: its hashes, where they are on their way."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -42,6 +45,8 @@ async def run(home: Home, question: CompilerQuestion) -> None:
         journal=KeyJournal(home.keys),
         lines=BuildLines(home),
     )
+    if ahead is not None:
+        parts.keyed(PREFERRED).files.expect(ahead)
     function = parts.remotes.expected_function(RemoteSettings.of(os.environ).url)
     parts.keyed(function).beginnings.hash_compiler(question, os.environ)
     (home.path / "daemon.failed").unlink(missing_ok=True)

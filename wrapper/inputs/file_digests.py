@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import json
 import logging
-import mmap
 import os
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 from remote_apis.digest import Digest
 from remote_apis.digest_functions import DigestFunction
+from wrapper.inputs.mapped import FileIdentity, Hashed, hash_mapped
 
-_RACY_NS = 50_000_000
-_Hashed = tuple[Digest, os.stat_result]
+_Hashed = tuple[FileIdentity, Digest]
 _READ_SIZE = 1 << 20
 _MAX_ENTRIES = 500_000
 _SMALL = 1 << 16
@@ -26,20 +23,8 @@ _own = threading.local()
 _LOG = logging.getLogger("distbuild.digests")
 
 
-class _Identity(NamedTuple):
-    device: int
-    inode: int
-    size: int
-    mtime_ns: int
-    ctime_ns: int
-
-
-def _identity(st: os.stat_result) -> _Identity:
-    return _Identity(st.st_dev, st.st_ino, st.st_size, st.st_mtime_ns, st.st_ctime_ns)
-
-
 def hash_file(path: str, function: DigestFunction) -> _Hashed:
-    """Hash a file, with the stat taken before reading. Raises OSError."""
+    """Hash a file, with what it was before it was read. Raises OSError."""
     with open(path, "rb", buffering=0) as file:
         st = os.fstat(file.fileno())
         hasher = function.hasher(st.st_size)
@@ -48,7 +33,7 @@ def hash_file(path: str, function: DigestFunction) -> _Hashed:
         while count := file.readinto(buffer):
             hasher.update(buffer[:count])
             size += count
-    return Digest(function, hasher.hexdigest(), size), st
+    return FileIdentity.of(st), Digest(function, hasher.hexdigest(), size)
 
 
 def _buffer(size: int) -> memoryview:
@@ -62,21 +47,9 @@ def _buffer(size: int) -> memoryview:
     return found
 
 
-def hash_mapped(path: str, function: DigestFunction) -> _Hashed:
-    """The same at one go, so that the hashing thread never waits for the interpreter.
-
-    Not for files that somebody may cut short meanwhile: that ends the process.
-    """
-    with open(path, "rb", buffering=0) as file:
-        st = os.fstat(file.fileno())
-        hasher = function.hasher(st.st_size)
-        if st.st_size:
-            with (
-                mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
-                memoryview(data) as view,
-            ):
-                hasher.update(view)
-    return Digest(function, hasher.hexdigest(), st.st_size), st
+def _hash_mapped(path: str, function: DigestFunction) -> _Hashed:
+    identity, hash_ = hash_mapped(path, function)
+    return identity, Digest(function, hash_, identity.size)
 
 
 class FileDigests:
@@ -89,14 +62,20 @@ class FileDigests:
 
     def __init__(self, function: DigestFunction) -> None:
         self.function = function
-        self._known: dict[_Identity, Digest] = {}
+        self._known: dict[FileIdentity, Digest] = {}
+        self._ahead: Hashed | None = None
+        self._learning = threading.Lock()
+
+    def expect(self, ahead: Hashed) -> None:
+        """Somebody hashes files of a toolchain already."""
+        self._ahead = ahead
 
     def load(self, path: Path) -> None:
         """Know what `save` wrote; a file that is not there or not whole is none."""
         try:
             rows = json.loads(path.read_text())
             for identity, hash_, size in rows:
-                self._known[_Identity(*identity)] = Digest(self.function, hash_, size)
+                self._known[FileIdentity(*identity)] = Digest(self.function, hash_, size)
         except (OSError, ValueError, TypeError) as error:
             _LOG.info("no digests from before: %s", error)
 
@@ -109,16 +88,20 @@ class FileDigests:
 
     def digest(self, path: str, st: os.stat_result | None = None) -> Digest:
         """The digest of a regular file. Raises OSError when it cannot be read."""
-        known = self._known.get(_identity(st or os.stat(path)))
+        known = self._known.get(FileIdentity.of(st or os.stat(path)))
         return known or self._hash(path, hash_file)
 
     def digest_mapped(self, path: str) -> Digest:
         """The same for a file that running programs map, such as a compiler's library."""
-        return self._known.get(_identity(os.stat(path))) or self._hash(path, hash_mapped)
+        with self._learning:
+            ahead, self._ahead = self._ahead, None
+            for identity, hash_ in ahead() if ahead else ():
+                self._learn(identity, Digest(self.function, hash_, identity.size))
+        return self._known.get(FileIdentity.of(os.stat(path))) or self._hash(path, _hash_mapped)
 
     def _hash(self, path: str, hash_: Callable[[str, DigestFunction], _Hashed]) -> Digest:
-        digest, st = hash_(path, self.function)
-        self.learn(st, digest)
+        identity, digest = hash_(path, self.function)
+        self._learn(identity, digest)
         return digest
 
     def learn(self, st: os.stat_result, digest: Digest, *, is_ours: bool = False) -> None:
@@ -126,8 +109,11 @@ class FileDigests:
 
         `is_ours`: this process has just put the file there whole, by rename.
         """
-        if not is_ours and time.time_ns() - max(st.st_mtime_ns, st.st_ctime_ns) < _RACY_NS:
+        self._learn(FileIdentity.of(st), digest, is_ours=is_ours)
+
+    def _learn(self, identity: FileIdentity, digest: Digest, *, is_ours: bool = False) -> None:
+        if not (is_ours or identity.is_settled):
             return
         if len(self._known) >= _MAX_ENTRIES:
             self._known.clear()
-        self._known[_identity(st)] = digest
+        self._known[identity] = digest

@@ -7,7 +7,7 @@ import platform
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -15,6 +15,7 @@ from remote_apis.digest import Digest
 from remote_apis.tree_builder import TreeBuilder
 from wrapper.inputs.file_digests import FileDigests
 from wrapper.inputs.snapshot import Snapshot, Source, skip_nothing, take_snapshot
+from wrapper.inputs.toolchain_files import files_of, toolchain_parts
 from wrapper.roots import Place
 from wrapper.rustc.arguments import NotUnderstood
 
@@ -83,7 +84,7 @@ class Toolchains:
         trusted_until = self._looked_at.get(key, float("-inf")) + self._trusted_for
         if now < trusted_until and not looks_again:
             return self._snapshots[key][1]
-        parts = _parts(toolchain, driver_name, target)
+        parts = toolchain_parts(toolchain.sysroot, toolchain.host, driver_name, target)
         # rustup replaces the files of a channel in place: each is looked at
         seen = tuple(_seen(f"{toolchain.sysroot}/{path}") for path in parts)
         with self._hashing:
@@ -98,7 +99,7 @@ class Toolchains:
         blobs: dict[Digest, Source] = {}
         # half a gigabyte, known afterwards by its stat
         with ThreadPoolExecutor(os.cpu_count()) as threads:
-            list(threads.map(self._files.digest_mapped, _files_of(root, parts)))
+            list(threads.map(self._files.digest_mapped, files_of(root, parts)))
         for path in parts:
             real = f"{root}/{path}"
             if os.path.isdir(real):
@@ -112,31 +113,6 @@ class Toolchains:
             builder.add_file(path, digest, executable=bool(st.st_mode & 0o111))
         made: dict[Digest, bytes] = {}
         return Snapshot(builder.build(made), {**blobs, **made})
-
-
-def _parts(toolchain: Toolchain, driver_name: str, target: str | None) -> list[str]:
-    """Files and whole directories below the sysroot."""
-    root = toolchain.sysroot
-    parts = [f"bin/{driver_name}"]
-    parts += [
-        f"lib/{name}"
-        for name in sorted(os.listdir(f"{root}/lib"))
-        if ".so" in name and os.path.isfile(f"{root}/lib/{name}")
-    ]
-    directories = [f"lib/rustlib/{toolchain.host}/{name}" for name in ("lib", "bin")]
-    if target and target != toolchain.host:
-        directories.append(f"lib/rustlib/{target}/lib")
-    return parts + [path for path in directories if os.path.isdir(f"{root}/{path}")]
-
-
-def _files_of(root: str, parts: list[str]) -> Iterator[str]:
-    for path in parts:
-        real = f"{root}/{path}"
-        if not os.path.isdir(real):
-            yield real
-            continue
-        for directory, _, names in os.walk(real):
-            yield from (found for name in names if os.path.isfile(found := f"{directory}/{name}"))
 
 
 def _seen(path: str) -> tuple[object, ...]:

@@ -1,0 +1,55 @@
+"""Hash the compiler that a first build will most likely use while the daemon's modules load.
+
+Each takes a tenth of a second, and the first unit waits for both. In a process of its own, as a
+thread would wait for the interpreter that reads modules, and make that wait.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+from remote_apis.digest_functions import DigestFunction
+from wrapper.inputs.mapped import FileIdentity, Hashed, hash_mapped
+from wrapper.inputs.toolchain_files import files_of, toolchain_parts
+
+_LESS_URGENT = 5
+"""Than to load the modules, and than cargo."""
+
+
+def hash_ahead(sysroot: str, function: DigestFunction) -> Hashed:
+    """Begin to hash a toolchain as rustup lays it out, whose name ends with the host's triple.
+
+    To be called while there are no threads. Raises OSError.
+    """
+    reader, writer = os.pipe2(os.O_CLOEXEC)
+    child = os.fork()
+    if child == 0:
+        with contextlib.suppress(BaseException):  # whoever needs the compiler finds out
+            os.nice(_LESS_URGENT)
+            with open(writer, "w") as pipe:
+                json.dump(list(_hashes(sysroot, function)), pipe)
+        os._exit(0)
+    os.close(writer)
+
+    def hashed() -> list[tuple[FileIdentity, str]]:
+        with open(reader) as pipe:
+            said = pipe.read()
+        os.waitpid(child, 0)
+        return [(FileIdentity(*identity), hash_) for identity, hash_ in json.loads(said or "[]")]
+
+    return hashed
+
+
+def _hashes(sysroot: str, function: DigestFunction) -> Iterator[tuple[FileIdentity, str]]:
+    targets = os.listdir(f"{sysroot}/lib/rustlib")
+    host = next((each for each in targets if sysroot.endswith(f"-{each}")), None)
+    if host is None:
+        return
+    files = files_of(sysroot, toolchain_parts(sysroot, host, "rustc", None))
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        hashes = threads.map(lambda path: hash_mapped(path, function), files)
+        yield from (each for each in hashes if each[0].is_settled)
