@@ -43,7 +43,7 @@ def main() -> int:
     adopt_orphans()
     costs: Costs = {}
     with ExitStack() as stack:
-        directory = options.directory and options.directory.absolute()
+        directory = options.directory
         if directory is None:
             directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
         for workspace in WORKSPACES:
@@ -59,6 +59,13 @@ def main() -> int:
     return int(any(each is not None and each.is_missed for each in verdicts))
 
 
+def _empty(text: str) -> Path:
+    path = Path(text).absolute()
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise argparse.ArgumentTypeError(f"{path} is not an empty directory")
+    return path
+
+
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="bench.wrapper", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5, help="builds a figure; default 5")
@@ -71,7 +78,7 @@ def _options() -> argparse.Namespace:
         help="begin builds with an empty cache with a daemon that has built another, empty crate",
     )  # fmt: skip
     parser.add_argument(
-        "--directory", type=Path, help="an empty directory to work in, left as it is in the end"
+        "--directory", type=_empty, help="an empty directory to work in, left as it is in the end"
     )
     parser.add_argument("--save", action="store_true", help=f"keep the medians in {KEPT.name}")
     parser.add_argument(

@@ -8,8 +8,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import grpc
-import grpc.aio
 import pytest
 
 from remote_apis.blob_files import DIRECTORY_HEADER, blob_path
@@ -23,6 +21,7 @@ from server.blobstore.disk import DiskBlobStore
 from server.blobstore.interface import write_all
 from server.rpc.terms import Terms
 from tests.rpc.storage_server import Storage, start_storage
+from tests.wrapper.test_remotes import serving
 from wrapper.fetching import fetch_blobs
 from wrapper.local_tier import LocalTier
 from wrapper.meter import start_meter
@@ -46,18 +45,6 @@ class Told(re_grpc.CapabilitiesServicer):
     ) -> re_pb.ServerCapabilities:
         await context.send_initial_metadata(((DIRECTORY_HEADER, bytes(self._directory)),))
         return re_pb.ServerCapabilities()
-
-
-@asynccontextmanager
-async def only_told(directory: Path) -> AsyncIterator[str]:
-    server = grpc.aio.server()
-    re_grpc.add_CapabilitiesServicer_to_server(Told(directory), server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    try:
-        yield f"grpc://127.0.0.1:{port}"
-    finally:
-        await server.stop(None)
 
 
 @asynccontextmanager
@@ -94,7 +81,7 @@ async def storage(tmp_path: Path) -> AsyncIterator[Storage]:
 
 
 async def test_from_the_directory_nothing_is_asked_for(storage: Storage, tmp_path: Path) -> None:
-    async with only_told(storage.path / "blobs") as url:
+    async with serving(Told(storage.path / "blobs")) as url:
         assert await fetched(url, tmp_path / "home") == BLOBS
 
 

@@ -53,7 +53,8 @@ class Offers(re_grpc.CapabilitiesServicer):
 
 
 @asynccontextmanager
-async def serving(offers: Offers) -> AsyncIterator[str]:
+async def serving(offers: re_grpc.CapabilitiesServicer) -> AsyncIterator[str]:
+    """The address of a server that has no other service."""
     server = grpc.aio.server()
     re_grpc.add_CapabilitiesServicer_to_server(offers, server)
     port = server.add_insecure_port("127.0.0.1:0")
