@@ -140,18 +140,24 @@ class ActionRunner:
             await self._upload(command, action_root, directory, assignment, response, cas)
             self._stamp(metadata.output_upload_completed_timestamp)
             await inputs.keep()
+        self._explain(response, finished, lacked_network=wishes.network and not network)
+        if parts.action_cache is not None and not action.do_not_cache:
+            await self._cache(response, assignment, parts.action_cache(assignment))
+
+    def _explain(
+        self, response: re_pb.ExecuteResponse, finished: Finished, *, lacked_network: bool
+    ) -> None:
+        """Say why the command failed, where that is known."""
         if finished.timed_out:
             response.status.code = code_pb2.DEADLINE_EXCEEDED
             response.status.message = (
                 f"worker {self._name}: the command was killed after {finished.seconds:.1f} s"
             )
         elif finished.ran_out_of_memory:
-            limit = parts.config.limits.memory_bytes
+            limit = self._parts.config.limits.memory_bytes
             response.message = f"the command used more than {limit} bytes of memory and was killed"
-        elif finished.exit_code and wishes.network and not parts.config.allows_network:
+        elif finished.exit_code and lacked_network:
             response.message = f"worker {self._name} gives no action the network, as this one asked"
-        if parts.action_cache is not None and not action.do_not_cache:
-            await self._cache(response, assignment, parts.action_cache(assignment))
 
     def _live(
         self, assignment: Assignment, directory: Path

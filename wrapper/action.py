@@ -50,46 +50,50 @@ def build_action(
     qualifiers: Mapping[str, str] = MappingProxyType({}),
 ) -> BuiltAction:
     """The Action of a compile. Raises NotUnderstood when a path has no shared name."""
-    function = inputs.function
-    tree = TreeBuilder(function)
-    blobs = dict(inputs.blobs)
-    for path, digest in inputs.directories.items():
-        _add_unless_inside(tree, path, digest, inputs)
-    for path, digest in inputs.files.items():
-        if not _is_inside(path, inputs):
-            tree.add_file(f"{ROOT_DIRECTORY}/{path}", digest)
-    script = _script(invocation, roots, environment)
-    script_digest = Digest.of(script, function)
-    blobs[script_digest] = script
-    tree.add_file(f"{ROOT_DIRECTORY}/run.sh", script_digest, executable=True)
-    made: dict[Digest, bytes] = {}
-    root = tree.build(made)
-    blobs.update(made)
+    function, blobs = inputs.function, dict(inputs.blobs)
+    root = _input_root(inputs, _script(invocation, roots, environment), blobs)
     names = output_names(invocation)
-    command = re_pb.Command(
-        arguments=["/bin/sh", "./run.sh"],
-        output_paths=[f"{OUTPUTS}/{name}" for name in names],
-        working_directory=ROOT_DIRECTORY,
-    )
-    early = early_names(invocation)
-    if early:
-        value = " ".join(f"{OUTPUTS}/{name}" for name in early)
-        command.environment_variables.add(name=early_outputs.VARIABLE, value=value)
-    command.environment_variables.add(name="PATH", value=PATH)
+    command = _command(names, early_names(invocation))
     action = re_pb.Action(
-        command_digest=_add(blobs, command.SerializeToString(deterministic=True), function),
+        command_digest=_add(blobs, command, function).to_message(),
         input_root_digest=root.to_message(),
         salt=_salt(sorted(qualifiers.items())),
     )
     for name, value in sorted(platform.items()):
         action.platform.properties.add(name=name, value=value)
-    data = action.SerializeToString(deterministic=True)
-    digest = Digest.of(data, function)
-    blobs[digest] = data
+    digest = _add(blobs, action.SerializeToString(deterministic=True), function)
     required = tuple(name for name in names if not name.endswith(".dwp"))
     return BuiltAction(
         digest=digest, required_names=required, blobs=blobs, is_for_workers=not qualifiers
     )
+
+
+def _input_root(inputs: Inputs, script: bytes, blobs: dict[Digest, Source]) -> Digest:
+    """The input root with the runner script; what it is made of is added to the blobs."""
+    tree = TreeBuilder(inputs.function)
+    for path, digest in inputs.directories.items():
+        _add_unless_inside(tree, path, digest, inputs)
+    for path, digest in inputs.files.items():
+        if not _is_inside(path, inputs):
+            tree.add_file(f"{ROOT_DIRECTORY}/{path}", digest)
+    run = _add(blobs, script, inputs.function)
+    tree.add_file(f"{ROOT_DIRECTORY}/run.sh", run, executable=True)
+    made: dict[Digest, bytes] = {}
+    root = tree.build(made)
+    blobs.update(made)
+    return root
+
+
+def _command(names: Iterable[str], early: Iterable[str]) -> bytes:
+    command = re_pb.Command(
+        arguments=["/bin/sh", "./run.sh"],
+        output_paths=[f"{OUTPUTS}/{name}" for name in names],
+        working_directory=ROOT_DIRECTORY,
+    )
+    if value := " ".join(f"{OUTPUTS}/{name}" for name in early):
+        command.environment_variables.add(name=early_outputs.VARIABLE, value=value)
+    command.environment_variables.add(name="PATH", value=PATH)
+    return command.SerializeToString(deterministic=True)
 
 
 def of_paths(action: BuiltAction, roots: Roots) -> BuiltAction:
@@ -144,10 +148,10 @@ def platform_of(invocation: Invocation, machine: str, set_digest: str | None) ->
     return platform
 
 
-def _add(blobs: dict[Digest, Source], data: bytes, function: DigestFunction) -> re_pb.Digest:
+def _add(blobs: dict[Digest, Source], data: bytes, function: DigestFunction) -> Digest:
     digest = Digest.of(data, function)
     blobs[digest] = data
-    return digest.to_message()
+    return digest
 
 
 def _is_inside(path: str, inputs: Inputs) -> bool:

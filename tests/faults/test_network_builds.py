@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from developers import Developer, developer, outcomes
+from developers import Developer, away_from, developer, outcomes
 from rounds import kinds
 from running import running_server
 from toxiproxy import Proxy, toxiproxy
@@ -54,7 +54,8 @@ def site(tmp_path: Path) -> Iterator[Site]:
         toxiproxy(Tools(directory=default_directory()).toxiproxy) as network,
     ):
         proxy = network.proxy("cargo", server.target)
-        with developer(tmp_path / "dev", proxy.url) as dev:
+        # else blobs would be copied, past the proxy
+        with developer(tmp_path / "dev", proxy.url, prefix=away_from(server.data_dir)) as dev:
             yield Site(proxy=proxy, dev=dev, checkout=dev.checkout("workspace"))
         proxy.heal()
 
@@ -85,7 +86,8 @@ def test_gone_in_the_middle_of_a_build(how: str, site: Site) -> None:
     site.dev.run("cargo", "clean", cwd=site.checkout)
     began = time.monotonic()
     with subprocess.Popen(
-        ["cargo", "distbuild", "build"], cwd=site.checkout, env=site.dev.environment,
+        [*site.dev.prefix, "cargo", "distbuild", "build"],
+        cwd=site.checkout, env=site.dev.environment,
         stderr=subprocess.PIPE, text=True,
     ) as process:  # fmt: skip
         while not list(site.checkout.glob("target/debug/deps/*.rlib")):

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from developers import EXAMPLE, Developer, developer, outcomes
+from developers import EXAMPLE, Developer, away_from, developer, outcomes
 from running import BIN, RunningServer, running_server
 
 from wrapper.ladder import CROWDED
@@ -53,10 +53,13 @@ def test_the_program_runs(built: Developer) -> None:
     assert built.run(program, cwd=built.directory).stdout.strip()
 
 
+@pytest.mark.parametrize("is_away", [False, True])
 def test_another_developer_elsewhere_compiles_nothing(
-    built: Developer, server: RunningServer, tmp_path: Path
+    built: Developer, server: RunningServer, tmp_path: Path, *, is_away: bool
 ) -> None:
-    with developer(tmp_path / "bob", server.url) as bob:
+    """On the server's machine, where blobs are copied from its directory, and on another."""
+    prefix = away_from(server.data_dir) if is_away else ()
+    with developer(tmp_path / "bob", server.url, prefix=prefix) as bob:
         checkout = bob.checkout("deeper/in/another place")
         units = bob.build(checkout)
         assert outcomes(units) == {"hit-remote"}, units
