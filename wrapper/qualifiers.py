@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -44,6 +45,10 @@ _ARGUMENT = re.compile(
 )
 """Arguments of the linker that read nothing that the sandbox shows and no key names."""
 
+_READS = re.compile(r"llvm-args|default-codegen-backend")
+_LINK_READS = re.compile(rf"{_READS.pattern}|link-(args|objects|env)")
+"""Keys of a target's specification by which the compiler, and the linker, may read more."""
+
 _ASKS_FOR_LINKER = re.compile(r"-fuse-ld=([\w-]+)")
 
 
@@ -54,6 +59,8 @@ def qualifiers(
 
     Raises NotUnderstood for what cannot be named.
     """
+    if invocation.target_file is not None:
+        _check_specification(invocation.target_file, invocation)
     found = _of_compile(invocation, roots, inputs)
     if not invocation.links:
         return found
@@ -88,6 +95,24 @@ def _of_compile(invocation: Invocation, roots: Roots, inputs: Inputs) -> dict[st
     if invocation.codegen("split-debuginfo") == "unpacked":
         found["debug objects"] = "beside"  # a worker would have to be told their names
     return found
+
+
+def _check_specification(path: str, invocation: Invocation) -> None:
+    """Raises NotUnderstood unless a target's specification has the compiler read nothing by itself,
+    and rustc's own linker link.
+    """
+    try:
+        with open(path, "rb") as file:
+            specification = dict(json.load(file))
+    except (OSError, ValueError, TypeError) as error:
+        raise NotUnderstood(f"the target specification {path} cannot be read: {error}") from error
+    reads = _LINK_READS if invocation.links else _READS
+    for key, value in specification.items():
+        if value and reads.search(key):
+            raise NotUnderstood(f"{path} has {key}, which may have the compiler read anything")
+    linker = invocation.codegen("linker") or specification.get("linker") or "cc"
+    if invocation.links and linker != "rust-lld":
+        raise NotUnderstood(f"links as {path} says, with {linker}")
 
 
 def _link_arguments(invocation: Invocation, roots: Roots) -> list[str]:

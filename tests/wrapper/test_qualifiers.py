@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
 from wrapper.inputs.collect import Inputs
@@ -42,6 +45,34 @@ def found(extra: str, **inputs: object) -> dict[str, str]:
 )
 def test_what_any_worker_can_link(extra: str) -> None:
     assert found(extra, is_for_host="--target" not in extra) == {}
+
+
+@pytest.mark.parametrize(
+    ("specification", "extra", "refused"),
+    [
+        ({"linker": "rust-lld"}, "", None),
+        ({"linker": "rust-lld", "pre-link-args": {}, "cpu": "x"}, "", None),
+        ({"linker": "cc"}, "-C linker=rust-lld", None),
+        ({}, "", "with cc"),
+        ({"linker": "rust-lld"}, "-C linker=gcc", "with gcc"),
+        ({"linker": "rust-lld", "pre-link-args": {"ld.lld": ["-Tx"]}}, "", "has pre-link-args"),
+        ({"linker": "rust-lld", "post-link-objects": {"x": ["a.o"]}}, "", "post-link-objects"),
+        ({"linker": "rust-lld", "link-env": ["A=b"]}, "", "has link-env"),
+        ({"linker": "rust-lld", "llvm-args": ["-x"]}, "", "has llvm-args"),
+        ({"linker": "rust-lld"}, "-C link-arg=-lm", "with rustc's own linker"),
+    ],
+)
+def test_targets_specified_by_a_file(
+    tmp_path: Path, specification: object, extra: str, refused: str | None
+) -> None:
+    file = tmp_path / "mine.json"
+    file.write_text(json.dumps(specification))
+    extra = f"--target {file} {extra}"
+    if refused is None:
+        assert found(extra, is_for_host=False) == {}
+        return
+    with pytest.raises(NotUnderstood, match=refused):
+        found(extra, is_for_host=False)
 
 
 @pytest.mark.parametrize(

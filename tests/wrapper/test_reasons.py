@@ -65,7 +65,7 @@ COMMAND_LINES = {
     "emits …": f"{BARE} --emit=obj",
     "has no crate name or no output directory": "{rustc} src/lib.rs --emit=link",
     "has the crate type …": f"{BARE} --crate-type odd",
-    "uses a target specification file": f"{BARE} --target mine.json",
+    "the target specification … has no absolute path": f"{BARE} --target mine.json",
 }
 
 
@@ -277,6 +277,24 @@ async def test_options(rungs: Rung, reason: str) -> None:
 async def test_variables(rungs: Rung, reason: str) -> None:
     rungs.alice = rungs.alice.with_environment(**VARIABLES[reason])
     provokes(reason, await rungs.reason())
+
+
+async def test_targets(rungs: Rung) -> None:
+    alice = rungs.alice
+    rungs.alice = alice.with_environment(RUST_TARGET_PATH="/x")
+    said = await rungs.reason(extra="--target mine")
+    provokes("its target may be specified by a file in RUST_TARGET_PATH", said)
+    rungs.alice = alice
+    file = alice.workspace / "mine.json"
+    linked = f"--crate-type bin --target {file}"
+    file.write_text("no JSON")
+    provokes("the target specification … cannot be read: …", await rungs.reason(extra=linked))
+    file.write_text("{}")
+    provokes("links as … says, with …", await rungs.reason(extra=linked))
+    assert await rungs.reason(extra=f"--target {file}") == NEW, "a library"
+    file.write_text('{"llvm-args": ["-load=/x"]}')
+    said = await rungs.reason(extra=f"--target {file}")
+    provokes("… has …, which may have the compiler read anything", said)
 
 
 async def test_an_odd_output_directory(rungs: Rung) -> None:

@@ -148,7 +148,6 @@ def test_questions_are_probes(text: str) -> None:
         ("--emit=link=/tmp/x", "link=/tmp/x"),
         ("--emit=metadata=/tmp/x", "metadata=/tmp/x"),
         ("--target spec.json", "target specification"),
-        ("--target /abs/spec.json", "target specification"),
         ("other.rs", "2 source files"),
         ("--cfg", "no value"),
         ("-C", "no value"),

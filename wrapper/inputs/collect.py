@@ -118,7 +118,9 @@ class Collector:
         """
         inputs = Inputs(function=self._files.function)
         toolchain = self._toolchains.find(invocation.driver, environment)
-        inputs.is_for_host = invocation.target in (None, toolchain.host)
+        inputs.is_for_host = _is_for(toolchain.host, invocation)
+        if not inputs.is_for_host:
+            self._add_target(invocation, roots, environment, inputs)
         driver = os.path.basename(invocation.driver)
         snapshot = self._toolchains.snapshot(
             toolchain, driver, invocation.target, looks_again=looks_again
@@ -159,6 +161,20 @@ class Collector:
                 if directory != roots.package:
                     self._add_file(path, roots, inputs)
             directory = os.path.dirname(directory)
+
+    def _add_target(
+        self,
+        invocation: Invocation,
+        roots: Roots,
+        environment: Mapping[str, str],
+        inputs: Inputs,
+    ) -> None:
+        """What specifies the target, where rustc does not know it. Raises OSError."""
+        path = invocation.target_file
+        if path is not None:
+            inputs.add_file(staged_or_refuse(roots, path), self._files.digest(path), path)
+        elif "RUST_TARGET_PATH" in environment:
+            raise NotUnderstood("its target may be specified by a file in RUST_TARGET_PATH")
 
     def _add_file(self, path: str, roots: Roots, inputs: Inputs) -> None:
         """A file outside of the package, if it is there."""
@@ -288,6 +304,10 @@ class Collector:
         """The packages that some libraries are made of."""
         made_of = self._units.closure(libraries)
         return list(dict.fromkeys(record.package for record in made_of.values()))
+
+
+def _is_for(host: str, invocation: Invocation) -> bool:
+    return invocation.target_file is None and invocation.target in (None, host)
 
 
 def _shared_library(stem: str) -> str:

@@ -17,6 +17,8 @@ def toolchain_parts(sysroot: str, host: str, driver_name: str, target: str | Non
     directories = [f"lib/rustlib/{host}/{name}" for name in ("lib", "bin")]
     if target and target != host:
         directories.append(f"lib/rustlib/{target}/lib")
+        specification = f"lib/rustlib/{target}/target.json"
+        parts += [specification] if os.path.isfile(f"{sysroot}/{specification}") else []
     return parts + [path for path in directories if os.path.isdir(f"{sysroot}/{path}")]
 
 

@@ -18,6 +18,7 @@ from wrapper.rustc.options import (
 )
 
 Option = tuple[str, str | None]
+_SPECIFICATION = ".json"
 
 
 class NotUnderstood(Exception):
@@ -42,6 +43,7 @@ class Invocation:
 
     `options` holds every option in order under its long name, without those of the session
     (`--diagnostic-width`, `-C incremental`); `driver` is the program (rustc or clippy-driver).
+    `target` is a triple, or the name of the specification in `target_file`.
     """
 
     driver: str
@@ -57,6 +59,7 @@ class Invocation:
     native_libraries: tuple[str, ...]
     is_test: bool
     target: str | None
+    target_file: str | None
     incremental: str | None
 
     @property
@@ -69,8 +72,8 @@ class Invocation:
     @property
     def links_with_system(self) -> bool:
         """Whether the linker and what it reads are this machine's, and not the toolchain's."""
-        if not self.links or self.codegen("linker") == "rust-lld":
-            return False
+        if not self.links or self.target_file or self.codegen("linker") == "rust-lld":
+            return False  # a specification names its linker: see wrapper.qualifiers
         return self.target is None or not OWN_LINKER.fullmatch(self.target)
 
     @property
@@ -188,9 +191,10 @@ def _invocation(driver: str, options: list[Option], source: str) -> Invocation:
     types = tuple(part for v in values("--crate-type") for part in v.split(","))
     if not KNOWN_TYPES.issuperset(types):
         raise NotUnderstood(f"has the crate type {min(set(types) - KNOWN_TYPES)}")
-    targets = values("--target")
-    if targets and targets[-1].endswith(".json"):
-        raise NotUnderstood("uses a target specification file")
+    target = values("--target")[-1] if values("--target") else None
+    target_file = target if target and target.endswith(_SPECIFICATION) else None
+    if target_file and not target_file.startswith("/"):
+        raise NotUnderstood(f"the target specification {target_file} has no absolute path")
     return Invocation(
         driver=driver,
         options=tuple(o for o in options if not _is_of_session(o)),
@@ -204,7 +208,8 @@ def _invocation(driver: str, options: list[Option], source: str) -> Invocation:
         library_paths=tuple(_library_path(value) for value in values("-L")),
         native_libraries=tuple(values("-l")),
         is_test=any(name == "--test" for name, _ in options),
-        target=targets[-1] if targets else None,
+        target=target_file.rpartition("/")[2][: -len(_SPECIFICATION)] if target_file else target,
+        target_file=target_file,
         incremental=codegen("incremental"),
     )
 
