@@ -32,10 +32,11 @@ def copy_blob(path: str, target: int, digest: Digest) -> bool:
     """
     source = os.open(path, _READ)
     try:
-        status = os.fstat(source)
-        if not stat.S_ISREG(status.st_mode) or status.st_size != digest.size:
+        if not stat.S_ISREG(os.fstat(source).st_mode):
             return False
         copy_bytes(source, target)
     finally:
         os.close(source)
+    if os.fstat(target).st_size != digest.size:
+        return False
     return digest.function.hash_mapped(target, digest.size) == digest.hash

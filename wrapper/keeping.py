@@ -232,7 +232,7 @@ class Keeper:
             # another name is another change time, and dependents ask for its digest
             now = os.stat(source)
             if is_unchanged(now, status):
-                self._files.learn(now, digest, is_ours=True)
+                self._files.learn(now, digest)
         _check_unchanged(compiled)
 
 

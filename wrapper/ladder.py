@@ -257,10 +257,10 @@ class Ladder:
             found_there = await _from_server(remote, draft, keys, ask.has_idle_core, early)
             if isinstance(found_there, Miss):
                 return found_there
-            is_coming = await self._local.missing(found_there.blobs)
-            if found_there.outcome == "hit-remote" and is_coming:
+            lacking = await self._local.missing(found_there.blobs)
+            if found_there.outcome == "hit-remote" and lacking:
                 await early(found_there)
-            await fetch_blobs(self._local, remote, is_coming)
+            await fetch_blobs(self._local, remote, lacking)
         except DistbuildError as error:
             remote.note(error)
             return Miss(f"the server {remote.url}: {error}", draft)

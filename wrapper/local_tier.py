@@ -20,6 +20,7 @@ from server.blobstore.interface import BlobStore, LocalFiles, write_all
 
 _CHUNK = 1 << 20
 _AT_A_TIME = 64
+"""Files that are open until all of them are stored."""
 _SMALL = 1 << 16
 KEPT_HERE = "cargo-distbuild"
 """The worker named in results of compiles on a developer's machine."""
@@ -104,8 +105,10 @@ class LocalTier:
 
         Raises OutOfSpace.
         """
-        paths = {digest: blob_path(directory, digest) for digest in digests}
-        lacking = await self._files.copy_in(paths)
+        paths = [(digest, blob_path(directory, digest)) for digest in digests]
+        lacking: set[Digest] = set()
+        for at in range(0, len(paths), _AT_A_TIME):
+            lacking |= await self._files.copy_in(dict(paths[at : at + _AT_A_TIME]))
         if len(lacking) < len(paths):
             self._on_adopted()
         return lacking

@@ -46,7 +46,7 @@ _ARGUMENT = re.compile(
 """Arguments of the linker that read nothing that the sandbox shows and no key names."""
 
 _READS = re.compile(r"llvm-args|default-codegen-backend")
-_LINK_READS = re.compile(rf"{_READS.pattern}|link-(args|objects|env)")
+_LINK_READS = re.compile(rf"{_READS.pattern}|link-(args|objects|env|script)")
 """Keys of a target's specification by which the compiler, and the linker, may read more."""
 
 _ASKS_FOR_LINKER = re.compile(r"-fuse-ld=([\w-]+)")
@@ -73,8 +73,11 @@ def qualifiers(
         return found
     set_here = {name: environment[name] for name in OF_LINKERS if environment.get(name)}
     found.update({f"variable {name}": value for name, value in set_here.items()})
-    if linker is not None or arguments or names or not inputs.is_for_host:
+    flavor = invocation.codegen("linker-flavor")
+    if linker or flavor or arguments or names or not inputs.is_for_host:
         found["linker"] = _link_set(linker or "cc")
+    if flavor and "lld" in flavor:
+        found["lld"] = _program("ld.lld", linker or "cc")
     for argument in arguments:
         match = _ASKS_FOR_LINKER.fullmatch(argument)
         if match:
@@ -108,9 +111,10 @@ def _check_specification(path: str, invocation: Invocation) -> None:
         raise NotUnderstood(f"the target specification {path} cannot be read: {error}") from error
     reads = _LINK_READS if invocation.links else _READS
     for key, value in specification.items():
-        if value and reads.search(key):
+        if value == "native" or (value and reads.search(key)):
             raise NotUnderstood(f"{path} has {key}, which may have the compiler read anything")
-    linker = invocation.codegen("linker") or specification.get("linker") or "cc"
+    named = invocation.codegen("linker-flavor") or invocation.codegen("linker")
+    linker = named or specification.get("linker") or "cc"
     if invocation.links and linker != "rust-lld":
         raise NotUnderstood(f"links as {path} says, with {linker}")
 

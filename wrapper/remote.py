@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -30,6 +31,9 @@ from wrapper.early import EarlyWatch, OnEarly
 from wrapper.inputs.snapshot import Source
 from wrapper.meter import meter
 from wrapper.preferred import PREFERRED
+
+_HERE = re.compile(r"unix:|grpcs?://(localhost|127\.[\d.]+|\[::1\])(:|/|$)")
+"""Other servers have no say about paths here."""
 
 LOOKUP_TIMEOUT = 5.0
 CAPABILITIES_TIMEOUT = 3.0
@@ -88,7 +92,8 @@ class Remote:
     @property
     def blob_directory(self) -> str | None:
         """Where a server on this machine has its blobs' files, as far as it has said so."""
-        return None if self._offer is None else self._offer.blob_directory
+        is_told = self._offer is not None and _HERE.match(self.url)
+        return self._offer.blob_directory if self._offer and is_told else None
 
     @property
     def is_down(self) -> bool:

@@ -121,7 +121,8 @@ class DiskBlobStore:
         saver.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await saver
-        await asyncio.gather(*self._taking, return_exceptions=True)
+        if self._taking:
+            await asyncio.wait(self._taking)
         await self._committer.close()
         await self._files.save_uses()
         self._commits.shutdown()

@@ -49,6 +49,11 @@ def cut(path: Path) -> None:
     os.truncate(path, 10)
 
 
+def grow(path: Path) -> None:
+    with path.open("ab") as file:
+        file.write(b"more")
+
+
 def as_link(path: Path) -> None:
     path.rename(path.with_suffix(".moved"))
     path.symlink_to(path.with_suffix(".moved"))
@@ -64,7 +69,7 @@ def as_pipe(path: Path) -> None:
     os.mkfifo(path)
 
 
-@pytest.mark.parametrize("spoil", [damage, cut, as_link, as_directory, as_pipe, os.unlink])
+@pytest.mark.parametrize("spoil", [damage, cut, grow, as_link, as_directory, as_pipe, os.unlink])
 async def test_nothing_else_is_taken(tmp_path: Path, spoil: Callable[[Path], object]) -> None:
     (right, data), (wrong, other) = blob(5000), blob(6000)
     (tmp_path / "right").write_bytes(data)

@@ -117,6 +117,17 @@ async def test_what_is_not_right_in_the_directory_comes_by_the_network(
         assert await fetched(f"grpc://127.0.0.1:{started.port}", tmp_path / "home") == BLOBS
 
 
+async def test_a_server_elsewhere_has_no_say_about_directories(tmp_path: Path) -> None:
+    async with serving(Told(tmp_path)) as url:
+        for address, is_here in ((url, True), (url.replace("127.0.0.1", "0.0.0.0"), False)):
+            remote = Remote(address, "", DigestFunction.BLAKE3)
+            try:
+                await remote.learn_function()
+                assert remote.blob_directory == (str(tmp_path) if is_here else None)
+            finally:
+                await remote.close()
+
+
 async def test_what_nobody_has(tmp_path: Path) -> None:
     async with AsyncExitStack() as stack:
         started = await start_storage(stack, tmp_path / "server", Terms())

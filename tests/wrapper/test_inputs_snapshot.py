@@ -280,3 +280,24 @@ def test_threads_get_the_right_digest(tmp_path: Path, files: FileDigests) -> Non
     for thread in threads:
         thread.join()
     assert wrong == []
+
+
+def test_a_file_just_written_is_hashed_again_however_long_it_took(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have been written to once more while it was hashed, within the same tick."""
+    path = tmp_path / "f"
+    path.write_text("x")
+    calls = []
+
+    def slow(name: str, function: DigestFunction) -> tuple[FileIdentity, Digest]:
+        calls.append(name)
+        found = hash_file(name, function)
+        time.sleep(0.1)
+        return found
+
+    monkeypatch.setattr("wrapper.inputs.file_digests.hash_file", slow)
+    files = FileDigests(SHA256)
+    for _ in range(3):
+        assert files.digest(str(path)) == Digest.of(b"x", SHA256)
+    assert len(calls) == 2

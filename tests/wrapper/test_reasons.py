@@ -283,8 +283,11 @@ async def test_targets(rungs: Rung) -> None:
     alice = rungs.alice
     rungs.alice = alice.with_environment(RUST_TARGET_PATH="/x")
     said = await rungs.reason(extra="--target mine")
-    provokes("its target may be specified by a file in RUST_TARGET_PATH", said)
+    provokes("its target may be specified by a file that no option names", said)
     rungs.alice = alice
+    (alice.workspace / "mine.json").touch()
+    said = await rungs.reason(extra="--target mine")
+    provokes("its target may be specified by a file that no option names", said)
     file = alice.workspace / "mine.json"
     linked = f"--crate-type bin --target {file}"
     file.write_text("no JSON")
@@ -292,6 +295,10 @@ async def test_targets(rungs: Rung) -> None:
     file.write_text("{}")
     provokes("links as … says, with …", await rungs.reason(extra=linked))
     assert await rungs.reason(extra=f"--target {file}") == NEW, "a library"
+    left_out = alice.workspace / "crates/core/node_modules/mine.json"
+    write(left_out, "{}")
+    said = await rungs.reason(extra=f"--target {left_out}")
+    provokes("reads …, which has no shared name", said)
     file.write_text('{"llvm-args": ["-load=/x"]}')
     said = await rungs.reason(extra=f"--target {file}")
     provokes("… has …, which may have the compiler read anything", said)

@@ -186,7 +186,7 @@ def test_a_daemon_that_cargo_distbuild_started_is_waited_for(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And started after all when it does not come: it may have been killed."""
-    monkeypatch.setenv("DISTBUILD_BUILD", "b")
+    monkeypatch.setenv("DISTBUILD_STARTING", "1")
     start = START.format(home=home, python=sys.executable)
     (home / "bin" / "start-daemon").write_text(f"echo >> '{home}/starts'; {start}")
     monkeypatch.delenv("CARGO_CRATE_NAME")

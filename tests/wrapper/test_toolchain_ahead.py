@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -85,6 +87,41 @@ def test_a_file_just_written_is_hashed_again(tmp_path: Path) -> None:
     driver = sysroot / "bin" / "rustc"
     os.utime(driver, ns=(0, time.time_ns() + 10**12))
     assert FileIdentity.of(driver.stat()) not in ahead(sysroot)
+
+
+LEFT_ALONE = """
+import fcntl, os, signal, sys
+from remote_apis.digest_functions import DigestFunction
+from wrapper.daemon import toolchain_ahead
+toolchain_ahead._hashes = lambda *_: iter([["x" * 1_000_000]])
+lock = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT)
+fcntl.flock(lock, fcntl.LOCK_EX)
+fork, children = os.fork, []
+os.fork = lambda: children.append(fork()) or children[-1]
+toolchain_ahead.ThreadPoolExecutor.submit = lambda *_: None
+try:
+    toolchain_ahead.hash_ahead("/none", DigestFunction.BLAKE3)
+except AttributeError:
+    pass
+print(children[0], flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_daemon_that_is_killed_leaves_neither_lock_nor_process(tmp_path: Path) -> None:
+    """Though what was hashed is more than a pipe takes, and nobody reads it."""
+    lock = tmp_path / "lock"
+    done = subprocess.run(
+        [sys.executable, "-c", LEFT_ALONE, lock], capture_output=True, text=True, timeout=60,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    deadline = time.monotonic() + 60
+    while Path(f"/proc/{done.stdout.strip()}").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    with lock.open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def test_hashes_on_their_way_are_waited_for_once(tmp_path: Path) -> None:

@@ -165,7 +165,7 @@ class BuildScriptRuns:
             put_outputs, run.out_dir, result, self._function, where, run.roots
         )
         for stat, digest in placed:
-            self._files.learn(stat, digest, is_ours=True)
+            self._files.learn(stat, digest)
         return PutBack(found, unstaged(out, run.roots), unstaged(err, run.roots))
 
     async def keep(self, watched: Watched, script: BuiltAction, instance: str) -> KeptRun:

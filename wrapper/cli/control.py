@@ -25,18 +25,19 @@ def replace_outdated_daemon(home: Home) -> None:
         _stop(home.daemon_state, "wrapper.daemon")
 
 
-def start_daemon_early(home: Home) -> None:
+def start_daemon_early(home: Home) -> bool:
     """Have the daemon start while the shim is compiled and cargo reads manifests. Raises OSError.
 
-    If it cannot, each shim tries, and says so.
+    Returns whether it was started. If it cannot start, each shim tries, and says so.
     """
     if (home.path / "daemon.sock").exists():
-        return
+        return False
     write_start_script(home)
     subprocess.Popen(
         ["/bin/sh", home.start_daemon], start_new_session=True, stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
     )  # fmt: skip
+    return True
 
 
 def stop_all(home: Home) -> int:

@@ -107,10 +107,11 @@ def run_cargo(home: Home, arguments: Sequence[str]) -> int:
     build = new_build_id()
     try:
         replace_outdated_daemon(home)
-        start_daemon_early(home)
+        is_starting = start_daemon_early(home)
         shim = prepare(home, environment)
         start_build(home, build)
         environment |= {"RUSTC_WRAPPER": str(shim), "DISTBUILD_BUILD": build}
+        environment["DISTBUILD_STARTING"] = "1" if is_starting else ""
         threading.Thread(target=_prepare_launcher, args=(home,)).start()
     except OSError as error:
         print(f"warning: distbuild: {error}; building without it", file=sys.stderr)

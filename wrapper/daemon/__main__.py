@@ -46,7 +46,8 @@ def _serve(home: Home) -> None:
     # no daemon of this home has hashed before is hashed
     question = CompilerQuestion(os.environ)
     ahead = None
-    if question.sysroot is not None and not home.digests(PREFERRED.label).exists():
+    is_new = not home.digests(PREFERRED.label).exists() and not home.sha256_servers.exists()
+    if question.sysroot is not None and is_new:
         ahead = hash_ahead(question.sysroot, PREFERRED)
     # thirty questions for the C compiler
     threading.Thread(target=link_set, daemon=True).start()

@@ -166,7 +166,7 @@ class CallHandler:
                 wanted.remove(name)
         moved = await self._place(unit, result, wanted)
         for name, path in moved.items():
-            self.keyed.files.learn(os.stat(path), digests[name], is_ours=True)
+            self.keyed.files.learn(os.stat(path), digests[name])
         self._note_unit(unit, result)
         made_in = made_in_seconds(result.action_result)
         self._count(unit.invocation, result.outcome, worker=result.worker, made_in=made_in)
@@ -194,7 +194,7 @@ class CallHandler:
         )
         for name in files:
             self.parts.local.linked(digests[name], placed[name])
-            self.keyed.files.learn(placed[name], digests[name], is_ours=True)
+            self.keyed.files.learn(placed[name], digests[name])
         return install_launchers(self.parts.home, unit)
 
     def _note_unit(self, unit: Unit, result: Result) -> None:

@@ -18,7 +18,7 @@ from wrapper.daemon.remotes import Remotes
 from wrapper.daemon.server import DaemonServer
 from wrapper.here import LocalCompiles
 from wrapper.home import Home, RemoteSettings, cache_bytes
-from wrapper.inputs.mapped import Hashed
+from wrapper.inputs.mapped import Ahead
 from wrapper.inputs.unit_records import UnitRecords
 from wrapper.keys.journal import KeyJournal
 from wrapper.local_tier import LocalTier
@@ -26,7 +26,7 @@ from wrapper.preferred import PREFERRED
 from wrapper.version import code_stamp
 
 
-async def run(home: Home, question: CompilerQuestion, ahead: Hashed | None) -> None:
+async def run(home: Home, question: CompilerQuestion, ahead: Ahead | None) -> None:
     """Serve until told to stop. `question`: which compiler the next build will most likely use;
     `ahead`: its hashes, where they are on their way."""
     stop = asyncio.Event()

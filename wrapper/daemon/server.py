@@ -53,8 +53,9 @@ class DaemonServer:
             await writer.drain()
         except BadCall as error:
             _log.warning("a call that is none: %s", error)
-        except (asyncio.IncompleteReadError, ConnectionError):
-            _log.info("a shim went away")
+        except (asyncio.IncompleteReadError, ConnectionError) as error:
+            if getattr(error, "partial", True):  # else it asked no more than whether we are there
+                _log.info("a shim went away")
         except Exception:  # noqa: BLE001
             # whatever it is, the build must go on: the shim runs rustc when nothing was answered
             _log.exception("a call failed")

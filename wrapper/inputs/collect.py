@@ -119,14 +119,14 @@ class Collector:
         inputs = Inputs(function=self._files.function)
         toolchain = self._toolchains.find(invocation.driver, environment)
         inputs.is_for_host = _is_for(toolchain.host, invocation)
-        if not inputs.is_for_host:
-            self._add_target(invocation, roots, environment, inputs)
         driver = os.path.basename(invocation.driver)
         snapshot = self._toolchains.snapshot(
             toolchain, driver, invocation.target, looks_again=looks_again
         )
         inputs.add("toolchain", snapshot, toolchain.sysroot)
         inputs.add(staged_or_refuse(roots, roots.package), self._package(roots), roots.package)
+        if not inputs.is_for_host:
+            self._add_target(invocation, roots, environment, inputs)
         out_dir = environment.get("OUT_DIR")
         if out_dir:
             snapshot = self._snapshot(out_dir, skip_in_out_dir)
@@ -171,10 +171,15 @@ class Collector:
     ) -> None:
         """What specifies the target, where rustc does not know it. Raises OSError."""
         path = invocation.target_file
-        if path is not None:
-            inputs.add_file(staged_or_refuse(roots, path), self._files.digest(path), path)
-        elif "RUST_TARGET_PATH" in environment:
-            raise NotUnderstood("its target may be specified by a file in RUST_TARGET_PATH")
+        if path is None:
+            # without that variable rustc looks in the working directory
+            here = f"{roots.workspace}/{invocation.target}.json"
+            if "RUST_TARGET_PATH" in environment or os.path.exists(here):
+                raise NotUnderstood("its target may be specified by a file that no option names")
+            return
+        if any(path.startswith(f"{left}/") for left in inputs.left_out):
+            raise NotUnderstood(f"reads {path}, which has no shared name")
+        inputs.add_file(staged_or_refuse(roots, path), self._files.digest(path), path)
 
     def _add_file(self, path: str, roots: Roots, inputs: Inputs) -> None:
         """A file outside of the package, if it is there."""

@@ -6,12 +6,13 @@ import json
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 from remote_apis.digest import Digest
 from remote_apis.digest_functions import DigestFunction
-from wrapper.inputs.mapped import FileIdentity, Hashed, hash_mapped
+from wrapper.inputs.mapped import Ahead, FileIdentity, hash_mapped
 
 _Hashed = tuple[FileIdentity, Digest]
 _READ_SIZE = 1 << 20
@@ -63,10 +64,10 @@ class FileDigests:
     def __init__(self, function: DigestFunction) -> None:
         self.function = function
         self._known: dict[FileIdentity, Digest] = {}
-        self._ahead: Hashed | None = None
+        self._ahead: Ahead | None = None
         self._learning = threading.Lock()
 
-    def expect(self, ahead: Hashed) -> None:
+    def expect(self, ahead: Ahead) -> None:
         """Somebody hashes files of a toolchain already."""
         self._ahead = ahead
 
@@ -96,24 +97,21 @@ class FileDigests:
         with self._learning:
             ahead, self._ahead = self._ahead, None
             for identity, hash_ in ahead() if ahead else ():
-                self._learn(identity, Digest(self.function, hash_, identity.size))
+                self._remember(identity, Digest(self.function, hash_, identity.size))
         return self._known.get(FileIdentity.of(os.stat(path))) or self._hash(path, _hash_mapped)
 
     def _hash(self, path: str, hash_: Callable[[str, DigestFunction], _Hashed]) -> Digest:
+        begun = time.time_ns()
         identity, digest = hash_(path, self.function)
-        self._learn(identity, digest)
+        if identity.is_settled(begun):
+            self._remember(identity, digest)
         return digest
 
-    def learn(self, st: os.stat_result, digest: Digest, *, is_ours: bool = False) -> None:
-        """Remember what a file holds, when its stat is old enough to show later changes.
+    def learn(self, st: os.stat_result, digest: Digest) -> None:
+        """Remember what a file holds that this process has just put there whole, by rename."""
+        self._remember(FileIdentity.of(st), digest)
 
-        `is_ours`: this process has just put the file there whole, by rename.
-        """
-        self._learn(FileIdentity.of(st), digest, is_ours=is_ours)
-
-    def _learn(self, identity: FileIdentity, digest: Digest, *, is_ours: bool = False) -> None:
-        if not (is_ours or identity.is_settled):
-            return
+    def _remember(self, identity: FileIdentity, digest: Digest) -> None:
         if len(self._known) >= _MAX_ENTRIES:
             self._known.clear()
         self._known[identity] = digest

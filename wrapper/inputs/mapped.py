@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -26,14 +25,13 @@ class FileIdentity(NamedTuple):
         """A file's by its status."""
         return cls(st.st_dev, st.st_ino, st.st_size, st.st_mtime_ns, st.st_ctime_ns)
 
-    @property
-    def is_settled(self) -> bool:
-        """Whether the next change will show: it cannot come within the same tick of the clock."""
-        return time.time_ns() - max(self.mtime_ns, self.ctime_ns) >= _RACY_NS
+    def is_settled(self, since_ns: int) -> bool:
+        """Whether each change since then shows: none can come within the same tick of the clock."""
+        return since_ns - max(self.mtime_ns, self.ctime_ns) >= _RACY_NS
 
 
-Hashed = Callable[[], list[tuple[FileIdentity, str]]]
-"""Waits for hashes that are on their way."""
+Ahead = Callable[[], list[tuple[FileIdentity, str]]]
+"""Waits for hashes that are on their way, of files that had settled."""
 
 
 def hash_mapped(path: str, function: DigestFunction) -> tuple[FileIdentity, str]:

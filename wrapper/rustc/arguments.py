@@ -74,6 +74,8 @@ class Invocation:
         """Whether the linker and what it reads are this machine's, and not the toolchain's."""
         if not self.links or self.target_file or self.codegen("linker") == "rust-lld":
             return False  # a specification names its linker: see wrapper.qualifiers
+        if self.codegen("linker") or self.codegen("linker-flavor"):
+            return True
         return self.target is None or not OWN_LINKER.fullmatch(self.target)
 
     @property

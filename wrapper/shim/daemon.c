@@ -96,11 +96,16 @@ static int start_failed(int mark_now) {
     return stat(mark, &st) == 0 && time(NULL) - st.st_mtime < 60;
 }
 
+// Whether `cargo distbuild` has had one start for this build.
+static int is_starting(void) {
+    const char *said = getenv("DISTBUILD_STARTING");
+    return said && *said;
+}
+
 int daemon_socket(int may_start) {
     int fd = connect_daemon();
     if (fd >= 0 || !may_start || start_failed(0)) return fd;
-    // `cargo distbuild` has one start already, which may be gone
-    int start_at = getenv("DISTBUILD_BUILD") ? 1000 : 0;
+    int start_at = is_starting() ? 1000 : 0; // it may have been killed
     for (int waited = 0; waited < 10000; waited += 5) {
         if (waited == start_at) start_daemon();
         struct timespec pause = {0, 5 * 1000 * 1000};
@@ -114,7 +119,7 @@ int daemon_socket(int may_start) {
 void daemon_begin(void) {
     int fd = connect_daemon();
     if (fd >= 0) close(fd);
-    else if (!start_failed(0)) start_daemon();
+    else if (!is_starting() && !start_failed(0)) start_daemon();
 }
 
 int send_request(int fd, const char *version, int argc, char *const *argv) {

@@ -76,8 +76,13 @@ def begin_daemon() -> None:
     try:
         connect().close()
     except OSError:
-        if not start_failed():
+        if not is_starting() and not start_failed():
             start_daemon()
+
+
+def is_starting() -> bool:
+    """Whether `cargo distbuild` has had one start for this build."""
+    return bool(os.environ.get("DISTBUILD_STARTING"))
 
 
 def daemon() -> socket.socket:
@@ -88,8 +93,7 @@ def daemon() -> socket.socket:
         if start_failed():
             raise
     begun = time.monotonic()
-    # `cargo distbuild` has one start already, which may be gone
-    patience = 1 if "DISTBUILD_BUILD" in os.environ else 0
+    patience = 1 if is_starting() else 0  # it may have been killed
     is_started = False
     while True:
         if not is_started and time.monotonic() >= begun + patience:
@@ -295,8 +299,7 @@ def main() -> None:
         sys.exit(2)
     if "CARGO_CRATE_NAME" not in os.environ:
         # no unit of cargo's: it asks the compiler what it can do, and has units for us afterwards
-        if "DISTBUILD_BUILD" not in os.environ:
-            begin_daemon()
+        begin_daemon()
         plain_rustc()
     try:
         connection = daemon()

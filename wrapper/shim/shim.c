@@ -236,7 +236,7 @@ int main(int argc, char **argv) {
     }
     if (!getenv("CARGO_CRATE_NAME")) {
         // no unit of cargo's: it asks the compiler what it can do, and has units for us afterwards
-        if (n > 0 && !getenv("DISTBUILD_BUILD")) daemon_begin();
+        if (n > 0) daemon_begin();
         plain_rustc();
     }
     pipe_before = signal(SIGPIPE, SIG_IGN);
