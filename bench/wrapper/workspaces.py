@@ -101,13 +101,19 @@ def discard(path: Path, into: Path) -> None:
     """Take a directory out of the way, to be deleted with all else in the end.
 
     Some file systems are slow to make files for minutes after many were deleted, and the next
-    build would pay. Where the disk is short of room, all that was discarded before goes now.
+    build would pay. A file that has another name loses this one, as it would by being deleted: a
+    cache that shares files with target directories counts their names. Where the disk is short of
+    room, all that was discarded before goes now.
     """
     if not path.exists():
         return
     if shutil.disk_usage(path).free < _SHORT_OF_ROOM:
         shutil.rmtree(into, ignore_errors=True)
     into.mkdir(exist_ok=True)
+    for directory, _, names in os.walk(path):
+        for file in (os.path.join(directory, name) for name in names):
+            if os.lstat(file).st_nlink > 1:
+                os.unlink(file)
     path.rename(into / str(next(_numbers)))
 
 
