@@ -13,6 +13,7 @@ import os
 import shutil
 import subprocess
 import threading
+from collections.abc import Iterable
 
 PROPERTY = "link-set"
 _PROGRAMS = ("collect2", "ld", "liblto_plugin.so", "lto-wrapper")
@@ -51,11 +52,26 @@ def _found(cc: str, real: str, mtime_ns: int) -> tuple[str, tuple[tuple[str, str
     lines = _ask(cc, "-v").splitlines()
     version = "\n".join(line for line in lines if not line.startswith("COLLECT_"))
     found = [("cc", real)]
+    # in these directories it looks itself for what `-print-file-name` names, a process each
+    said = _ask(cc, "-print-search-dirs")
+    programs, libraries = (_search(said, name) for name in ("programs", "libraries"))
     for name in _PROGRAMS:
-        answer = _ask(cc, f"-print-prog-name={name}").strip()
-        found.append((name, answer if os.path.isabs(answer) else shutil.which(answer) or ""))
-    found += [(name, _ask(cc, f"-print-file-name={name}").strip()) for name in _FILES]
+        found.append((name, _first(name, programs, os.X_OK) or shutil.which(name) or ""))
+    found += [(name, _first(name, libraries, os.R_OK) or name) for name in _FILES]
     return version, tuple(found)
+
+
+def _search(said: str, name: str) -> list[str]:
+    """The directories of a line like `libraries: =/a/:/b/`, in their order."""
+    prefix = f"{name}: ="
+    lines = [line for line in said.splitlines() if line.startswith(prefix)]
+    return lines[0].removeprefix(prefix).split(":") if lines else []
+
+
+def _first(name: str, directories: Iterable[str], access: int) -> str | None:
+    """The first file of that name that may be used."""
+    paths = (os.path.join(directory, name) for directory in directories)
+    return next((path for path in paths if os.access(path, access)), None)
 
 
 def _seen(path: str) -> tuple[int, int, int] | None:

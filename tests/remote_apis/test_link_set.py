@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from remote_apis.link_set import link_set
+from remote_apis.link_set import _FILES, _PROGRAMS, _found, link_set
 
 COMPILER = """#!/bin/sh
-file="$(dirname "$0")/files/${1#*=}"
+files="$(dirname "$0")/files"
 case "$1" in
 -v) echo "tiny compiler 1.0" >&2 ;;
--print-*-name=*) if [ -e "$file" ]; then echo "$file"; else echo "${1#*=}"; fi ;;
+-print-search-dirs) echo "programs: =/none/:$files/"; echo "libraries: =$files/:/none/" ;;
 *) exit 1 ;;
 esac
 """
@@ -26,6 +27,7 @@ def compiler(directory: Path) -> Path:
     (directory / "files").mkdir(parents=True)
     for name in FILES:
         (directory / "files" / name).write_text(f"content of {name}")
+        (directory / "files" / name).chmod(0o755)
     path = directory / "cc"
     path.write_text(COMPILER)
     path.chmod(0o755)
@@ -43,6 +45,26 @@ def test_of_this_machine() -> None:
     assert first is not None
     assert len(first) == 64
     assert first == link_set()
+
+
+@pytest.mark.parametrize("compiler", ["cc", "gcc", "clang"])
+def test_files_are_where_the_compiler_says(compiler: str) -> None:
+    """We look in its directories; it would look there itself, a process a file."""
+    path = shutil.which(compiler)
+    if path is None:
+        assert compiler != "cc"
+        return
+
+    def says(option: str) -> str:
+        return subprocess.check_output([path, option], text=True, env={"LC_ALL": "C"}).strip()
+
+    real = os.path.realpath(path)
+    _, files = _found(path, real, os.stat(real).st_mtime_ns)
+    found = dict(files)
+    assert {found[name] for name in _FILES} == {says(f"-print-file-name={n}") for n in _FILES}
+    for name in _PROGRAMS:
+        said = says(f"-print-prog-name={name}")
+        assert found[name] == (said if os.path.isabs(said) else shutil.which(said) or "")
 
 
 def test_any_name_of_the_same_compiler_gives_the_same_set(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from remote_apis.digest import Digest
 from remote_apis.digest_functions import DigestFunction
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
 from wrapper.inputs.file_digests import FileDigests, hash_file
-from wrapper.inputs.mapped import FileIdentity, hash_mapped
+from wrapper.inputs.hashing import FileIdentity, hash_mapped
 from wrapper.inputs.snapshot import (
     MAX_FILES,
     NotSendable,

@@ -18,7 +18,7 @@ from remote_apis.digest import Digest
 from remote_apis.digest_functions import DigestFunction
 from wrapper.daemon.compiler_question import CompilerQuestion
 from wrapper.inputs.file_digests import FileDigests
-from wrapper.inputs.mapped import FileIdentity
+from wrapper.inputs.hashing import FileIdentity
 from wrapper.inputs.toolchain_files import files_of, toolchain_parts
 
 TRIPLE = "x86_64-unknown-linux-gnu"

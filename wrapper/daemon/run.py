@@ -18,7 +18,7 @@ from wrapper.daemon.remotes import Remotes
 from wrapper.daemon.server import DaemonServer
 from wrapper.here import LocalCompiles
 from wrapper.home import Home, RemoteSettings, cache_bytes
-from wrapper.inputs.mapped import Ahead
+from wrapper.inputs.hashing import Ahead
 from wrapper.inputs.unit_records import UnitRecords
 from wrapper.keys.journal import KeyJournal
 from wrapper.local_tier import LocalTier

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from remote_apis.digest_functions import DigestFunction
-from wrapper.inputs.mapped import Ahead, FileIdentity, hash_mapped
+from wrapper.inputs.hashing import Ahead, FileIdentity, hash_read
 from wrapper.inputs.toolchain_files import files_of, toolchain_parts
 
 _LESS_URGENT = 5
@@ -66,5 +66,7 @@ def _hashes(sysroot: str, function: DigestFunction) -> Iterator[tuple[FileIdenti
     files = files_of(sysroot, toolchain_parts(sysroot, host, "rustc", None))
     begun = time.time_ns()
     with ThreadPoolExecutor(os.cpu_count()) as threads:
-        hashes = threads.map(lambda path: hash_mapped(path, function), files)
-        yield from (each for each in hashes if each[0].is_settled(begun))
+        # read and not mapped: nobody else wants this process's interpreter
+        for identity, hash_, _ in threads.map(lambda path: hash_read(path, function), files):
+            if identity.is_settled(begun):
+                yield identity, hash_

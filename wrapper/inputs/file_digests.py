@@ -12,40 +12,19 @@ from pathlib import Path
 
 from remote_apis.digest import Digest
 from remote_apis.digest_functions import DigestFunction
-from wrapper.inputs.mapped import Ahead, FileIdentity, hash_mapped
+from wrapper.inputs.hashing import Ahead, FileIdentity, hash_mapped, hash_read
 
 _Hashed = tuple[FileIdentity, Digest]
-_READ_SIZE = 1 << 20
 _MAX_ENTRIES = 500_000
-_SMALL = 1 << 16
 _LARGE = 1 << 20
 _MAX_SAVED = 20_000
-_own = threading.local()
 _LOG = logging.getLogger("distbuild.digests")
 
 
 def hash_file(path: str, function: DigestFunction) -> _Hashed:
     """Hash a file, with what it was before it was read. Raises OSError."""
-    with open(path, "rb", buffering=0) as file:
-        st = os.fstat(file.fileno())
-        hasher = function.hasher(st.st_size)
-        size = 0
-        buffer = _buffer(st.st_size)
-        while count := file.readinto(buffer):
-            hasher.update(buffer[:count])
-            size += count
-    return FileIdentity.of(st), Digest(function, hasher.hexdigest(), size)
-
-
-def _buffer(size: int) -> memoryview:
-    """Room for a piece of a file of so many bytes; the large one is the thread's, for memory that
-    was never used before costs more than hashing what is read into it."""
-    if size < _SMALL:
-        return memoryview(bytearray(size + 1))
-    if not hasattr(_own, "buffer"):
-        _own.buffer = memoryview(bytearray(_READ_SIZE))
-    found: memoryview = _own.buffer
-    return found
+    identity, hash_, size = hash_read(path, function)
+    return identity, Digest(function, hash_, size)
 
 
 def _hash_mapped(path: str, function: DigestFunction) -> _Hashed:
