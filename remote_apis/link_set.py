@@ -62,10 +62,15 @@ def _found(cc: str, real: str, mtime_ns: int) -> tuple[str, tuple[tuple[str, str
 
 
 def _search(said: str, name: str) -> list[str]:
-    """The directories of a line like `libraries: =/a/:/b/`, in their order."""
+    """The directories of a line like `libraries: =/a/:/b/`, in their order.
+
+    Raises SubprocessError: a set without the files that are there would fit other machines' too.
+    """
     prefix = f"{name}: ="
-    lines = [line for line in said.splitlines() if line.startswith(prefix)]
-    return lines[0].removeprefix(prefix).split(":") if lines else []
+    for line in said.splitlines():
+        if line.startswith(prefix):
+            return line.removeprefix(prefix).split(":")
+    raise subprocess.SubprocessError(f"the C compiler does not say where its {name} are")
 
 
 def _first(name: str, directories: Iterable[str], access: int) -> str | None:

@@ -131,6 +131,13 @@ def test_programs_that_the_compiler_names_without_a_directory_count(
     assert len(found) == 2
 
 
+def test_a_compiler_that_does_not_say_where_it_looks_has_no_set(tmp_path: Path) -> None:
+    path = compiler(tmp_path / "one")
+    path.write_text(path.read_text().replace("libraries: ", "lib: "))
+    os.utime(path, ns=(1, 1))
+    assert link_set(str(path)) is None
+
+
 def test_no_working_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = tmp_path / "cc"
     broken.write_text("#!/bin/sh\nexit 1\n")

@@ -49,7 +49,7 @@ def _serve(home: Home) -> None:
     is_new = not home.digests(PREFERRED.label).exists() and not home.sha256_servers.exists()
     if question.sysroot is not None and is_new:
         ahead = hash_ahead(question.sysroot, PREFERRED)
-    # thirty questions for the C compiler
+    # the C compiler is asked, and what it links with hashed, before a unit waits for that
     threading.Thread(target=link_set, daemon=True).start()
     import uvloop
 

@@ -65,9 +65,8 @@ def _buffer(size: int) -> memoryview:
 def hash_mapped(path: str, function: DigestFunction) -> tuple[FileIdentity, str]:
     """What a file was before it was read, and its hash. Raises OSError.
 
-    At one go, so that the hashing thread never waits for the interpreter.
-
-    Not for files that somebody may cut short meanwhile: that ends the process.
+    At one go, so that the hashing thread never waits for the interpreter. Not for files that
+    somebody may cut short meanwhile: that ends the process.
     """
     with open(path, "rb", buffering=0) as file:
         identity = FileIdentity.of(os.fstat(file.fileno()))
