@@ -39,25 +39,25 @@ async def fetch_blobs(local: LocalTier, remote: Remote, digests: Iterable[Digest
 
 async def _fetch(local: LocalTier, remote: Remote, piece: list[Digest]) -> None:
     """Fetch a large blob, or some small ones in one call."""
-    coming = piece
     try:
-        if remote.blob_directory is not None:
-            piece = await _not_beside(local, remote.blob_directory, piece)
-        if not piece:
+        rest = await _not_beside(local, remote, piece)
+        if not rest:
             return
-        if piece[0].size <= _SMALL:
-            await local.store_all(await remote.read_many(piece))
+        if rest[0].size <= _SMALL:
+            await local.store_all(await remote.read_many(rest))
             return
-        async with aclosing(remote.stream(piece[0])) as chunks:
-            await local.store_stream(piece[0], chunks)
+        async with aclosing(remote.stream(rest[0])) as chunks:
+            await local.store_stream(rest[0], chunks)
     finally:
-        for digest in coming:
+        for digest in piece:
             local.arriving.pop(digest).set_result(None)
 
 
-async def _not_beside(local: LocalTier, directory: str, piece: list[Digest]) -> list[Digest]:
+async def _not_beside(local: LocalTier, remote: Remote, piece: list[Digest]) -> list[Digest]:
     """Copy what is in the directory of a server on this machine; the others are returned."""
-    lacking = await local.copy_in(piece, directory)
+    if remote.blob_directory is None:
+        return piece
+    lacking = await local.copy_in(piece, remote.blob_directory)
     meter().received(sum(digest.size for digest in piece if digest not in lacking))
     return [digest for digest in piece if digest in lacking]
 

@@ -92,8 +92,9 @@ class Remote:
     @property
     def blob_directory(self) -> str | None:
         """Where a server on this machine has its blobs' files, as far as it has said so."""
-        is_told = self._offer is not None and _HERE.match(self.url)
-        return self._offer.blob_directory if self._offer and is_told else None
+        if self._offer is None or not _HERE.match(self.url):
+            return None
+        return self._offer.blob_directory
 
     @property
     def is_down(self) -> bool:

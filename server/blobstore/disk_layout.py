@@ -48,7 +48,7 @@ class DiskLayout:
         self._quarantine = root / "quarantine"
         for directory in (self._cas, self._tmp, self._quarantine):
             directory.mkdir(parents=True, exist_ok=True)
-        self.root = str(root)
+        self._root = str(root)
         self._known_directories: set[str] = set()
         self._lock = os.open(root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
@@ -81,7 +81,7 @@ class DiskLayout:
 
     def path_of(self, digest: Digest) -> str:
         """Where the blob's file is, if there is one."""
-        return blob_path(self.root, digest)
+        return blob_path(self._root, digest)
 
     def make_parent(self, path: str) -> list[str]:
         """Make sure that the path's directory exists; the directories made need a sync."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import gc
 import logging
@@ -48,7 +49,8 @@ def _serve(home: Home) -> None:
     ahead = None
     is_new = not home.digests(PREFERRED.label).exists() and not home.sha256_servers.exists()
     if question.sysroot is not None and is_new:
-        ahead = hash_ahead(question.sysroot, PREFERRED)
+        with contextlib.suppress(OSError):  # else it is hashed when a unit needs it
+            ahead = hash_ahead(question.sysroot, PREFERRED)
     # the C compiler is asked, and what it links with hashed, before a unit waits for that
     threading.Thread(target=link_set, daemon=True).start()
     import uvloop

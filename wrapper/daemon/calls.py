@@ -68,7 +68,7 @@ class CallHandler:
         """Answer the shim. Raises IncompleteReadError or ConnectionError when it is gone."""
         try:
             if "CARGO_CRATE_NAME" not in self.call.environment:
-                raise Probe  # a build script tries the compiler: no unit of cargo's
+                raise Probe  # no unit of cargo's: such calls the shim leaves to rustc unasked
             invocation = parse(self.call.argv)
             if WATCHED in self.call.environment:
                 self.parts.compiles_within.add(self.call.environment[WATCHED])
