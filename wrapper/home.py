@@ -50,6 +50,11 @@ class Home:
         return self.path / "daemon.json"
 
     @property
+    def daemon_lock(self) -> Path:
+        """Held by the running daemon, from before it has a state to its end."""
+        return self.path / "daemon.lock"
+
+    @property
     def builds(self) -> Path:
         """One file of statistics a build."""
         return self.path / "builds"

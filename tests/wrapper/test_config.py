@@ -193,8 +193,9 @@ def test_cargo_gets_what_the_files_say(tmp_path: Path) -> None:
     assert environment["RUSTC_WRAPPER"].startswith(str(tmp_path / "d"))
     done = run(tmp_path, "build", CARGO_BUILD_JOBS="2", **given)
     assert "CARGO_BUILD_JOBS=2\n" in done.stdout
-    # the daemon starts beside cargo, also for one that asks nothing of it
+    # the daemon starts beside cargo, also for one that asks nothing of it; and is found before
+    # it has written down which process it is
     deadline = time.monotonic() + 30
-    while not (tmp_path / "d" / "daemon.json").exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
+    while not (tmp_path / "d" / "daemon.lock").exists() and time.monotonic() < deadline:
+        time.sleep(0.005)
     assert "stopped the daemon" in run(tmp_path, "stop", **given).stdout

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import signal
@@ -16,6 +17,7 @@ from wrapper.shim.install import write_start_script
 from wrapper.version import code_stamp
 
 _STOP_TIMEOUT = 40.0  # the daemon stores what is yet to be stored, for 30 s at most
+_START_TIMEOUT = 10.0
 
 
 def replace_outdated_daemon(home: Home) -> None:
@@ -42,10 +44,32 @@ def start_daemon_early(home: Home) -> bool:
 
 def stop_all(home: Home) -> int:
     """Stop both; 0 even when nothing ran."""
+    _await_start(home)
     for path, mark in ((home.daemon_state, "wrapper.daemon"), (home.server_state, "serve")):
         if _stop(path, mark):
             print(f"stopped {'the daemon' if path == home.daemon_state else 'the server'}")
     return 0
+
+
+def _await_start(home: Home) -> None:
+    """Wait until a daemon that is starting has said which process it is."""
+    deadline = time.monotonic() + _START_TIMEOUT
+    while _is_locked(home.daemon_lock) and time.monotonic() < deadline:
+        pid = (_read(home.daemon_state) or {}).get("pid")
+        if isinstance(pid, int) and _is(pid, "wrapper.daemon"):
+            return
+        time.sleep(0.01)
+
+
+def _is_locked(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _read(path: Path) -> dict[str, object] | None:

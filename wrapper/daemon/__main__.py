@@ -18,7 +18,7 @@ def main() -> int:
     """Take the lock, or leave when another daemon has it."""
     home = Home(Path(sys.argv[1]))
     home.path.mkdir(parents=True, exist_ok=True, mode=0o700)
-    lock = os.open(home.path / "daemon.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    lock = os.open(home.daemon_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
