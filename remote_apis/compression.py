@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import Enum
 from typing import Protocol
 
@@ -17,6 +18,7 @@ every 4 bytes of input, so that this bounds what one step can make to 8 MiB."""
 _DEFLATE_PIECE = 1024 * 1024
 _MAX_ZSTD_WINDOW = 128 * 1024 * 1024
 _LEVEL = 1
+_WORTH_COMPRESSING = 1024
 
 
 class Compressor(Enum):
@@ -47,7 +49,7 @@ class Encoder(Protocol):
         ...
 
     def finish(self) -> bytes:
-        """The rest."""
+        """The rest. Like `feed` raises InvalidRequest when it is not of the size announced."""
         ...
 
 
@@ -90,6 +92,15 @@ def compress(data: bytes, compressor: Compressor) -> bytes:
     return stream.feed(data) + stream.finish()
 
 
+def compress_if_smaller(data: bytes, compressor: Compressor) -> tuple[bytes, Compressor]:
+    """The shorter of the bytes and their compressed form, and which it is."""
+    if len(data) >= _WORTH_COMPRESSING:
+        compressed = compress(data, compressor)
+        if len(compressed) < len(data):
+            return compressed, compressor
+    return data, Compressor.IDENTITY
+
+
 def decompress(data: bytes, compressor: Compressor, size: int) -> bytes:
     """Bytes in hand decompressed. Raises InvalidRequest if they are not `size` bytes then."""
     if compressor is Compressor.IDENTITY:
@@ -111,10 +122,20 @@ class _ZstdEncoder:
         self._stream = zstandard.ZstdCompressor(level=_LEVEL).compressobj(size=size)
 
     def feed(self, data: bytes) -> bytes:
-        return self._stream.compress(data)
+        with self._checked():
+            return self._stream.compress(data)
 
     def finish(self) -> bytes:
-        return self._stream.flush()
+        with self._checked():
+            return self._stream.flush()
+
+    @staticmethod
+    @contextmanager
+    def _checked() -> Iterator[None]:
+        try:
+            yield
+        except zstandard.ZstdError as error:
+            raise InvalidRequest(f"the data is not of the size announced: {error}") from error
 
 
 class _DeflateEncoder:

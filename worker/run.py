@@ -14,7 +14,7 @@ import grpc.aio
 
 from remote_apis.client.action_cache import ActionCacheClient
 from remote_apis.client.cas import CasClient
-from remote_apis.client.channel import open_channel
+from remote_apis.client.channel import open_channel, parse_address
 from remote_apis.client.settings import ClientLimits, RetryPolicy
 from worker.action import ActionRunner, WorkerParts
 from worker.action_reader import ActionReader
@@ -109,7 +109,7 @@ async def open_worker(config: WorkerConfig) -> AsyncIterator[Worker]:
             open_channel(config.server, tls=config.tls) as channel,
             _cas_channel(config, channel) as cas_channel,
         ):
-            clients = _Clients(cas_channel)
+            clients = _Clients(cas_channel, config.cas or config.server)
             directories = DirectoryReader()
             parts = WorkerParts(
                 config=config,
@@ -157,17 +157,16 @@ async def run_worker(config: WorkerConfig, *, drain: asyncio.Event | None = None
 class _Clients:
     """One CAS client an instance, and copies of it that carry an action's headers."""
 
-    def __init__(self, channel: grpc.aio.Channel) -> None:
+    def __init__(self, channel: grpc.aio.Channel, url: str) -> None:
         self._channel = channel
+        self._limits = ClientLimits(retry=_RETRY, is_far=not parse_address(url).is_local)
         self._clients: dict[str, CasClient] = {}
 
     def cas(self, assignment: Assignment) -> CasClient:
         """The CAS of the action's instance, called on behalf of the action's client."""
         client = self._clients.get(assignment.instance)
         if client is None:
-            client = CasClient(
-                self._channel, instance=assignment.instance, limits=ClientLimits(retry=_RETRY)
-            )
+            client = CasClient(self._channel, instance=assignment.instance, limits=self._limits)
             self._clients[assignment.instance] = client
         return client.with_metadata(assignment.headers)
 
@@ -176,7 +175,7 @@ class _Clients:
         return ActionCacheClient(
             self._channel,
             instance=assignment.instance,
-            limits=ClientLimits(retry=_RETRY),
+            limits=self._limits,
             metadata=assignment.headers,
         )
 

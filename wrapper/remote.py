@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -12,8 +11,9 @@ from remote_apis.client.action_cache import ActionCacheClient
 from remote_apis.client.blobs import BlobSource
 from remote_apis.client.capabilities import Offer, get_offer
 from remote_apis.client.cas import CasClient
-from remote_apis.client.channel import open_channel
+from remote_apis.client.channel import open_channel, parse_address
 from remote_apis.client.execution import ExecuteOptions, ExecutionClient
+from remote_apis.client.settings import ClientLimits
 from remote_apis.client.workers import WorkersClient
 from remote_apis.digest import Digest
 from remote_apis.digest_functions import DigestFunction
@@ -31,9 +31,6 @@ from wrapper.early import EarlyWatch, OnEarly
 from wrapper.inputs.snapshot import Source
 from wrapper.meter import meter
 from wrapper.preferred import PREFERRED
-
-_HERE = re.compile(r"unix:|grpcs?://(localhost|127\.[\d.]+|\[::1\])(:|/|$)")
-"""Other servers have no say about paths here."""
 
 LOOKUP_TIMEOUT = 5.0
 CAPABILITIES_TIMEOUT = 3.0
@@ -72,7 +69,9 @@ class Remote:
         self._clock = clock
         self._offer: Offer | None = None
         self._channel = open_channel(url)
-        self._cas = CasClient(self._channel, instance=instance)
+        self._is_local = parse_address(url).is_local
+        limits = ClientLimits(is_far=not self._is_local)
+        self._cas = CasClient(self._channel, instance=instance, limits=limits)
         self._results = ActionCacheClient(self._channel, instance=instance)
         self._execution = ExecutionClient(self._channel, instance=instance, patience=PATIENCE)
         self._workers = WorkersClient(self._channel, instance=instance)
@@ -92,8 +91,8 @@ class Remote:
     @property
     def blob_directory(self) -> str | None:
         """Where a server on this machine has its blobs' files, as far as it has said so."""
-        if self._offer is None or not _HERE.match(self.url):
-            return None
+        if self._offer is None or not self._is_local:
+            return None  # others have no say about paths here
         return self._offer.blob_directory
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from typing import NamedTuple
 
@@ -14,13 +15,16 @@ from remote_apis.client.settings import ClientLimits, Metadata, limits_of_server
 from remote_apis.errors import DistbuildError, Unavailable
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2_grpc as re_grpc
+from remote_apis.this_machine import MACHINE_HEADER, machine_id
 
 
 class Offer(NamedTuple):
-    """What a server offers. `blob_directory`: see `remote_apis.blob_files`; None from most."""
+    """What a server offers. `blob_directory`: see `remote_apis.blob_files`; `machine`: on which it
+    is, see `remote_apis.this_machine`. Most say neither."""
 
     capabilities: re_pb.ServerCapabilities
     blob_directory: str | None
+    machine: bytes | None
 
 
 async def get_offer(
@@ -39,7 +43,12 @@ async def get_offer(
         capabilities = await call
         headers = dict(await call.initial_metadata())
     directory = headers.get(DIRECTORY_HEADER)
-    return Offer(capabilities, os.fsdecode(directory) if directory else None)
+    machine = headers.get(MACHINE_HEADER)
+    return Offer(
+        capabilities,
+        os.fsdecode(directory) if directory else None,
+        machine if isinstance(machine, bytes) else None,
+    )
 
 
 async def get_capabilities(
@@ -55,26 +64,31 @@ async def get_capabilities(
 
 
 class AgreedLimits:
-    """A client's limits, made as narrow as the server's; the server is asked on first use."""
+    """A client's limits and what the server's make of them; it is asked on first use."""
 
     def __init__(self, channel: grpc.aio.Channel, instance: str, own: ClientLimits) -> None:
         self._channel = channel
         self._instance = instance
         self._own = own
         self._agreed: ClientLimits | None = None
+        self._asking = asyncio.Lock()
 
     async def get(self, metadata: Metadata = ()) -> ClientLimits:
         """The limits. The client's own while the server is out of reach, or if it does not say."""
-        if self._agreed is not None:
-            return self._agreed
+        if self._agreed is None:
+            async with self._asking:  # of many calls that begin at once, one asks
+                return self._agreed or await self._ask(metadata)
+        return self._agreed
+
+    async def _ask(self, metadata: Metadata) -> ClientLimits:
         try:
-            capabilities = await get_capabilities(
-                self._channel, instance=self._instance, metadata=metadata
-            )
+            offer = await get_offer(self._channel, instance=self._instance, metadata=metadata)
         except Unavailable:
             return self._own
         except DistbuildError:  # it has no Capabilities for us
             self._agreed = self._own
         else:
-            self._agreed = limits_of_server(capabilities.cache_capabilities, self._own)
+            is_far = offer.machine != machine_id() if offer.machine else self._own.is_far
+            cache = offer.capabilities.cache_capabilities
+            self._agreed = limits_of_server(cache, self._own, is_far=is_far)
         return self._agreed

@@ -13,7 +13,7 @@ from typing import Any, Self
 import grpc
 import grpc.aio
 
-from remote_apis.client.blobs import BlobSource, verify
+from remote_apis.client.blobs import BlobSource, DamagedBlob, verify
 from remote_apis.client.bytestream import ByteStreamClient
 from remote_apis.client.capabilities import AgreedLimits
 from remote_apis.client.packing import batches, chunked, run_all
@@ -21,8 +21,15 @@ from remote_apis.client.retry import retrying
 from remote_apis.client.rpc_errors import error_of_status
 from remote_apis.client.service import ServiceClient
 from remote_apis.client.settings import ClientLimits, Metadata
+from remote_apis.compression import BY_NUMBER, compress_if_smaller, decompress
 from remote_apis.digest import Digest
-from remote_apis.errors import BlobNotFound, MissingBlobs
+from remote_apis.errors import (
+    BlobNotFound,
+    DistbuildError,
+    InvalidRequest,
+    MissingBlobs,
+    Unavailable,
+)
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2_grpc as re_grpc
 
@@ -100,8 +107,7 @@ class CasClient(ServiceClient):
 
     async def read(self, digest: Digest) -> bytes:
         """One whole blob, verified. Raises BlobNotFound, also when it comes damaged."""
-        async with self._slots:
-            return b"".join([piece async for piece in self._stream.read(digest)])
+        return b"".join([piece async for piece in self.stream(digest)])
 
     async def read_many(self, digests: Iterable[Digest]) -> dict[Digest, bytes]:
         """Whole blobs, verified, all in memory. Raises MissingBlobs with all that are absent."""
@@ -128,7 +134,9 @@ class CasClient(ServiceClient):
 
     async def stream(self, digest: Digest, *, verifies: bool = True) -> AsyncGenerator[bytes, None]:
         """One blob in pieces, verified before the last of them (see `ByteStreamClient.read`)."""
-        async with self._slots, aclosing(self._stream.read(digest, verifies=verifies)) as pieces:
+        limits = await self._agreed.get(self._metadata)
+        pieces = self._stream.read(digest, verifies=verifies, compressor=limits.compressor)
+        async with self._slots, aclosing(pieces):
             async for piece in pieces:
                 yield piece
 
@@ -151,11 +159,26 @@ class CasClient(ServiceClient):
             raise
 
     async def _upload_one(self, source: BlobSource) -> None:
-        async with self._slots:
-            await self._stream.write(source)
+        limits = await self._agreed.get(self._metadata)
+        try:
+            async with self._slots:
+                await self._stream.write(source, limits.compressor)
+        except Unavailable:
+            if not await self._is_there(source.digest):
+                raise
+
+    async def _is_there(self, digest: Digest) -> bool:
+        """Whether an upload that failed was not needed: a server that has the blob already may end
+        the stream before all is sent, and grpc.aio then hides its answer.
+        """
+        try:
+            return not await self.find_missing([digest])
+        except DistbuildError:
+            return False
 
     async def _upload_batch(self, batch: list[BlobSource]) -> None:
         what = f"uploading {len(batch)} blobs"
+        compressor = (await self._agreed.get(self._metadata)).update_compressor
 
         async def attempt() -> None:
             # Built here, and so in a slot: only so many batches are in memory.
@@ -163,7 +186,10 @@ class CasClient(ServiceClient):
                 instance_name=self._instance, digest_function=batch[0].digest.function.name
             )
             for source in batch:
-                request.requests.add(digest=source.digest.to_message(), data=source.load())
+                data, used = compress_if_smaller(source.load(), compressor)
+                request.requests.add(
+                    digest=source.digest.to_message(), data=data, compressor=used.name
+                )
             response = await self._attempt(what, self._stub.BatchUpdateBlobs, request)
             for answer in response.responses:
                 if answer.status.code:
@@ -176,10 +202,12 @@ class CasClient(ServiceClient):
     async def _read_batch(self, batch: list[Digest]) -> dict[Digest, bytes]:
         """Those of the batch that are there."""
         function = batch[0].function
+        compressor = (await self._agreed.get(self._metadata)).compressor
         request = re_pb.BatchReadBlobsRequest(
             instance_name=self._instance,
             digests=[digest.to_message() for digest in batch],
             digest_function=function.name,
+            acceptable_compressors=[compressor.name],
         )
 
         async def attempt() -> dict[Digest, bytes]:
@@ -192,7 +220,7 @@ class CasClient(ServiceClient):
                 try:
                     if answer.status.code:
                         raise error_of_status(answer.status, f"reading {digest}", blob=digest)
-                    found[digest] = verify(digest, answer.data)
+                    found[digest] = verify(digest, _plain(answer, digest))
                 except BlobNotFound:
                     continue
             return found
@@ -215,3 +243,14 @@ class CasClient(ServiceClient):
     async def _call(self, what: str, method: Any, request: Any) -> Any:
         async with self._slots:
             return await super()._call(what, method, request)
+
+
+def _plain(answer: re_pb.BatchReadBlobsResponse.Response, digest: Digest) -> bytes:
+    """A blob as it is, however it came. Raises DamagedBlob."""
+    compressor = BY_NUMBER.get(answer.compressor)
+    if compressor is None:
+        raise DamagedBlob(digest, f"in encoding {answer.compressor}, which nobody asked for")
+    try:
+        return decompress(answer.data, compressor, digest.size)
+    except InvalidRequest as error:
+        raise DamagedBlob(digest, str(error)) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -12,6 +13,7 @@ import grpc.aio
 from remote_apis.errors import InvalidRequest
 
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
+_LOCAL = re.compile(r"unix:|(localhost|127\.[\d.]+|\[::1\]):")
 _FORMS = "grpc://HOST:PORT, grpcs://HOST:PORT or unix:PATH"
 
 
@@ -30,6 +32,11 @@ class Address:
 
     target: str
     is_tls: bool
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is loopback or a Unix socket."""
+        return _LOCAL.match(self.target) is not None
 
 
 def parse_address(url: str) -> Address:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
+from remote_apis.compression import Compressor
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
 
 CHUNK_SIZE = 1024 * 1024
@@ -44,6 +46,11 @@ class ClientLimits:
     # A transfer gets this much beyond call_timeout for its size.
     slowest_bytes_per_second: int = 256 * 1024
     retry: RetryPolicy = field(default_factory=RetryPolicy)
+    # Whether the server is on another machine; one that tells on which it is knows better. Then
+    # blobs travel compressed, as far as it can: streams and what is read in batches, and updates.
+    is_far: bool = False
+    compressor: Compressor = Compressor.IDENTITY
+    update_compressor: Compressor = Compressor.IDENTITY
 
     def transfer_timeout(self, size: int) -> float:
         """Seconds that moving `size` bytes may take."""
@@ -55,11 +62,24 @@ def request_metadata(message: re_pb.RequestMetadata) -> Metadata:
     return ((REQUEST_METADATA_HEADER, message.SerializeToString(deterministic=True)),)
 
 
-def limits_of_server(capabilities: re_pb.CacheCapabilities, limits: ClientLimits) -> ClientLimits:
-    """`limits` made as narrow as the server's max_batch_total_size_bytes asks."""
+def limits_of_server(
+    capabilities: re_pb.CacheCapabilities, limits: ClientLimits, *, is_far: bool = False
+) -> ClientLimits:
+    """`limits` made as narrow as the server's max_batch_total_size_bytes asks, and what to compress
+    by when it `is_far`."""
+    if is_far:
+        limits = replace(
+            limits,
+            compressor=_zstd_if_in(capabilities.supported_compressors),
+            update_compressor=_zstd_if_in(capabilities.supported_batch_update_compressors),
+        )
     advertised = capabilities.max_batch_total_size_bytes
     if not advertised or advertised >= limits.batch_bytes:
         return limits
     return replace(
         limits, batch_bytes=advertised, small_blob_bytes=min(advertised, limits.small_blob_bytes)
     )
+
+
+def _zstd_if_in(supported: Iterable[int]) -> Compressor:
+    return Compressor.ZSTD if Compressor.ZSTD.value in supported else Compressor.IDENTITY

@@ -18,7 +18,6 @@ from server.rpc.terms import Terms
 
 _AT_ONCE = 256
 """Blobs of one request under way together: their commits share syncs."""
-_WORTH_COMPRESSING = 1024
 
 
 async def update_blobs(
@@ -51,15 +50,16 @@ async def read_blobs(
     compressor = _chosen_compressor(request, terms)
     response = re_pb.BatchReadBlobsResponse()
     for message in request.digests:
-        answer = response.responses.add(digest=message)
         try:
             digest = Digest.from_message(message, function)
             data = await read_all(store, digest)
         except Exception as error:  # noqa: BLE001 - it becomes this blob's status
-            answer.status.CopyFrom(status_of(error))
+            response.responses.add(digest=message, status=status_of(error))
             continue
-        answer.status.SetInParent()
-        _fill(answer, data, compressor)
+        data, used = compression.compress_if_smaller(data, compressor)
+        response.responses.add(
+            digest=message, data=data, compressor=used.name, status=status_pb2.Status()
+        )
     return response
 
 
@@ -104,16 +104,3 @@ def _chosen_compressor(request: re_pb.BatchReadBlobsRequest, terms: Terms) -> Co
         if compressor.value in accepted:
             return compressor
     return Compressor.IDENTITY
-
-
-def _fill(
-    answer: re_pb.BatchReadBlobsResponse.Response, data: bytes, compressor: Compressor
-) -> None:
-    """Compress where it saves something."""
-    if compressor is not Compressor.IDENTITY and len(data) >= _WORTH_COMPRESSING:
-        compressed = compression.compress(data, compressor)
-        if len(compressed) < len(data):
-            answer.data = compressed
-            answer.compressor = compressor.value
-            return
-    answer.data = data

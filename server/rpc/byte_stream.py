@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import grpc.aio
 
 from remote_apis import compression
+from remote_apis.compressed_streams import EXISTING_COMPRESSED, decoded, encoded
 from remote_apis.compression import Compressor
 from remote_apis.digest import Digest
 from remote_apis.errors import (
@@ -22,7 +23,6 @@ from remote_apis.resource_names import BlobName, UploadName, parse_read_name, pa
 from remote_apis.stubs.google.bytestream import bytestream_pb2 as bs_pb
 from remote_apis.stubs.google.bytestream import bytestream_pb2_grpc as bs_grpc
 from server.blobstore.interface import BlobStore, reading
-from server.rpc.compressed_streams import decoded, encoded
 from server.rpc.request_metadata import request_metadata
 from server.rpc.terms import Terms
 from server.rpc.uploads import NotNeeded, Upload, Uploads
@@ -31,8 +31,6 @@ from server.rpc.write_messages import Messages, Unfinished, chained, data_of
 _Context = grpc.aio.ServicerContext[Any, Any]
 _NAME_HEADER = "build.bazel.remote.execution.v2.resource-name"
 _WANT_UNCOMPRESSED_SIZE = frozenset({"siso"})
-EXISTING_COMPRESSED = -1
-"""committed_size of a compressed upload of a blob that is there already (REAPI 2.12)."""
 
 
 class OtherStreams(Protocol):

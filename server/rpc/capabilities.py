@@ -15,6 +15,7 @@ from remote_apis.digest_functions import DigestFunction
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2_grpc as re_grpc
 from remote_apis.stubs.build.bazel.semver import semver_pb2
+from remote_apis.this_machine import MACHINE_HEADER, machine_id
 from server.rpc.terms import Terms
 
 _Context = grpc.aio.ServicerContext[Any, Any]
@@ -76,9 +77,10 @@ class CapabilitiesServicer(re_grpc.CapabilitiesServicer):
         )
         if offer.execution is not None:
             capabilities.execution_capabilities.CopyFrom(_execution(offer.execution))
+        told = [(MACHINE_HEADER, machine_id())]
         if self._blob_directory is not None and is_on_this_machine(context.peer()):
-            directory = os.fsencode(self._blob_directory)
-            await context.send_initial_metadata(((DIRECTORY_HEADER, directory),))
+            told.append((DIRECTORY_HEADER, os.fsencode(self._blob_directory)))
+        await context.send_initial_metadata(tuple(told))
         return capabilities
 
     def _cache(self, offer: Offer) -> re_pb.CacheCapabilities:

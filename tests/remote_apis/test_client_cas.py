@@ -25,6 +25,7 @@ from remote_apis.client.settings import (
     limits_of_server,
     request_metadata,
 )
+from remote_apis.compression import Compressor
 from remote_apis.digest import Digest
 from remote_apis.digest_functions import DigestFunction
 from remote_apis.errors import (
@@ -47,6 +48,7 @@ from server.rpc.terms import Terms
 SHA256 = DigestFunction.SHA256
 MIB = 1024 * 1024
 FAST = RetryPolicy(attempts=4, first_delay=0.001, max_delay=0.01)
+COMPRESSED = ClientLimits(compressor=Compressor.ZSTD, update_compressor=Compressor.ZSTD)
 _Context = grpc.aio.ServicerContext[Any, Any]
 AddServices = Callable[[StatusHandlers], None]
 
@@ -94,10 +96,13 @@ def blob(size: int, function: DigestFunction = SHA256, seed: int = 0) -> BlobSou
 @pytest.mark.row(11)
 @pytest.mark.row(12)
 @pytest.mark.parametrize("function", list(DigestFunction))
-async def test_blobs_of_all_sizes_there_and_back(function: DigestFunction, tmp_path: Path) -> None:
+@pytest.mark.parametrize("limits", [ClientLimits(), COMPRESSED], ids=["plain", "zstd"])
+async def test_blobs_of_all_sizes_there_and_back(
+    function: DigestFunction, limits: ClientLimits, tmp_path: Path
+) -> None:
     sizes = [0, 1, 1000, MIB - 1, MIB, MIB + 1, 3 * MIB + 17]
     sources = [blob(size, function) for size in sizes]
-    async with real_cas() as cas:
+    async with real_cas(limits=limits) as cas:
         digests = [source.digest for source in sources]
         assert await cas.find_missing(digests) == set(digests[1:])
         assert await cas.upload_missing(sources) == set(digests[1:])
@@ -139,14 +144,17 @@ async def test_files_are_uploaded_from_the_disk(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("change", ["shorter", "longer", "other"])
-async def test_a_file_that_changed_is_not_stored(tmp_path: Path, change: str) -> None:
+@pytest.mark.parametrize("limits", [ClientLimits(), COMPRESSED], ids=["plain", "zstd"])
+async def test_a_file_that_changed_is_not_stored(
+    tmp_path: Path, change: str, limits: ClientLimits
+) -> None:
     for size in (100, 2 * MIB + 5):
         source = blob(size, seed=1)
         content = source.load()
         changed = {"shorter": content[:-1], "longer": content + b"x", "other": b"x" + content[1:]}
         path = tmp_path / "file"
         path.write_bytes(changed[change])
-        async with real_cas() as cas:
+        async with real_cas(limits=limits) as cas:
             with pytest.raises(InvalidRequest):
                 await cas.upload([BlobSource(source.digest, path)])
             assert await cas.find_missing([source.digest]) == {source.digest}

@@ -6,8 +6,10 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 
 from remote_apis.compression import Decoder, Encoder
-from server.blobstore.interface import CHUNK_SIZE
 
+EXISTING_COMPRESSED = -1
+"""committed_size of a compressed upload of a blob that is there already (REAPI 2.12)."""
+_PIECE = 1024 * 1024
 _WORTH_A_THREAD = 64 * 1024
 """Bytes below which (de)compressing takes no longer than going to a thread."""
 
@@ -23,8 +25,8 @@ async def encoded(encoder: Encoder, chunks: AsyncIterator[bytes]) -> AsyncIterat
         if out:
             yield out
     rest = encoder.finish()
-    for start in range(0, len(rest), CHUNK_SIZE):
-        yield rest[start : start + CHUNK_SIZE]
+    for start in range(0, len(rest), _PIECE):
+        yield rest[start : start + _PIECE]
 
 
 async def decoded(decoder: Decoder, data: bytes) -> AsyncIterator[bytes]:
@@ -48,6 +50,6 @@ def _take(pieces: Iterator[bytes]) -> bytes:
     taken = bytearray()
     for piece in pieces:
         taken += piece
-        if len(taken) >= CHUNK_SIZE:
+        if len(taken) >= _PIECE:
             break
     return bytes(taken)
