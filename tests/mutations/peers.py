@@ -2,12 +2,14 @@
 
 `PYTHONPATH=tests/support python -m tests.mutations.peers [COUNT] [--only NAME…]`; a peer is found
 on PATH or named by SCCACHE or KACHE, and left out where it is not installed. Behaviour alone is
-compared. The table goes to stdout, every difference to stderr.
+compared. The table goes to stdout, every difference to stderr. What a builder does otherwise before
+anything is changed (kache has another path in file!()) is told once and not counted again.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -22,11 +24,33 @@ from tests.mutations.builders import Builder, Distbuild, Plain, kache, sccache
 from tests.mutations.mutation import Mutation
 from tests.mutations.suite import MUTATIONS, Difference, Suite
 
+_FACT = re.compile(r"'([\w.]+)=")
+
+
+def facts_of(difference: Difference) -> set[str]:
+    """The names of the facts that differ, or whole lines that name none."""
+    return {name for line in difference.what for name in _FACT.findall(line) or [line]}
+
+
+def beyond_usual(found: Sequence[Difference]) -> tuple[list[Difference], dict[str, set[str]]]:
+    """Differences that come of a change, and by builder the facts that differ without one."""
+    usual: dict[str, set[str]] = {}
+    for each in found:
+        if each.step == "at first":
+            usual.setdefault(each.builder, set()).update(facts_of(each))
+    caused = [
+        each
+        for each in found
+        if each.step != "at first" and not facts_of(each) <= usual.get(each.builder, set())
+    ]
+    return caused, usual
+
 
 def table(
     builders: Sequence[str], mutations: Sequence[Mutation], found: Sequence[Difference]
 ) -> str:
     """Mutations with a difference a builder, in Markdown, and which they were."""
+    found, usual = beyond_usual(found)
     lines = [
         f"| of {len(mutations)} mutations | wrong after the change | wrong after it was undone |",
         "|---|---|---|",
@@ -39,6 +63,7 @@ def table(
         lines.append(f"| {builder} | {len(changed)} | {len(undone)} |")
         for name in changed | undone:
             wrong.setdefault(name, []).append(builder)
+    lines += ["", *(f"From the start {who}: {sorted(facts)}" for who, facts in usual.items())]
     lines += ["", *(f"- {name}: {', '.join(who)}" for name, who in sorted(wrong.items()))]
     return "\n".join(lines)
 
