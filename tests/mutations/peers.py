@@ -24,12 +24,17 @@ from tests.mutations.builders import Builder, Distbuild, Plain, kache, sccache
 from tests.mutations.mutation import Mutation
 from tests.mutations.suite import MUTATIONS, Difference, Suite
 
-_FACT = re.compile(r"'([\w.]+)=")
+_FACT = re.compile(r"(\w+\.\w+)=([^;']*)")
 
 
 def facts_of(difference: Difference) -> set[str]:
     """The names of the facts that differ, or whole lines that name none."""
-    return {name for line in difference.what for name in _FACT.findall(line) or [line]}
+    found: set[str] = set()
+    for line in difference.what:
+        expected, _, here = line.partition(" expected, ")
+        names = {name for name, _ in set(_FACT.findall(expected)) ^ set(_FACT.findall(here))}
+        found |= names or {line}
+    return found
 
 
 def beyond_usual(found: Sequence[Difference]) -> tuple[list[Difference], dict[str, set[str]]]:
