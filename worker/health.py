@@ -14,6 +14,7 @@ from worker.tree_pool import TreePool
 
 _MAX_REQUEST = 16 * 1024
 _REQUEST_SECONDS = 10.0
+_PREFIX = "distbuild_worker_"
 
 
 class Figures(Protocol):
@@ -95,49 +96,24 @@ class HealthServer:
         return _http("404 Not Found", "try /healthz or /metrics\n", method)
 
     def _metrics(self) -> str:
-        states = [slot.state for slot in self._figures.slots]
+        states, cache = [slot.state for slot in self._figures.slots], self._figures.cache
+        busy = sum(bool(state.action) for state in states)
+        connected = sum(state.is_connected for state in states)
+        finished = sum(state.finished for state in states)
+        kept = self._figures.pool.entries
         figures = [
-            ("distbuild_worker_slots", "gauge", "Slots of this worker", len(states)),
-            (
-                "distbuild_worker_slots_busy",
-                "gauge",
-                "Slots that work on an action",
-                sum(bool(state.action) for state in states),
-            ),
-            (
-                "distbuild_worker_slots_connected",
-                "gauge",
-                "Slots in touch with the scheduler",
-                sum(state.is_connected for state in states),
-            ),
-            (
-                "distbuild_worker_actions_total",
-                "counter",
-                "Actions finished, whatever their outcome",
-                sum(state.finished for state in states),
-            ),
-            (
-                "distbuild_worker_cache_bytes",
-                "gauge",
-                "Bytes of input blobs in the cache",
-                self._figures.cache.size,
-            ),
-            (
-                "distbuild_worker_cache_files",
-                "gauge",
-                "Files in the cache",
-                len(self._figures.cache),
-            ),
-            (
-                "distbuild_worker_kept_entries",
-                "gauge",
-                "Files and directories of input roots kept for the next action",
-                self._figures.pool.entries,
-            ),
-        ]
+            ("slots", "gauge", "Slots of this worker", len(states)),
+            ("slots_busy", "gauge", "Slots that work on an action", busy),
+            ("slots_connected", "gauge", "Slots in touch with the scheduler", connected),
+            ("actions_total", "counter", "Actions finished, whatever their outcome", finished),
+            ("cache_bytes", "gauge", "Bytes of input blobs in the cache", cache.size),
+            ("cache_files", "gauge", "Files in the cache", len(cache)),
+            ("kept_entries", "gauge", "Files and directories of input roots kept for later", kept),
+        ]  # fmt: skip
         label = self._config.name.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
         return "".join(
-            f'# HELP {name} {text}\n# TYPE {name} {kind}\n{name}{{worker="{label}"}} {value}\n'
+            f"# HELP {_PREFIX}{name} {text}\n# TYPE {_PREFIX}{name} {kind}\n"
+            f'{_PREFIX}{name}{{worker="{label}"}} {value}\n'
             for name, kind, text, value in figures
         )
 

@@ -94,33 +94,18 @@ async def open_worker(config: WorkerConfig) -> AsyncIterator[Worker]:
         ThreadPoolExecutor(max_workers=config.slots + 2, thread_name_prefix="worker") as executor,
     ):
         sandbox = await open_sandbox(config, processes)
-        cache = BlobCache(
-            config.directory / "cache", max_bytes=config.cache_bytes, executor=executor
-        )
-        cache.open()
-        pool = TreePool(
-            config.directory / "trees",
-            max_entries=config.pool_entries,
-            max_bytes=config.cache_bytes,
-        )
-        pool.open()
+        directories = DirectoryReader()
+        inputs = _open_inputs(config, executor, directories)
         async with (
             open_containers(config, sandbox, processes) as containers,
             open_channel(config.server, tls=config.tls) as channel,
             _cas_channel(config, channel) as cas_channel,
         ):
             clients = _Clients(cas_channel, config.cas or config.server)
-            directories = DirectoryReader()
             parts = WorkerParts(
                 config=config,
                 reader=ActionReader(directories),
-                inputs=InputRoots(
-                    cache=cache,
-                    pool=pool,
-                    executor=executor,
-                    directories=directories,
-                    allow_absolute_symlinks=config.allow_absolute_symlinks,
-                ),
+                inputs=inputs,
                 containers=containers,
                 executor=executor,
                 cas=clients.cas,
@@ -132,6 +117,25 @@ async def open_worker(config: WorkerConfig) -> AsyncIterator[Worker]:
             worker = Worker(config, parts, QueueClient(channel))
             async with HealthServer(config, worker):
                 yield worker
+
+
+def _open_inputs(
+    config: WorkerConfig, executor: ThreadPoolExecutor, directories: DirectoryReader
+) -> InputRoots:
+    """Input roots, with the blobs and the directories that were kept from before."""
+    cache = BlobCache(config.directory / "cache", max_bytes=config.cache_bytes, executor=executor)
+    cache.open()
+    pool = TreePool(
+        config.directory / "trees", max_entries=config.pool_entries, max_bytes=config.cache_bytes
+    )
+    pool.open()
+    return InputRoots(
+        cache=cache,
+        pool=pool,
+        executor=executor,
+        directories=directories,
+        allow_absolute_symlinks=config.allow_absolute_symlinks,
+    )
 
 
 async def run_worker(config: WorkerConfig, *, drain: asyncio.Event | None = None) -> None:

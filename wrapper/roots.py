@@ -127,6 +127,16 @@ def _package_place(package: str, environment: Mapping[str, str]) -> Place:
     )
 
 
+def _package_of(environment: Mapping[str, str], *, workspace: str | None) -> str:
+    """The directory of the package, which lies in the workspace if it is a member of one."""
+    package = environment.get("CARGO_MANIFEST_DIR")
+    if not package or not os.path.isabs(package):
+        raise OutsideRoots("cargo gave no CARGO_MANIFEST_DIR")
+    if workspace and package != workspace and not package.startswith(workspace + "/"):
+        raise OutsideRoots(f"package {package} lies outside of the workspace {workspace}")
+    return package
+
+
 def find_roots(
     *,
     cwd: str,
@@ -142,13 +152,9 @@ def find_roots(
     source path, and for any other in the package's own directory with an absolute one. `sources`
     is the standard library's source, where the toolchain has it. Raises OutsideRoots.
     """
-    package = environment.get("CARGO_MANIFEST_DIR")
-    if not package or not os.path.isabs(package):
-        raise OutsideRoots("cargo gave no CARGO_MANIFEST_DIR")
     target = target_directory(out_dir, triple)
     is_member = not os.path.isabs(source)
-    if is_member and package != cwd and not package.startswith(cwd + "/"):
-        raise OutsideRoots(f"package {package} lies outside of the workspace {cwd}")
+    package = _package_of(environment, workspace=cwd if is_member else None)
     places = [Place(real=target, staged="target", recorded="/proc/self/cwd/target")]
     if is_member:
         places.append(Place(real=cwd, staged="workspace", recorded="/proc/self/cwd"))

@@ -98,13 +98,10 @@ class DiskBlobStore:
             in_threads=in_threads,
             clock=clock,
         )
-        for found in files:
+        for each in files:
             self._index.put(
                 Entry(
-                    found.digest,
-                    disk_bytes=found.disk_bytes,
-                    last_use=found.last_use,
-                    identity=None,
+                    each.digest, disk_bytes=each.disk_bytes, last_use=each.last_use, identity=None
                 )
             )
         self._saver = loop.create_task(self._save_uses_for_ever())

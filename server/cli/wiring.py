@@ -89,16 +89,7 @@ async def serving(settings: ServerSettings) -> AsyncIterator[RunningServer]:
         database = await Database.open(settings.data_dir / "server.sqlite")
         stack.push_async_callback(database.close)
         cache = _action_cache(database, vouching, stack)
-        operations = SqlOperationRepository(database)
-        await operations.prepare()
-        scheduler = Scheduler(
-            repository=operations,
-            complete=ResultRecorder(vouching, cache),
-            drained=SqlDrainedWorkers(database),
-        )
-        restored = await scheduler.restore()
-        if restored:
-            logging.info("took up %d operations from before the restart", restored)
+        scheduler = await _scheduler(database, ResultRecorder(vouching, cache))
         await stack.enter_async_context(_running(scheduler, InputKeeper(scheduler, vouching)))
         checker = health.aio.HealthServicer()
         parts = Parts(
@@ -120,6 +111,19 @@ async def serving(settings: ServerSettings) -> AsyncIterator[RunningServer]:
         for service in ("", *SERVICES):
             await checker.set(service, health_pb2.HealthCheckResponse.SERVING)
         yield RunningServer(url=url, scheduler=scheduler, health=checker)
+
+
+async def _scheduler(database: Database, recorder: ResultRecorder) -> Scheduler:
+    """The scheduler, with what was under way before a restart."""
+    operations = SqlOperationRepository(database)
+    await operations.prepare()
+    scheduler = Scheduler(
+        repository=operations, complete=recorder, drained=SqlDrainedWorkers(database)
+    )
+    restored = await scheduler.restore()
+    if restored:
+        logging.info("took up %d operations from before the restart", restored)
+    return scheduler
 
 
 @contextlib.asynccontextmanager

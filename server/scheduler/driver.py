@@ -99,7 +99,10 @@ class Scheduler:
         self._is_draining = False
         self._is_closed = False
         self._drained = asyncio.Event()
-        self._performers: Mapping[type[c.Command], Callable[[Any], None]] = {
+        self._performers = self._by_command()
+
+    def _by_command(self) -> Mapping[type[c.Command], Callable[[Any], None]]:
+        return {
             c.AnswerWorker: self._answer_worker,
             c.CheckResult: self._check_result,
             c.RefuseOperation: self._refuse_operation,

@@ -59,6 +59,7 @@ def _serve(home: Home) -> None:
 
     # what the modules made stays: it need not be gone through again and again
     gc.freeze()
+    gc.set_threshold(10_000)
     uvloop.run(run(home, question, ahead))
 
 

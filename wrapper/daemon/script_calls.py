@@ -144,12 +144,8 @@ class ScriptCallHandler:
         seconds = time.monotonic() - clock
         accesses = decode(ended.accesses)
         if ended.status != 0 or ("!", OTHER_RIGHTS) in accesses:
-            # it may be the watching: what it says unwatched is what the user sees
             why = "it failed when it was watched" if ended.status else OTHER_RIGHTS
-            self.parts.unwatched_scripts[script.digest.hash] = why
-            await asyncio.to_thread(empty_directory, run.out_dir)
-            self.entry.ended(self.tally.unit(SCRIPT_RUN, "local", reason=why))
-            self.reply.exec_rustc()
+            await self._run_unwatched(run, script, why)
             return
         seen = await asyncio.to_thread(self._seen, run, accesses)
         if name in self.parts.compiles_within:
@@ -172,6 +168,13 @@ class ScriptCallHandler:
         )
         recorded = self.entry.recorded(self.parts.home, unit)
         self.keyed.keeper.submit_other(self._keep(watched, script, server, recorded))
+
+    async def _run_unwatched(self, run: Run, script: BuiltAction, why: str) -> None:
+        """The watching may be what it fails by: what it says without is what the user sees."""
+        self.parts.unwatched_scripts[script.digest.hash] = why
+        await asyncio.to_thread(empty_directory, run.out_dir)
+        self.entry.ended(self.tally.unit(SCRIPT_RUN, "local", reason=why))
+        self.reply.exec_rustc()
 
     async def _keep(
         self, watched: Watched, script: BuiltAction, server: Remote | None, recorded: Recorded
