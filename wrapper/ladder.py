@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import shutil
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, replace
 from functools import partial
@@ -28,7 +27,7 @@ from wrapper.inputs.environment import environment_of_action
 from wrapper.inputs.toolchain import machine
 from wrapper.keys.journal import KeyJournal, Subject
 from wrapper.local_tier import KEPT_HERE, LocalTier, any_contains, named_blobs
-from wrapper.qualifiers import qualifiers
+from wrapper.qualifiers import check_linker, qualifiers
 from wrapper.remote import Remote
 from wrapper.result_checks import (
     CompileHere,
@@ -40,7 +39,6 @@ from wrapper.roots import OUTPUTS, ROOT_DIRECTORY, Roots
 from wrapper.rustc.arguments import NotUnderstood
 from wrapper.rustc.incremental import is_fresh
 from wrapper.rustc.outputs import dep_info_name, early_names
-from wrapper.sandbox import PATH
 from wrapper.script import root_of
 
 _MAX_ROUNDS = 6
@@ -409,7 +407,7 @@ def build(unit: Unit, inputs: Inputs, learned: frozenset[str]) -> BuiltAction:
         raise NotUnderstood(f"a macro may read what no key names: {inputs.macros.suspect}")
     set_digest = None
     if unit.invocation.links_with_system:
-        _check_linker(unit.environment.get("PATH", ""))
+        check_linker(unit.invocation.codegen("linker"), unit.environment)
         set_digest = link_set.link_set()
     return build_action(
         invocation=unit.invocation,
@@ -419,13 +417,6 @@ def build(unit: Unit, inputs: Inputs, learned: frozenset[str]) -> BuiltAction:
         platform=platform_of(unit.invocation, machine(), set_digest),
         qualifiers=qualifiers(unit.invocation, unit.roots, inputs, unit.environment),
     )
-
-
-def _check_linker(search: str) -> None:
-    """Raises NotUnderstood when plain rustc would link with another compiler than workers do."""
-    linker = shutil.which("cc", path=search)
-    if linker != shutil.which("cc", path=PATH):
-        raise NotUnderstood(f"cc on this user's PATH is {linker}")
 
 
 def check(unit: Unit) -> None:

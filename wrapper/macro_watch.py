@@ -111,6 +111,7 @@ class _Places:
         odd = {os.path.dirname(path) for path in hidden}
         self._unlisted = odd | self._packages | self._above
         self._target = _both_forms([roots.target])
+        self._reals: dict[str, str] = {}
 
     def has(self, path: str, *, is_opened: bool) -> bool:
         """Whether the key covers what a program learns of a path."""
@@ -118,7 +119,13 @@ class _Places:
             return True
         if is_opened and path in self._unlisted and os.path.isdir(path):
             return False  # a listing tells more than the key
-        return self._is_shown.get(self._nearest(path), False)
+        if not self._is_shown.get(self._nearest(path), False):
+            return False
+        # through a link to a directory it may be what another place leaves out
+        directory, name = os.path.split(path)
+        if directory not in self._reals:
+            self._reals[directory] = os.path.realpath(directory)
+        return self._is_shown.get(self._nearest(os.path.join(self._reals[directory], name)), True)
 
     def _nearest(self, path: str) -> str:
         """What the key has, or leaves out, that a path is or lies below."""

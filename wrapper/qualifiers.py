@@ -17,6 +17,7 @@ from collections.abc import Mapping
 
 from remote_apis import link_set
 from remote_apis.digest_functions import DigestFunction
+from wrapper.build_scripts.names import is_below
 from wrapper.inputs.collect import Inputs
 from wrapper.inputs.file_digests import hash_file
 from wrapper.roots import Roots
@@ -33,6 +34,13 @@ OF_LINKERS = (
     "LDEMULATION",
 )
 """Variables by which C compilers and linkers are told more."""
+_STARTED_BY_LINKERS = ("cc", "ld", "ld.bfd", "ld.gold", "ld.lld", "ld.mold", "ld.wild")
+"""What rustc or a C compiler looks for along PATH."""
+
+_LOOKED_FIRST = ("COMPILER_PATH", "GCC_EXEC_PREFIX", "LIBRARY_PATH")
+_SYSTEM = ("/usr", "/lib", "/lib32", "/lib64", "/libx32", "/bin")
+"""Directories that the sandbox shows."""
+
 _LINKER_OPTION = (
     r"(--(no-)?(as-needed|gc-sections)|--build-id(=\w+)?|-z,[\w=-]+|-O\d|--icf=\w+|--strip-\w+|-s"
     r"|-rpath,[^,]+|--export-dynamic|-E|--compress-debug-sections=\w+|--threads(=\d+)?"
@@ -85,6 +93,20 @@ def qualifiers(
     for name in dict.fromkeys(name.rpartition("=")[2].partition(":")[0] for name in names):
         found[f"lib {name}"] = _library(name, linker or "cc")
     return found
+
+
+def check_linker(linker: str | None, environment: Mapping[str, str]) -> None:
+    """Raises NotUnderstood when plain rustc would link with other programs, or libraries, than the
+    sandbox and workers do: what they find, they find on `sandbox.PATH` and in the system."""
+    for name in dict.fromkeys((linker or "cc", *_STARTED_BY_LINKERS)):
+        found = shutil.which(name, path=environment.get("PATH", ""))
+        there = shutil.which(name, path=PATH)
+        if found != there and (not found or not there or not os.path.samefile(found, there)):
+            raise NotUnderstood(f"{name} on this user's PATH is {found}")
+    for name in _LOOKED_FIRST:
+        for directory in filter(None, environment.get(name, "").split(":")):
+            if not is_below(os.path.realpath(directory), _SYSTEM):
+                raise NotUnderstood(f"{name} has the linker look in {directory}")
 
 
 def _of_compile(invocation: Invocation, roots: Roots, inputs: Inputs) -> dict[str, str]:

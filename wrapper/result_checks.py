@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
 
+from wrapper.build_scripts.names import is_below
 from wrapper.dep_info import environment_read, files_read
 from wrapper.inputs.collect import Inputs
 from wrapper.inputs.environment import environment_of_action
@@ -87,17 +88,22 @@ def files_outside(unit: Unit, dep_info: bytes) -> list[str]:
     """Files that the compile read outside of its package and OUT_DIR and that can be staged."""
     roots = unit.roots
     inside = (roots.package + "/", unit.environment.get("OUT_DIR", roots.package) + "/")
-    paths = (os.path.normpath(os.path.join(roots.workspace, path)) for path in files_read(dep_info))
+    paths = (_normal(unit, name)[0] for name in files_read(dep_info))
     return [path for path in paths if not path.startswith(inside) and roots.staged(path)]
 
 
 def read_and_not_staged(unit: Unit, dep_info: bytes, inputs: Inputs) -> str | None:
     """A file that the compile read and that is no part of its inputs, or None."""
     for name in files_read(dep_info):
-        path = os.path.normpath(os.path.join(unit.roots.workspace, name))
-        places = [*inputs.shown, *inputs.left_out]
-        around = [each for each in places if path == each or path.startswith(each + "/")]
-        # OUT_DIR lies in `target`, which is left out where the workspace is a package
-        if max(around, key=len, default=None) not in inputs.shown:
+        path, is_where_it_says = _normal(unit, name)
+        if not is_where_it_says or not is_below(path, inputs.shown) or inputs.is_left_out(path):
             return path
     return None
+
+
+def _normal(unit: Unit, name: str) -> tuple[str, bool]:
+    """A path without its `..`, and whether it still leads to the same: of a link's parent it may
+    not."""
+    path = os.path.join(unit.roots.workspace, name)
+    normal = os.path.normpath(path)
+    return normal, ".." not in name or os.path.realpath(normal) == os.path.realpath(path)

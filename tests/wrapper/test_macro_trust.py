@@ -152,7 +152,10 @@ def test_a_module_that_is_called_build(tmp_path: Path) -> None:
 )
 def test_sources_elsewhere(tmp_path: Path, source: str, is_elsewhere: bool) -> None:
     assert (_package(tmp_path / "a", lib=source) is not None) == is_elsewhere
-    assert _package(tmp_path / "registry" / "src" / "i" / "a-1.0.0", lib=source) is None
+    assert (
+        _package(tmp_path / "registry" / "src" / "index-0123456789abcdef" / "a-1.0.0", lib=source)
+        is None
+    )
 
 
 def test_sources_behind_a_link(tmp_path: Path) -> None:

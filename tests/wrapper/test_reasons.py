@@ -328,7 +328,16 @@ async def test_another_cc(rungs: Rung) -> None:
     _odd_compiler(rungs.alice)
     search = f"{rungs.alice.base}/bin:{os.environ['PATH']}"
     rungs.alice = rungs.alice.with_environment(PATH=search)
-    provokes("cc on this user's PATH is …", await rungs.reason(extra="--crate-type bin"))
+    provokes("… on this user's PATH is …", await rungs.reason(extra="--crate-type bin"))
+
+
+@pytest.mark.parametrize("name", ["LIBRARY_PATH", "COMPILER_PATH", "GCC_EXEC_PREFIX"])
+async def test_a_linker_that_looks_elsewhere(rungs: Rung, name: str) -> None:
+    bin_ = "--crate-type bin"
+    rungs.alice = rungs.alice.with_environment(**{name: "/usr/lib"})
+    assert "linker look" not in await rungs.reason(extra=bin_)
+    rungs.alice = rungs.alice.with_environment(**{name: f"/usr/lib:{rungs.alice.base}"})
+    provokes("… has the linker look in …", await rungs.reason(extra=bin_))
 
 
 async def test_no_server(rungs: Rung) -> None:

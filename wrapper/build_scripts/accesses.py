@@ -49,12 +49,14 @@ class Surroundings:
 class Seen:
     """`reads` maps paths to `o` when they were opened and to `s` when it was only asked whether
     they are there; `programs` are the paths of what was run; `made` what was made where names are
-    made up; `there` are the paths read where something was when the run had ended; `trouble` says,
+    made up; `runs_own`: it ran programs that it had made itself; `there` are the paths read where
+    something was when the run had ended; `trouble` says,
     if anything does, why the run must not be kept."""
 
     reads: dict[str, str] = field(default_factory=dict)
     programs: set[str] = field(default_factory=set)
     made: set[str] = field(default_factory=set)
+    runs_own: bool = False
     there: set[str] = field(default_factory=set)
     trouble: str | None = None
 
@@ -74,8 +76,10 @@ def sort_out(accesses: Iterable[tuple[str, str]], around: Surroundings) -> Seen:
             continue
         path = _led(_normal(named), kind, around)
         if is_below(path, (around.own, *around.unseen)) or _is_neutral(kind, path):
+            seen.runs_own |= kind == "x" and is_below(path, (around.own,))
             continue
         if path == around.temporary or (seen.made and _is_made(path, seen.made)):
+            seen.runs_own |= kind == "x"
             continue
         if kind == "l":
             if os.path.realpath(path) not in around.links.values():

@@ -19,22 +19,22 @@ _CARGOS = re.compile(
     r"|TARGET|HOST|OPT_LEVEL|PROFILE|DEBUG|OUT_DIR|RUSTC|RUSTDOC|RUSTC_LINKER"
 )
 _NEUTRAL = re.compile(
-    r"PATH|LD_LIBRARY_PATH|HOME|TERM|SHLVL|PWD|OLDPWD|_|TMPDIR|TEMP|TMP|DISTBUILD_\w+|CARGO|CARGO_HOME"
-    r"|CARGO_MAKEFLAGS|MAKEFLAGS|MFLAGS|MAKELEVEL|NUM_JOBS|CARGO_BUILD_JOBS|CARGO_TERM_\w+"
-    r"|CARGO_NET_\w+|CARGO_HTTP_\w+|CARGO_REGISTRIES_\w+|RUSTC_WRAPPER"
+    r"PATH|LD_LIBRARY_PATH|HOME|SHLVL|PWD|OLDPWD|_|TMPDIR|TEMP|TMP|DISTBUILD_\w+|CARGO|CARGO_HOME"
+    r"|CARGO_MAKEFLAGS|MAKEFLAGS|MFLAGS|MAKELEVEL|NUM_JOBS|RUSTC_WRAPPER"
     r"|RUSTC_WORKSPACE_WRAPPER|CARGO_BUILD_RUSTC_WRAPPER|RUSTUP_\w+"
-    r"|RUST_RECURSION_COUNT|RUST_BACKTRACE|RUST_LIB_BACKTRACE|RUST_LOG|CARGO_LOG"
+    r"|RUST_RECURSION_COUNT|RUST_BACKTRACE|RUST_LIB_BACKTRACE"
     r"|(?i:(http|https|ftp|no|all)_proxy)"
 )
 """What differs between users and runs, and changes no result: PATH and LD_LIBRARY_PATH count by
-what is found along them."""
+what is found along them. Every Rust program names some of them."""
 
 _SESSION = re.compile(
-    r"USER|USERNAME|LOGNAME|SHELL|COLORTERM|TERM_\w+|LS_COLORS|EDITOR|VISUAL|PAGER|LESS\w*"
+    r"USER|USERNAME|LOGNAME|SHELL|TERM|COLORTERM|TERM_\w+|LS_COLORS|EDITOR|VISUAL|PAGER|LESS\w*"
     r"|DISPLAY|WAYLAND_\w+|XAUTHORITY|XDG_(?!CONFIG|DATA|CACHE|STATE)\w+|DBUS_\w+|SSH_\w+|GPG_\w+"
     r"|TMUX\w*|STY|WINDOWID|HIST\w+|HOSTNAME|MAIL|INVOCATION_ID|JOURNAL_STREAM"
+    r"|RUST_LOG|CARGO_LOG|CARGO_BUILD_JOBS|CARGO_(?:TERM|NET|HTTP|REGISTRIES)_\w+"
 )
-"""Of the user's session: of no interest unless the script names them."""
+"""Of the user's session, or of cargo's own ways: of no interest unless the script names them."""
 
 _RUN_OF_CI = (
     r"(?:GITHUB|RUNNER|ACTIONS|CI|GITLAB|BUILDKITE|CIRCLE|TRAVIS|JENKINS)_\w+"
@@ -61,9 +61,9 @@ _TOKEN = re.compile(rb"[A-Z_][A-Z0-9_]+")
 _NO_CHANCE = 4
 """So many capitals in a row are hardly there by chance."""
 
-_WITH_CI = re.compile(r"CAPACITY|VCINSTALLDIR")
-"""In messages of the standard library, and what the crate cc asks for: there is no `CI` in these,
-which all of a team's CI has and no developer."""
+_NO_NAMES = re.compile(r"CAPACITY|VCINSTALLDIR|LC_ALLC?VSLANG|VSLANG|SIGTERM")
+"""In messages of the standard library, and what the crate cc asks for, or sets: there is no `CI` in
+these, which all of a team's CI has and no developer, and no `LANG` or `TERM`."""
 
 _DECLARED = re.compile(rb"^cargo::?rerun-if-env-changed=(.+)$", re.MULTILINE)
 
@@ -119,11 +119,11 @@ def users_variables(
 def _counts(name: str, tokens: str, reach: str) -> bool:
     if _NEUTRAL.fullmatch(name):
         return False
-    if _SESSION.fullmatch(name):
+    tokens = _NO_NAMES.sub(" ", tokens)
+    if _SESSION.fullmatch(name) or _LOCALE.fullmatch(name):
         # SHELL is part of names like CC_SHELL_ESCAPED_FLAGS
-        return re.search(rf"(?<!_){name}(?!_)", tokens) is not None
-    if _LOCALE.fullmatch(name):
-        return reach == "any"
+        is_named = re.search(rf"(?<!_){name}(?!_)", tokens) is not None
+        return is_named or (reach == "any" and _LOCALE.fullmatch(name) is not None)
     if _OF_CI.fullmatch(name):
         return name in tokens
     if reach == "any" or (reach == "known" and _OF_PROGRAMS.fullmatch(name)):
@@ -136,8 +136,6 @@ def _is_named(name: str, tokens: str) -> bool:
 
     A name may be put together: its first part or its last two are then in the program.
     """
-    if name == "CI":
-        tokens = _WITH_CI.sub(" ", tokens)
     parts = name.split("_")
     ends = [parts[0]] if len(parts[0]) > 2 else []
     ends += ["_".join(parts[-2:])] if len(parts) > 2 else []

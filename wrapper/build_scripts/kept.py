@@ -30,6 +30,7 @@ from wrapper.recorded import NotKept
 _LONG = 8
 """A value of so many characters is not in an output by chance."""
 
+_TELL_NAME = ("hostname", "hostnamectl")
 _OF_THE_MACHINE = ("/usr/", "/lib", "/bin/", "/sbin/", "/etc/", "/proc/", "/sys/", "/dev/")
 _OF_NO_INTEREST = {"SHELL", "TERM", "LANG", "LC_ALL", "LC_CTYPE"}
 """Variables whose values stand in many a file by chance."""
@@ -61,6 +62,8 @@ def record_of(watched: Watched) -> Record:
     with open(run.program, "rb") as file:
         tokens = tokens_of(file.read())
     reach = reach_of(path for path in seen.programs if os.path.exists(path))
+    if seen.runs_own:
+        reach = "any"
     if reach == "any":
         tokens = " ".join([tokens, *sorted(_named_in_files(seen))])
     return Record(
@@ -102,7 +105,7 @@ def result_of(
     said = (watched.stdout, watched.stderr)
     needles = [*times(watched.started), *_unnamed_values(run, counted)]
     is_said = any(needle in each for needle in needles for each in said)
-    if is_said or any_contains(stats, needles):
+    if is_said or any_contains(stats, needles) or _asks_for_short_name(watched):
         raise NotKept("what it makes holds a date, this machine's name or a variable's value")
     for data, target in ((said[0], result.stdout_digest), (said[1], result.stderr_digest)):
         if data:
@@ -140,6 +143,16 @@ def holds_path(data: bytes | mmap.mmap, path: str) -> bool:
     if data.find(needle) < 0:
         return False
     return path.count("/") > 1 or bool(re.search(re.escape(needle) + rb"(?![\w.-])", data))
+
+
+def _asks_for_short_name(watched: Watched) -> bool:
+    """Whether it asks for the name of a machine whose name may stand in anything by chance."""
+    if len(socket.gethostname()) >= _LONG:
+        return False
+    if any(os.path.basename(path) in _TELL_NAME for path in watched.seen.programs):
+        return True
+    with mapped(watched.run.program) as program:
+        return program.find(b"gethostname") >= 0
 
 
 def _unnamed_values(run: Run, counted: Mapping[str, str]) -> list[bytes]:

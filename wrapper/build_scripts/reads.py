@@ -15,11 +15,22 @@ from wrapper.build_scripts.accesses import Seen
 from wrapper.build_scripts.keys import LISTING, NONE, Value
 from wrapper.build_scripts.names import Names, is_below
 from wrapper.inputs.file_digests import FileDigests
-from wrapper.inputs.snapshot import skip_in_package
 
 _MAX_READS = 20_000
 _MAX_RECORDS = 8
 _TRUSTED_SECONDS = 1.0
+_OF_THE_SYSTEM = (
+    "/usr",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/libx32",
+    "/bin",
+    "/sbin",
+    "/etc",
+    "/opt",
+    "/nix",
+)
 _CLOCK_STEP_NS = 20_000_000
 """Files' times come from a clock that goes in steps, and lags behind by up to one."""
 
@@ -115,7 +126,7 @@ class Values:
             path = names.program(name)
             found = NONE if path is None else self._value("x", path, names)
             return () if found == NONE else (("", found),)
-        if not name.startswith("/"):
+        if not is_below(name, _OF_THE_SYSTEM):
             return self._now(kind, name, names)
         now = time.monotonic()
         until, value = self._system.get((kind, name), (0.0, ()))
@@ -157,13 +168,23 @@ def _listing(path: str, names: Names) -> str:
 
     They say what is new or gone; of large directories there is a hash.
     """
-    skip = skip_in_package(names.roots.target)
+    target = names.roots.target
     with os.scandir(path) as entries:
-        found = sorted(f"{_mark(each)}{each.name}" for each in entries if not skip(each))
+        found = sorted(
+            f"{_mark(each)}{each.name}" for each in entries if not _is_of_checkout(each, target)
+        )
     text = "/".join(found)
     if len(text) <= _MAX_LISTING:
         return f"{LISTING}{text}"
     return f"many {hashlib.sha256(text.encode('utf-8', 'surrogateescape')).hexdigest()}"
+
+
+def _is_of_checkout(entry: os.DirEntry[str], target: str) -> bool:
+    return (
+        entry.name == ".git"
+        or entry.path == target
+        or (entry.name == "target" and os.path.exists(f"{entry.path}/CACHEDIR.TAG"))
+    )
 
 
 def _mark(entry: os.DirEntry[str]) -> str:

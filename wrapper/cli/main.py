@@ -104,6 +104,8 @@ def run_cargo(home: Home, arguments: Sequence[str]) -> int:
     from wrapper.stats import new_build_id, start_build
 
     environment = dict(os.environ)
+    if "LC_CTYPE" in environment and not _is_given("LC_CTYPE"):
+        del environment["LC_CTYPE"]  # Python's own doing (PEP 538): cargo is to have none
     build = new_build_id()
     try:
         replace_outdated_daemon(home)
@@ -131,6 +133,15 @@ def run_cargo(home: Home, arguments: Sequence[str]) -> int:
         signal.signal(signal.SIGINT, previous)
     code = code if code >= 0 else 128 - code
     return _end_build(home, build, code) if build else code
+
+
+def _is_given(variable: str) -> bool:
+    """Whether this process was started with it."""
+    try:
+        given = Path("/proc/self/environ").read_bytes()
+    except OSError:
+        return True
+    return f"\0{variable}=".encode() in b"\0" + given
 
 
 def _end_build(home: Home, build: str, code: int) -> int:

@@ -9,13 +9,16 @@ from dataclasses import dataclass, field, replace
 from remote_apis.digest import Digest
 from remote_apis.digest_functions import DigestFunction
 from wrapper.build_scripts.environment import tokens_of, users_variables
+from wrapper.build_scripts.names import is_below
 from wrapper.inputs.file_digests import FileDigests
-from wrapper.inputs.macro_trust import MacroTrust, Reads, is_published, sources_of
+from wrapper.inputs.macro_trust import MacroTrust, Reads, is_published
+from wrapper.inputs.package_states import PublishedStates, State
 from wrapper.inputs.snapshot import (
     NotSendable,
     Skip,
     Snapshot,
     Source,
+    real_place,
     skip_in_out_dir,
     skip_in_package,
     take_snapshot,
@@ -26,7 +29,8 @@ from wrapper.roots import Roots, find_roots
 from wrapper.rustc.arguments import Invocation, NotUnderstood
 
 _TOOLCHAIN_SECONDS = 1.0
-_MAX_WORDS_OF = 5000
+_MAX_WORDS_OF = 20_000
+_BEGINNING = 4096
 
 
 @dataclass(slots=True, kw_only=True)
@@ -49,6 +53,7 @@ class Inputs:
     is_for_host: bool = True
     macros: Reads = field(default_factory=Reads)
     published: tuple[str, ...] = ()
+    _reals: dict[str, str] = field(default_factory=dict)
 
     def add(self, path: str, snapshot: Snapshot, real: str) -> None:
         """A directory and its blobs."""
@@ -63,10 +68,29 @@ class Inputs:
         self.blobs[digest] = real
         self.shown[real] = None
 
+    def is_left_out(self, path: str) -> bool:
+        """Whether a path, or where the links on the way to it lead, is known and no input."""
+        directory, name = os.path.split(path)
+        if directory not in self._reals:
+            self._reals[directory] = os.path.realpath(directory)
+        real = self._reals[directory]
+        if _hides(path, self.left_out, self.shown):
+            return True
+        return real != directory and _hides(
+            os.path.join(real, name), map(real_place, self.left_out), map(real_place, self.shown)
+        )
+
     @property
     def has_macros(self) -> bool:
         """Whether code of others runs within the compile: a dependency is a shared library."""
         return any(path.endswith(".so") for path in self.files)
+
+
+def _hides(path: str, left_out: Iterable[str], shown: Iterable[str]) -> bool:
+    """Whether the nearest of the places around a path is one that is left out."""
+    hidden = max((len(each) for each in left_out if is_below(path, (each,))), default=0)
+    # OUT_DIR lies in `target`, which is left out where the workspace is a package
+    return bool(hidden) and not any(is_below(path, (each,)) for each in shown if len(each) > hidden)
 
 
 class Collector:
@@ -76,8 +100,9 @@ class Collector:
         self._files = files
         self._units = units
         self._toolchains = Toolchains(files, trusted_for=_TOOLCHAIN_SECONDS)
-        self._trust = MacroTrust()
-        self._immutable: dict[tuple[str, int], Snapshot] = {}
+        self._published = PublishedStates()
+        self._trust = MacroTrust(self._published)
+        self._packages_taken: dict[str, tuple[State, Snapshot]] = {}
         self._known_words: dict[Digest, frozenset[str]] = {}
 
     def compiler(self, driver: str, environment: Mapping[str, str]) -> str:
@@ -116,6 +141,7 @@ class Collector:
         `looks_again`: also at the toolchain's files, of which others may have been looked at just
         before.
         """
+        self._published.begin(environment.get("DISTBUILD_BUILD"))
         inputs = Inputs(function=self._files.function)
         toolchain = self._toolchains.find(invocation.driver, environment)
         inputs.is_for_host = _is_for(toolchain.host, invocation)
@@ -124,22 +150,26 @@ class Collector:
             toolchain, driver, invocation.target, looks_again=looks_again
         )
         inputs.add("toolchain", snapshot, toolchain.sysroot)
-        inputs.add(staged_or_refuse(roots, roots.package), self._package(roots), roots.package)
+        package = self._package(roots)
+        inputs.add(staged_or_refuse(roots, roots.package), package, roots.package)
+        sources = dict(package.blobs)
         if not inputs.is_for_host:
             self._add_target(invocation, roots, environment, inputs)
         out_dir = environment.get("OUT_DIR")
         if out_dir:
             snapshot = self._snapshot(out_dir, skip_in_out_dir)
             inputs.add(staged_or_refuse(roots, out_dir), snapshot, out_dir)
+            sources |= snapshot.blobs
         cargo = environment.get("CARGO", "")
         shows_cargo = cargo.startswith((f"{toolchain.sysroot}/", "/usr/"))
         self._dependencies(invocation, roots, inputs, shows_cargo=shows_cargo)
+        for path in self._units.last(invocation).files:
+            for each in (path, *_places_of_module(path)):
+                sources |= self._add_file(each, roots, inputs)
         if inputs.macros.libraries:
-            named = self._named(inputs.macros.libraries, roots.package, environment)
+            named = self._named(inputs.macros.libraries, sources, environment)
             variables = inputs.macros.variables | named
             inputs.macros = replace(inputs.macros, variables=variables)
-        for path in self._units.last(invocation).files:
-            self._add_file(path, roots, inputs)
         if driver == "clippy-driver":
             self._clippy_settings(roots, environment, inputs)
         return inputs
@@ -177,24 +207,28 @@ class Collector:
             if "RUST_TARGET_PATH" in environment or os.path.exists(here):
                 raise NotUnderstood("its target may be specified by a file that no option names")
             return
-        if any(path.startswith(f"{left}/") for left in inputs.left_out):
-            raise NotUnderstood(f"reads {path}, which has no shared name")
+        _refuse_left_out(path, inputs)
         inputs.add_file(staged_or_refuse(roots, path), self._files.digest(path), path)
 
-    def _add_file(self, path: str, roots: Roots, inputs: Inputs) -> None:
-        """A file outside of the package, if it is there."""
-        if os.path.isfile(path):
-            inputs.add_file(staged_or_refuse(roots, path), self._files.digest(path), path)
+    def _add_file(self, path: str, roots: Roots, inputs: Inputs) -> dict[Digest, str]:
+        """A file outside of the package, if it is there, which is returned."""
+        if not os.path.isfile(path):
+            return {}
+        _refuse_left_out(path, inputs)
+        digest = self._files.digest(path)
+        inputs.add_file(staged_or_refuse(roots, path), digest, path)
+        return {digest: path}
 
     def _package(self, roots: Roots) -> Snapshot:
-        staged = roots.staged(roots.package) or ""
-        if not staged.startswith("cargo/registry/"):
-            return self._snapshot(roots.package, skip_in_package(roots.target))
-        # a registry package is unpacked once, by cargo, and never changes after
-        key = (roots.package, os.stat(f"{roots.package}/Cargo.toml").st_mtime_ns)
-        if key not in self._immutable:
-            self._immutable[key] = self._snapshot(roots.package, skip_in_package(roots.target))
-        return self._immutable[key]
+        package, skip = roots.package, skip_in_package(roots.target)
+        if not is_published(package):
+            return self._snapshot(package, skip)
+        state = self._published.of(package)
+        taken = self._packages_taken.get(package)
+        if taken is None or taken[0] != state:
+            taken = state, self._snapshot(package, skip)
+            self._packages_taken[package] = taken
+        return taken[1]
 
     def _snapshot(self, directory: str, skip: Skip) -> Snapshot:
         try:
@@ -225,7 +259,11 @@ class Collector:
         for directory in _outermost(native):
             staged = staged_or_refuse(roots, directory)
             if staged not in inputs.directories and os.path.isdir(directory):
+                _refuse_left_out(directory, inputs)
                 inputs.add(staged, self._snapshot(directory, skip_in_out_dir), directory)
+        for directory in native:
+            if os.path.isdir(directory):
+                _refuse_left_out(directory, inputs)
 
     def _macros(
         self, externs: Iterable[str], closure: Mapping[str, UnitRecord], compiled: str | None
@@ -255,27 +293,37 @@ class Collector:
         return replace(found, libraries=tuple(libraries) if nameable else ())
 
     def _named(
-        self, libraries: Iterable[str], package: str, environment: Mapping[str, str]
+        self,
+        libraries: Iterable[str],
+        sources: Mapping[Digest, Source],
+        environment: Mapping[str, str],
     ) -> set[str]:
         """The user's variables for which macros may ask.
 
         Their names are in the macros, in what hands these on, or in the sources that use them.
         """
         words: set[str] = set()
-        for path in (*libraries, *sources_of(package)):
-            words.update(self._words(path))
+        for path in libraries:
+            words.update(self._words(path, self._files.digest(path)))
+        for digest, source in sources.items():
+            if isinstance(source, str):
+                words.update(self._words(source, digest))
         # one question for all: each variable is looked for by several patterns
         tokens = " ".join(words)
         return set(users_variables(environment, tokens=tokens, named=(), reach="none"))
 
-    def _words(self, path: str) -> frozenset[str]:
+    def _words(self, path: str, digest: Digest) -> frozenset[str]:
         """What a file may call a variable. Raises OSError."""
-        digest = self._files.digest(path)
         if digest not in self._known_words:
             if len(self._known_words) >= _MAX_WORDS_OF:
                 self._known_words.clear()
             with open(path, "rb") as file:
-                self._known_words[digest] = frozenset(tokens_of(file.read()).split())
+                content = file.read()
+            # what holds zeros is no source: a library is, and it has been asked for by its path
+            is_program = content.startswith(b"\x7fELF")
+            is_text = is_program or b"\0" not in content[:_BEGINNING]
+            words = tokens_of(content).split() if is_text else ()
+            self._known_words[digest] = frozenset(words)
         return self._known_words[digest]
 
     def _nameable(
@@ -342,6 +390,21 @@ def _outermost(directories: Iterable[str]) -> list[str]:
         if not kept or not directory.startswith(kept[-1] + "/"):
             kept.append(directory)
     return kept
+
+
+def _places_of_module(path: str) -> list[str]:
+    """Where else than in this file rustc looks for a module, and fails when it finds both."""
+    stem, suffix = os.path.splitext(path)
+    if suffix != ".rs":
+        return []
+    directory, name = os.path.split(stem)
+    return [f"{directory}.rs" if name == "mod" else f"{stem}/mod.rs"]
+
+
+def _refuse_left_out(path: str, inputs: Inputs) -> None:
+    """Raises NotUnderstood for what an input's directory holds and its digest does not."""
+    if inputs.is_left_out(path):
+        raise NotUnderstood(f"reads {path}, which has no shared name")
 
 
 def staged_or_refuse(roots: Roots, path: str) -> str:

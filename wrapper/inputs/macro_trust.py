@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from wrapper.inputs.cargo_manifests import says_all_names
+from wrapper.inputs.package_states import PublishedStates, state_of
 from wrapper.inputs.re_exports import ReExports, re_exports_of
 from wrapper.inputs.rust_text import (
     has_own_quote,
@@ -47,7 +48,8 @@ _ELSEWHERE = re.compile(
 
 _MAYBE = re.compile(
     rf"\b(?:{_MODULE}|{_TYPE})\s*(?:::|/|as\b)|\bextern\s*[r\"{{/]|asm!"
-    rf"|\.\s*{_LOOK}\s*[(/]|\bPath\s*(?:::|/)\s*{_LOOK}\b|\bSystemTime\b".encode()
+    rf"|\.\s*{_LOOK}\s*[(/]|\bPath\s*(?:::|/)\s*{_LOOK}\b"
+    r"|\b(?:SystemTime|UNIX_EPOCH|RandomState)\b".encode()
 )
 """Finds at least what `_READS` and `_NAMED` find, also with comments in between, and is quick."""
 
@@ -57,6 +59,7 @@ _UNSEEN = re.compile(
     rb"|\blibc\s*::\s*(?:\{[^}]*\b)?(?:time|s?rand(?:om)?|environ|getpid|uname)\b"
     rb"|\b(?:secure_)?getenv\b|\bclock_gettime\b|\bgettimeofday\b|\bgethostname\b"
     rb"|\.\s*(?:modified|accessed|created|[amc]time(?:_nsec)?)\s*\(\s*\)|\bst_[amc]tim\w*"
+    rb"|\bUNIX_EPOCH\s*\.\s*elapsed\b|\bRandomState\s*::\s*(?:new|default)\b"
     rb"|\bgetrandom\b|\bgetentropy\b|\barc4random\w*|\b_?(?:rdtsc|rdrand|rdseed)\w*"
 )
 """What may be read without a system call that the watcher notes, by other than names in a key."""
@@ -76,8 +79,8 @@ _OF_MANIFESTS = re.compile(r".*/registry/src/[^/]+/proc-macro-crate-3\.5\.0")
 and finds it, that of its workspace."""
 _ROOTS = ("/lib", "/main", "/mod")
 """Sources whose modules lie beside them, and not in a directory of their name."""
-_REGISTRY = "/registry/src/"
-_State = tuple[str, int, int]
+_PUBLISHED = re.compile(r"/registry/src/[^/]+-[0-9a-f]{16}/[^/]+")
+_State = tuple[str, int, int, int]
 _T = TypeVar("_T")
 _NOT_COMPILED_IN = ("tests", "benches", "examples", "target", ".git", "fuzz")
 
@@ -97,9 +100,10 @@ class Reads:
 
 
 class MacroTrust:
-    """Remembers what was found of each package, by its directory and newest source."""
+    """Remembers what was found of each package, by its directory and what its files' times say."""
 
-    def __init__(self) -> None:
+    def __init__(self, published: PublishedStates | None = None) -> None:
+        self._published = published or PublishedStates()
         self._found: dict[_State, Reads] = {}
         self._exports: dict[_State, ReExports] = {}
         self._lock = threading.Lock()
@@ -141,23 +145,21 @@ class MacroTrust:
         self, package: str, known: dict[_State, _T], look: Callable[[Iterable[str]], _T]
     ) -> _T:
         if is_published(package):
-            sources, key = [], (package, 0, 0)
+            key = (package, *self._published.of(package))
         else:
-            sources = sources_of(package)
-            newest = max((os.stat(path).st_mtime_ns for path in sources), default=0)
-            key = (package, len(sources), newest)
+            key = (package, *state_of(os.stat(path) for path in sources_of(package)))
         with self._lock:
             if key in known:
                 return known[key]
-        found = look(sources or sources_of(package))
+        found = look(sources_of(package))
         with self._lock:
             known[key] = found
         return found
 
 
 def is_published(package: str) -> bool:
-    """Whether a package's directory is a registry's: unpacked once, and never changed."""
-    return _REGISTRY in package
+    """Whether a package's directory is a registry's, unpacked by cargo."""
+    return _PUBLISHED.search(package) is not None
 
 
 def _exports_of(paths: Iterable[str]) -> ReExports:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from remote_apis.digest import Digest
 from remote_apis.tree_builder import TreeBuilder
+from wrapper.build_scripts.names import is_below
 from wrapper.inputs.file_digests import FileDigests
 
 MAX_FILES = 20_000
@@ -80,54 +80,69 @@ def skip_nothing(entry: os.DirEntry[str]) -> bool:
 def take_snapshot(root: str, files: FileDigests, skip: Skip) -> Snapshot:
     """Walk a directory. Raises OSError, or NotSendable beyond 20,000 files or for odd names.
 
-    A symbolic link that stays inside is kept as one; one that leads out to a file becomes that
-    file, and one that leads out to a directory, or to nothing, is left out.
+    A symbolic link that stays within what is taken is kept as one; one that leads out of it to a
+    file becomes that file, and one that leads out to a directory, or to nothing, is left out.
     """
-    builder = TreeBuilder(files.function)
-    blobs: dict[Digest, Source] = {}
-    left_out: list[str] = []
-    count = 0
-    pending = [(root, "")]
-    while pending:
-        directory, prefix = pending.pop()
-        with os.scandir(directory) as entries:
-            for entry in entries:
-                if skip(entry):
-                    left_out.append(entry.path)
-                    continue
-                path = prefix + entry.name
-                if not is_text(path):
-                    raise NotSendable(f"{directory} has a file whose name is not UTF-8")
-                if entry.is_symlink() and _stays_inside(entry.path, root):
-                    builder.add_symlink(path, os.readlink(entry.path))
-                elif entry.is_dir(follow_symlinks=False):
-                    builder.make_directory(path)
-                    pending.append((entry.path, path + "/"))
-                elif entry.is_file():
-                    count += 1
-                    _add_file(builder, blobs, files, path, entry)
-                else:
-                    left_out.append(entry.path)
-        if count > MAX_FILES:
-            raise NotSendable(f"{root} has more than {MAX_FILES} files")
-    made: dict[Digest, bytes] = {}
-    digest = builder.build(made)
-    return Snapshot(digest, {**blobs, **made}, tuple(left_out))
+    return _Walk(root, files, skip).take()
 
 
-def _add_file(
-    builder: TreeBuilder,
-    blobs: dict[Digest, Source],
-    files: FileDigests,
-    path: str,
-    entry: os.DirEntry[str],
-) -> None:
-    st = entry.stat()
-    if not stat.S_ISREG(st.st_mode):
-        return
-    digest = files.digest(entry.path, st)
-    blobs[digest] = entry.path
-    builder.add_file(path, digest, executable=bool(st.st_mode & 0o111))
+class _Walk:
+    """One walk, and what it has found."""
+
+    def __init__(self, root: str, files: FileDigests, skip: Skip) -> None:
+        self._root = root
+        self._files = files
+        self._skip = skip
+        self._builder = TreeBuilder(files.function)
+        self._blobs: dict[Digest, Source] = {}
+        self._left_out: list[str] = []
+        self._links: list[tuple[str, os.DirEntry[str]]] = []
+        self._pending = [(root, "")]
+        self._count = 0
+
+    def take(self) -> Snapshot:
+        """See `take_snapshot`."""
+        while self._pending:
+            directory, prefix = self._pending.pop()
+            with os.scandir(directory) as entries:
+                for entry in entries:
+                    if self._skip(entry):
+                        self._left_out.append(entry.path)
+                        continue
+                    path = prefix + entry.name
+                    if not is_text(path):
+                        raise NotSendable(f"{directory} has a file whose name is not UTF-8")
+                    self._take(path, entry)
+            if self._count > MAX_FILES:
+                raise NotSendable(f"{self._root} has more than {MAX_FILES} files")
+        for path, entry in self._links:  # now it is known what is left out
+            if _stays_inside(entry.path, self._root, self._left_out):
+                self._builder.add_symlink(path, os.readlink(entry.path))
+            else:
+                self._take_file(path, entry)
+        made: dict[Digest, bytes] = {}
+        digest = self._builder.build(made)
+        return Snapshot(digest, {**self._blobs, **made}, tuple(self._left_out))
+
+    def _take(self, path: str, entry: os.DirEntry[str]) -> None:
+        if entry.is_symlink():
+            self._links.append((path, entry))
+        elif entry.is_dir(follow_symlinks=False):
+            self._builder.make_directory(path)
+            self._pending.append((entry.path, path + "/"))
+        else:
+            self._take_file(path, entry)
+
+    def _take_file(self, path: str, entry: os.DirEntry[str]) -> None:
+        """What is, or leads to, a file; anything else is left out."""
+        if not entry.is_file():
+            self._left_out.append(entry.path)
+            return
+        self._count += 1
+        st = entry.stat()
+        digest = self._files.digest(entry.path, st)
+        self._blobs[digest] = entry.path
+        self._builder.add_file(path, digest, executable=bool(st.st_mode & 0o111))
 
 
 def is_text(name: str) -> bool:
@@ -139,9 +154,22 @@ def is_text(name: str) -> bool:
     return True
 
 
-def _stays_inside(link: str, root: str) -> bool:
+def real_place(path: str) -> str:
+    """Where a path lies, without following it where it is a link itself."""
+    directory, name = os.path.split(path)
+    return os.path.join(os.path.realpath(directory), name)
+
+
+def _stays_inside(link: str, root: str, left_out: Iterable[str]) -> bool:
+    """Whether a link names, and by way of other links reaches, a place below `root` that is not
+    left out: what lies anywhere else is in no digest."""
     target = os.readlink(link)
     if os.path.isabs(target):
         return False
     full = os.path.normpath(os.path.join(os.path.dirname(link), target))
-    return full.startswith(root + "/")
+    real = os.path.realpath(link)
+    return (
+        full.startswith(root + "/")
+        and real.startswith(os.path.realpath(root) + "/")
+        and not is_below(real, map(real_place, left_out))
+    )

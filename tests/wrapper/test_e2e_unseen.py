@@ -1,0 +1,166 @@
+"""What a build reads by ways that are easily overlooked: a change there is never met by a hit."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from developers import Developer, developer
+
+pytestmark = [pytest.mark.cargo, pytest.mark.timeout(300)]
+
+MACRO = """use proc_macro::TokenStream;
+#[proc_macro] pub fn text(_: TokenStream) -> TokenStream {
+    let path = std::env::var("CARGO_MANIFEST_DIR").unwrap() + "/data/x.txt";
+    format!("{:?}", std::fs::read_to_string(path).unwrap().trim()).parse().unwrap()
+}
+#[proc_macro] pub fn variable(name: TokenStream) -> TokenStream {
+    let name = name.to_string();
+    format!("{:?}", std::env::var(name.trim_matches('"')).unwrap_or_default()).parse().unwrap()
+}
+"""
+SAYS = 'fn main() { println!("{}", env!("SAID")); }'
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """Files below the workspace, links among them, and a change after which the program says
+    `two` in place of `one`; `{}` in a file or variable is the word."""
+
+    files: Mapping[str, str]
+    links: Mapping[str, str] = field(default_factory=dict)
+    changing: str = ""
+    variable: str = ""
+
+
+def says(expression: str) -> str:
+    """A build script that has the program say something."""
+    return f'fn main() {{ println!("cargo:rustc-env=SAID={{}}", {expression}); }}'
+
+
+CASES = {
+    "a link into what packages leave out": Case(
+        files={
+            "app/src/main.rs": 'fn main() { println!("{}", include_str!("x.txt").trim()); }',
+            "app/node_modules/x.txt": "{}",
+        },
+        links={"app/src/x.txt": "../node_modules/x.txt"},
+        changing="app/node_modules/x.txt",
+    ),
+    "a link through a directory that leads out": Case(
+        files={
+            "app/src/main.rs": 'fn main() { println!("{}", include_str!("x.txt").trim()); }',
+            "outside/x.txt": "{}",
+        },
+        links={"app/ext": "../outside", "app/src/x.txt": "../ext/x.txt"},
+        changing="outside/x.txt",
+    ),
+    "the parent of a link": Case(
+        files={
+            "app/src/main.rs": 'fn main() { println!("{}", include_str!("sub/../x.txt").trim()); }',
+            "app/src/x.txt": "zero",
+            "shared/deep/y.txt": "",
+            "shared/x.txt": "{}",
+        },
+        links={"app/src/sub": "../../shared/deep"},
+        changing="shared/x.txt",
+    ),
+    "what a macro reads by such a link": Case(
+        files={"app/src/main.rs": 'fn main() { println!("{}", mac::text!()); }', "out/x.txt": "{}"},
+        links={"app/ext": "../out", "app/data/x.txt": "../ext/x.txt"},
+        changing="out/x.txt",
+    ),
+    "a variable that a macro reads, named in no .rs file": Case(
+        files={
+            "app/src/main.rs": 'include!("body.inc"); fn main() { println!("{}", v()); }',
+            "app/src/body.inc": 'fn v() -> &\'static str { mac::variable!("ZQ_WORD") }',
+        },
+        variable="ZQ_WORD",
+    ),
+    "a variable that a macro reads for a build script": Case(
+        files={
+            "app/src/main.rs": SAYS,
+            "app/build.rs": says('mac::variable!("ZQ_WORD")'),
+        },
+        variable="ZQ_WORD",
+    ),
+    "a locale that a build script names": Case(
+        files={"app/src/main.rs": SAYS, "app/build.rs": says('std::env::var("LANG").unwrap()')},
+        variable="LANG",
+    ),
+    "a name in a listed directory that packages leave out": Case(
+        files={
+            "app/src/main.rs": SAYS,
+            "app/build.rs": says(
+                'if std::fs::read_dir("data").unwrap().count() > 1 { "two" } else { "one" }'
+            ),
+            "app/data/a": "",
+        },
+        changing="app/data/b.profraw",
+    ),
+    "a variable of a program that a build script compiled": Case(
+        files={
+            "app/src/main.rs": SAYS,
+            "app/probe.c": "#include <stdio.h>\n#include <stdlib.h>\n"
+            'int main(void) { puts(getenv("ZQPROBE")); return 0; }\n',
+            "app/build.rs": """use std::process::Command;
+fn main() {
+    let probe = std::env::var("OUT_DIR").unwrap() + "/probe.exe";
+    assert!(Command::new("cc").args(["probe.c", "-o", &probe]).status().unwrap().success());
+    let said = Command::new(&probe).output().unwrap().stdout;
+    println!("cargo:rustc-env=SAID={}", String::from_utf8(said).unwrap().trim());
+}""",
+        },
+        variable="ZQPROBE",
+    ),
+}
+
+
+def write(workspace: Path, files: Mapping[str, str], word: str) -> None:
+    for name, content in files.items():
+        path = workspace / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content.replace("{}", word) if content == "{}" else content)
+
+
+def make_workspace(workspace: Path, case: Case) -> None:
+    package = '[package]\nname = "{}"\nversion = "0.1.0"\nedition = "2021"\n'
+    uses = '[dependencies]\nmac.path = "../mac"\n[build-dependencies]\nmac.path = "../mac"\n'
+    files = {
+        "Cargo.toml": '[workspace]\nresolver = "2"\nmembers = ["app", "mac"]\n',
+        "mac/Cargo.toml": package.replace("{}", "mac") + "[lib]\nproc-macro = true\n",
+        "mac/src/lib.rs": MACRO,
+        "app/Cargo.toml": package.replace("{}", "app") + uses,
+    }
+    write(workspace, {**files, **case.files}, "one")
+    for name, target in case.links.items():
+        (workspace / name).parent.mkdir(parents=True, exist_ok=True)
+        (workspace / name).symlink_to(target)
+
+
+@pytest.fixture
+def dev(tmp_path: Path) -> Iterator[Developer]:
+    with developer(tmp_path / "dev", None) as person:
+        yield person
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_change_is_seen(dev: Developer, name: str) -> None:
+    case, workspace = CASES[name], dev.directory / "ws"
+    make_workspace(workspace, case)
+
+    def said(word: str) -> str:
+        given = {case.variable: word} if case.variable else {}
+        dev.build(workspace, **given)
+        subprocess.run(["rm", "-r", workspace / "target" / "debug"], check=True)
+        dev.run("cargo", "distbuild", "stop", cwd=workspace)  # all is kept that will be
+        dev.build(workspace, **given)
+        return dev.run(workspace / "target/debug/app", cwd=workspace).stdout.strip()
+
+    assert said("one") == "one"
+    if case.changing:
+        write(workspace, {case.changing: case.files.get(case.changing, "new")}, "two")
+    assert said("two") == "two"
