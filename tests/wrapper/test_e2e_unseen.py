@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -28,12 +29,14 @@ SAYS = 'fn main() { println!("{}", env!("SAID")); }'
 @dataclass(frozen=True, kw_only=True)
 class Case:
     """Files below the workspace, links among them, and a change after which the program says
-    `two` in place of `one`; `{}` in a file or variable is the word."""
+    `two` in place of `one`; `{}` as a file's content, or a variable's, is the word. Of what is
+    `touched` the time alone is changed."""
 
     files: Mapping[str, str]
     links: Mapping[str, str] = field(default_factory=dict)
     changing: str = ""
     variable: str = ""
+    touched: str = ""
 
 
 def says(expression: str) -> str:
@@ -61,7 +64,6 @@ CASES = {
     "the parent of a link": Case(
         files={
             "app/src/main.rs": 'fn main() { println!("{}", include_str!("sub/../x.txt").trim()); }',
-            "app/src/x.txt": "zero",
             "shared/deep/y.txt": "",
             "shared/x.txt": "{}",
         },
@@ -101,6 +103,21 @@ CASES = {
         },
         changing="app/data/b.profraw",
     ),
+    "the time of a file that a build script tells": Case(
+        files={
+            "app/src/main.rs": SAYS,
+            "app/build.rs": """use std::time::UNIX_EPOCH;
+fn main() {
+    let time = std::fs::metadata("data.txt").unwrap().modified().unwrap();
+    let seconds = time.duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let made = std::env::var("OUT_DIR").unwrap() + "/seconds.rs";
+    std::fs::write(made, format!("const SECONDS: u64 = {seconds};")).unwrap();
+    println!("cargo:rustc-env=SAID={}", if seconds == 1500000000 { "one" } else { "two" });
+}""",
+            "app/data.txt": "the same",
+        },
+        touched="app/data.txt",
+    ),
     "a variable of a program that a build script compiled": Case(
         files={
             "app/src/main.rs": SAYS,
@@ -139,6 +156,8 @@ def make_workspace(workspace: Path, case: Case) -> None:
     for name, target in case.links.items():
         (workspace / name).parent.mkdir(parents=True, exist_ok=True)
         (workspace / name).symlink_to(target)
+    if case.touched:
+        os.utime(workspace / case.touched, (1_500_000_000, 1_500_000_000))
 
 
 @pytest.fixture
@@ -163,4 +182,6 @@ def test_a_change_is_seen(dev: Developer, name: str) -> None:
     assert said("one") == "one"
     if case.changing:
         write(workspace, {case.changing: case.files.get(case.changing, "new")}, "two")
+    if case.touched:
+        os.utime(workspace / case.touched, (1_500_001_000, 1_500_001_000))
     assert said("two") == "two"

@@ -7,6 +7,7 @@ import os
 import re
 import socket
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 
 from remote_apis.digest import Digest
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
@@ -30,6 +31,9 @@ from wrapper.recorded import NotKept
 _LONG = 8
 """A value of so many characters is not in an output by chance."""
 
+_SECONDS = re.compile(rb"(?<!\d)(1\d{9})(?:\d{3}){0,3}(?!\d)")
+_MAX_TEXT = 1 << 20
+_NO_TEXT = (b"\x7fELF", b"!<arch>\n")
 _TELL_NAME = ("hostname", "hostnamectl")
 _OF_THE_MACHINE = ("/usr/", "/lib", "/bin/", "/sbin/", "/etc/", "/proc/", "/sys/", "/dev/")
 _OF_NO_INTEREST = {"SHELL", "TERM", "LANG", "LC_ALL", "LC_CTYPE"}
@@ -105,7 +109,8 @@ def result_of(
     said = (watched.stdout, watched.stderr)
     needles = [*times(watched.started), *_unnamed_values(run, counted)]
     is_said = any(needle in each for needle in needles for each in said)
-    if is_said or any_contains(stats, needles) or _asks_for_short_name(watched):
+    is_personal = any_contains(stats, needles) or _asks_for_short_name(watched)
+    if is_said or is_personal or _tells_ages(watched, stats):
         raise NotKept("what it makes holds a date, this machine's name or a variable's value")
     for data, target in ((said[0], result.stdout_digest), (said[1], result.stderr_digest)):
         if data:
@@ -143,6 +148,21 @@ def holds_path(data: bytes | mmap.mmap, path: str) -> bool:
     if data.find(needle) < 0:
         return False
     return path.count("/") > 1 or bool(re.search(re.escape(needle) + rb"(?![\w.-])", data))
+
+
+def _tells_ages(watched: Watched, made: Iterable[str]) -> bool:
+    """Whether what it said or generated has the time of a file that it looked at, in seconds or
+    smaller parts of them."""
+    ages = set()
+    for path in watched.seen.reads:
+        with suppress(OSError):
+            ages.add(str(int(os.stat(path).st_mtime)).encode())
+    texts = [watched.stdout, watched.stderr]
+    for path in made:
+        with mapped(path) as data:
+            if len(data) <= _MAX_TEXT and not data[:8].startswith(_NO_TEXT):
+                texts.append(data[:])
+    return any(found in ages for text in texts for found in _SECONDS.findall(text))
 
 
 def _asks_for_short_name(watched: Watched) -> bool:
