@@ -13,7 +13,8 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 
 from remote_apis import link_set
 from remote_apis.digest_functions import DigestFunction
@@ -37,6 +38,7 @@ OF_LINKERS = (
 _STARTED_BY_LINKERS = ("cc", "ld", "ld.bfd", "ld.gold", "ld.lld", "ld.mold", "ld.wild")
 """What rustc or a C compiler looks for along PATH."""
 
+_OF_LINK_SET = frozenset({"c", "m", "gcc", "gcc_eh", "gcc_s", "rt", "pthread", "util", "dl"})
 _LOOKED_FIRST = ("COMPILER_PATH", "GCC_EXEC_PREFIX", "LIBRARY_PATH")
 _SYSTEM = ("/usr", "/lib", "/lib32", "/lib64", "/libx32", "/bin")
 """Directories that the sandbox shows."""
@@ -90,8 +92,19 @@ def qualifiers(
         match = _ASKS_FOR_LINKER.fullmatch(argument)
         if match:
             found[argument] = _program(f"ld.{match.group(1)}", linker or "cc")
+    found |= _libraries(inputs, names, linker or "cc")
+    return found
+
+
+def _libraries(inputs: Inputs, names: Iterable[str], linker: str) -> dict[str, str]:
+    """The system's libraries among those that are linked. Raises NotUnderstood for one of `names`
+    that is not found."""
+    found = {}
+    for name in sorted(inputs.attributed - _OF_LINK_SET):
+        with suppress(NotUnderstood):  # one of another system, or of a directory among the inputs
+            found[f"lib {name}"] = _library(name, linker)
     for name in dict.fromkeys(name.rpartition("=")[2].partition(":")[0] for name in names):
-        found[f"lib {name}"] = _library(name, linker or "cc")
+        found[f"lib {name}"] = _library(name, linker)
     return found
 
 

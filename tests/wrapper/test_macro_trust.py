@@ -201,3 +201,23 @@ def test_what_reads_manifests(tmp_path: Path, own: str, above: str, is_trusted: 
     other = reader.parent / "proc-macro-crate-3.5.1"
     reader.rename(other)
     assert trust.reads([str(other)], compiled=str(package)).suspect is not None
+
+
+def test_libraries_that_a_package_links(tmp_path: Path) -> None:
+    source = """
+    #[link(name = "one")] unsafe extern "C" {}
+    #[cfg_attr(unix, link(kind = "static", name = "two"))] extern "C" {}
+    fn link(name: &str) {} // link(name) = "three"
+    """
+    _package(tmp_path, lib=source)
+    assert MacroTrust().linked_by(str(tmp_path)) == {"one", "two"}
+
+
+def test_sources_whose_time_was_put_back_are_read_again(tmp_path: Path) -> None:
+    trust, path = MacroTrust(), tmp_path / "src" / "lib.rs"
+    _package(tmp_path, lib="fn f() {  }" + " " * len(READS))
+    before = path.stat()
+    assert trust.reads([str(tmp_path)]).suspect is None
+    path.write_text(READS.ljust(before.st_size))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert trust.reads([str(tmp_path)]).suspect is not None

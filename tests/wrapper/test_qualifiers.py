@@ -117,3 +117,9 @@ def test_libraries_of_dependencies_and_other_machines_are_named() -> None:
 def test_what_is_refused(extra: str, named: str) -> None:
     with pytest.raises(NotUnderstood, match=named):
         found(extra)
+
+
+def test_libraries_that_code_has_linked() -> None:
+    """Those of the link set are in it; those that are not here are not what is linked."""
+    assert found("", attributed=frozenset({"c", "rt", "none-of-this-name"})) == {}
+    assert list(found("", attributed=frozenset({"c", "stdc++"}))) == ["lib stdc++"]

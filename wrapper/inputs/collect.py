@@ -40,7 +40,8 @@ class Inputs:
     `shown` are the real paths of the same, in coarser pieces, and `left_out` what lies below these
     and is no input. `system` names the libraries that the linker has to find by itself;
     `is_for_host`: the compile is for this kind of machine; `macros`: what macros may read in it;
-    `published`: the directories of those of its dependencies that a registry has.
+    `published`: the directories of those of its dependencies that a registry has; `attributed`: the
+    libraries that the others' code has linked.
     """
 
     function: DigestFunction
@@ -53,6 +54,7 @@ class Inputs:
     is_for_host: bool = True
     macros: Reads = field(default_factory=Reads)
     published: tuple[str, ...] = ()
+    attributed: frozenset[str] = frozenset()
     _reals: dict[str, str] = field(default_factory=dict)
 
     def add(self, path: str, snapshot: Snapshot, real: str) -> None:
@@ -256,6 +258,9 @@ class Collector:
             inputs.system.extend(record.system)
             inputs.system.extend(name for unit in closure.values() for name in unit.system)
             native.update(dict.fromkeys(path for u in closure.values() for path in u.native))
+            # published packages say by their build scripts what they link, but for a few
+            own = (p for p in {roots.package, *packages} if p and not is_published(p))
+            inputs.attributed = frozenset().union(*(self._trust.linked_by(p) for p in own))
         for directory in _outermost(native):
             staged = staged_or_refuse(roots, directory)
             if staged not in inputs.directories and os.path.isdir(directory):

@@ -29,6 +29,7 @@ from wrapper.inputs.rust_text import (
     without_tests,
 )
 
+_LINKED = re.compile(rb'\blink\s*\(\s*(?:[^)\]"]|"[^"]*")*?\bname\s*=\s*"([\w+.-]+)"')
 _NAMED = re.compile(rb'\benv\s*::\s*var(?:_os)?\s*\(\s*"(\w+)"\s*\)')
 _MODULE = r"(?:env|fs|process|libc|rustix|nix|windows_sys|linux_raw_sys)"
 _TYPE = r"(?:File|OpenOptions|TcpStream|UdpSocket|UnixStream)"
@@ -106,6 +107,7 @@ class MacroTrust:
         self._published = published or PublishedStates()
         self._found: dict[_State, Reads] = {}
         self._exports: dict[_State, ReExports] = {}
+        self._links: dict[_State, frozenset[str]] = {}
         self._lock = threading.Lock()
 
     def reads(self, packages: Iterable[str], *, compiled: str | None = None) -> Reads:
@@ -132,6 +134,10 @@ class MacroTrust:
         if not package:
             return True
         return self._remembered(package, self._exports, _exports_of).hands_on(name)
+
+    def linked_by(self, package: str) -> frozenset[str]:
+        """The libraries that a package's own code has linked. Raises OSError."""
+        return self._remembered(package, self._links, linked_libraries) if package else frozenset()
 
     def _reads(self, package: str) -> Reads:
         if _REVIEWED.fullmatch(package):
@@ -160,6 +166,12 @@ class MacroTrust:
 def is_published(package: str) -> bool:
     """Whether a package's directory is a registry's, unpacked by cargo."""
     return _PUBLISHED.search(package) is not None
+
+
+def linked_libraries(paths: Iterable[str]) -> frozenset[str]:
+    """The names in `#[link(name = "…")]` of some sources. Raises OSError."""
+    codes = (code for code in _contents(paths).values() if b"link" in code)
+    return frozenset(name.decode() for code in codes for name in _LINKED.findall(code))
 
 
 def _exports_of(paths: Iterable[str]) -> ReExports:
