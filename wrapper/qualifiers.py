@@ -55,6 +55,9 @@ _ARGUMENT = re.compile(
 )
 """Arguments of the linker that read nothing that the sandbox shows and no key names."""
 
+_WRITES = re.compile(r"(^|,)(-o|--?(Map|out-implib|dependency-file|reproduce|output)\b)")
+"""Arguments by which the linker leaves a file that no hit would put back."""
+
 _READS = re.compile(r"llvm-args|default-codegen-backend")
 _LINK_READS = re.compile(rf"{_READS.pattern}|link-(args|objects|env|script)")
 """Keys of a target's specification by which the compiler, and the linker, may read more."""
@@ -155,7 +158,8 @@ def _check_specification(path: str, invocation: Invocation) -> None:
 
 
 def _link_arguments(invocation: Invocation, roots: Roots) -> list[str]:
-    """All of `-C link-arg` and `link-args`. Raises NotUnderstood for one that reads elsewhere."""
+    """All of `-C link-arg` and `link-args`. Raises NotUnderstood for one that reads elsewhere, or
+    writes a file."""
     arguments: list[str] = []
     for option, value in invocation.options:
         name, _, rest = (value or "").partition("=")
@@ -164,6 +168,8 @@ def _link_arguments(invocation: Invocation, roots: Roots) -> list[str]:
         elif option == "--codegen" and name == "link-args":
             arguments += rest.split()
     for argument in arguments:
+        if _WRITES.search(argument):
+            raise NotUnderstood(f"links with {argument}, which writes a file of its own")
         is_input = roots.stage_text(argument) != argument
         if not is_input and not _ARGUMENT.fullmatch(argument):
             raise NotUnderstood(f"links with {argument}, which may read what no key names")

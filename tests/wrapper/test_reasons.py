@@ -109,6 +109,9 @@ OPTIONS_OF = {
     "its dependency … was built without cargo-distbuild": (
         "--extern u={target}/debug/deps/libunrelated-4.rmeta"
     ),
+    "links with …, which writes a file of its own": (
+        "--crate-type bin -C link-arg=-Wl,-Map=/w/x.map"
+    ),
     "links with …, which may read what no key names": "--crate-type bin -C link-arg=/opt/x.ld",
     "links with …, which is not one of this machine's own programs": (
         "--crate-type bin -C linker=/opt/ld"
