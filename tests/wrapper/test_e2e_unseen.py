@@ -185,3 +185,36 @@ def test_a_change_is_seen(dev: Developer, name: str) -> None:
     if case.touched:
         os.utime(workspace / case.touched, (1_500_001_000, 1_500_001_000))
     assert said("two") == "two"
+
+
+def test_a_native_library_below_the_root_package(dev: Developer) -> None:
+    """`target` is no part of a package, and yet what a build script left there has its place."""
+    workspace = dev.directory / "ws"
+    package = '[package]\nname = "{}"\nversion = "0.1.0"\nedition = "2021"\n'
+    build = """use std::process::Command;
+fn main() {
+    let out = std::env::var("OUT_DIR").unwrap();
+    let object = format!("{out}/n.o");
+    assert!(Command::new("cc").args(["-c", "n.c", "-o", &object]).status().unwrap().success());
+    let archive = format!("{out}/libzqn.a");
+    assert!(Command::new("ar").args(["crsD", &archive, &object]).status().unwrap().success());
+    println!("cargo:rerun-if-changed=n.c");
+    println!("cargo:rustc-link-lib=static=zqn");
+    println!("cargo:rustc-link-search=native={out}");
+}"""
+    files = {
+        "Cargo.toml": package.replace("{}", "app") + '[workspace]\n[dependencies]\nn.path = "n"\n',
+        "src/main.rs": 'fn main() { println!("{}", n::value()); }',
+        "n/Cargo.toml": package.replace("{}", "n"),
+        "n/n.c": "int zqn(void) { return 7; }\n",
+        "n/build.rs": build,
+        "n/src/lib.rs": 'unsafe extern "C" { safe fn zqn() -> i32; }\n'
+        "pub fn value() -> i32 { zqn() }\n",
+    }
+    write(workspace, files, "")
+    for outcome in ("local", "hit-local"):
+        subprocess.run(["rm", "-rf", workspace / "target"], check=True)
+        units = dev.build(workspace)
+        assert {unit["outcome"] for unit in units} == {outcome}, units
+        assert dev.run(workspace / "target/debug/app", cwd=workspace).stdout == "7\n"
+        dev.run("cargo", "distbuild", "stop", cwd=workspace)  # all is kept that will be

@@ -70,16 +70,20 @@ class Inputs:
         self.blobs[digest] = real
         self.shown[real] = None
 
-    def is_left_out(self, path: str) -> bool:
-        """Whether a path, or where the links on the way to it lead, is known and no input."""
+    def is_left_out(self, path: str, *, target: str = "") -> bool:
+        """Whether a path, or where the links on the way to it lead, is known and no input.
+
+        `target`: the target directory, where what lies in it is a place of its own.
+        """
+        left_out = [each for each in self.left_out if each != target]
         directory, name = os.path.split(path)
         if directory not in self._reals:
             self._reals[directory] = os.path.realpath(directory)
         real = self._reals[directory]
-        if _hides(path, self.left_out, self.shown):
+        if _hides(path, left_out, self.shown):
             return True
         return real != directory and _hides(
-            os.path.join(real, name), map(real_place, self.left_out), map(real_place, self.shown)
+            os.path.join(real, name), map(real_place, left_out), map(real_place, self.shown)
         )
 
     @property
@@ -209,14 +213,14 @@ class Collector:
             if "RUST_TARGET_PATH" in environment or os.path.exists(here):
                 raise NotUnderstood("its target may be specified by a file that no option names")
             return
-        _refuse_left_out(path, inputs)
+        _refuse_left_out(path, roots, inputs)
         inputs.add_file(staged_or_refuse(roots, path), self._files.digest(path), path)
 
     def _add_file(self, path: str, roots: Roots, inputs: Inputs) -> dict[Digest, str]:
         """A file outside of the package, if it is there, which is returned."""
         if not os.path.isfile(path):
             return {}
-        _refuse_left_out(path, inputs)
+        _refuse_left_out(path, roots, inputs)
         digest = self._files.digest(path)
         inputs.add_file(staged_or_refuse(roots, path), digest, path)
         return {digest: path}
@@ -264,11 +268,11 @@ class Collector:
         for directory in _outermost(native):
             staged = staged_or_refuse(roots, directory)
             if staged not in inputs.directories and os.path.isdir(directory):
-                _refuse_left_out(directory, inputs)
+                _refuse_left_out(directory, roots, inputs)
                 inputs.add(staged, self._snapshot(directory, skip_in_out_dir), directory)
         for directory in native:
             if os.path.isdir(directory):
-                _refuse_left_out(directory, inputs)
+                _refuse_left_out(directory, roots, inputs)
 
     def _macros(
         self, externs: Iterable[str], closure: Mapping[str, UnitRecord], compiled: str | None
@@ -406,9 +410,9 @@ def _places_of_module(path: str) -> list[str]:
     return [f"{directory}.rs" if name == "mod" else f"{stem}/mod.rs"]
 
 
-def _refuse_left_out(path: str, inputs: Inputs) -> None:
+def _refuse_left_out(path: str, roots: Roots, inputs: Inputs) -> None:
     """Raises NotUnderstood for what an input's directory holds and its digest does not."""
-    if inputs.is_left_out(path):
+    if inputs.is_left_out(path, target=roots.target):
         raise NotUnderstood(f"reads {path}, which has no shared name")
 
 
