@@ -76,7 +76,7 @@ class LocalCompiles:
     ) -> tuple[LocalRun, str | None]:
         invocation = unit.invocation
         argv, replacements = list(call.argv), []
-        if not invocation.keeps_paths:
+        if not unit.keeps_paths:
             argv += unit.roots.remap_options(staged=False)
             replacements = unit.roots.recorded_to_real()
         if draft is not None and draft.inputs.macros.suspect is not None:

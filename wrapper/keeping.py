@@ -260,7 +260,7 @@ def _check_unchanged(compiled: Compiled) -> None:
 def _holds_paths(compiled: Compiled, dep_info: bytes, learned: frozenset[str]) -> bool:
     """Whether the result is right for this checkout's paths alone."""
     unit = compiled.unit
-    if unit.invocation.keeps_paths:
+    if unit.keeps_paths:
         return True
     try:
         environment_not_carried(unit, dep_info, learned)

@@ -45,7 +45,7 @@ _MAX_ROUNDS = 6
 _LOG = logging.getLogger("distbuild.ladder")
 
 NEW = "new: no cache had it"
-KEEPS_PATHS = "new: coverage needs this checkout's own paths"
+KEEPS_PATHS = "new: its paths have to be this checkout's own"
 CROWDED = "all workers are busy, and this machine is not"
 EDITED = "being edited: the compiler works on from where it was"
 
@@ -218,7 +218,7 @@ class Ladder:
         """A result under either key; the shared one may hold what is right elsewhere only."""
         unit = ask.unit
         shared = draft.action
-        reason = KEEPS_PATHS if unit.invocation.keeps_paths else self._unusable.get(shared.digest)
+        reason = KEEPS_PATHS if unit.keeps_paths else self._unusable.get(shared.digest)
         if reason is None:
             try:
                 keys = _Keys(shared, unit.roots)

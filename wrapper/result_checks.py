@@ -31,6 +31,14 @@ class Unit:
     roots: Roots
     environment: Mapping[str, str]
 
+    @property
+    def keeps_paths(self) -> bool:
+        """Whether the result must hold this checkout's own paths: coverage reports go by them, and
+        tests of a package outside of the workspace by `file!()`, which has no other name there.
+        """
+        is_outside = self.roots.is_outside and self.invocation.is_test
+        return self.invocation.keeps_paths or is_outside
+
 
 def undefined_variables(stderr: bytes, environment: Mapping[str, str]) -> set[str]:
     """Variables that rustc missed on the worker and that are set here."""

@@ -27,6 +27,7 @@ OUTPUTS = "outputs"
 RECORDED_CARGO = "/distbuild/cargo"
 """Where artifacts say that CARGO_HOME is; no real path should look like it."""
 _OUT_DIR = re.compile(r"(/.+)/[^/]+/(?:deps|examples|build/[^/]+)")
+_OUTSIDE = "package/"
 _IN_CARGO_HOME = re.compile(r"(registry/src|git/checkouts)/[^/]+/.+")
 
 
@@ -51,6 +52,11 @@ class Roots:
     package: str
     out_dir: str
     target: str
+
+    @property
+    def is_outside(self) -> bool:
+        """Whether the package lies in neither the workspace nor CARGO_HOME."""
+        return any(p.real == self.package and p.staged.startswith(_OUTSIDE) for p in self.places)
 
     def staged(self, path: str) -> str | None:
         """The place of an absolute real path in the input root, or None when it is outside."""
@@ -123,7 +129,7 @@ def _package_place(package: str, environment: Mapping[str, str]) -> Place:
         return Place(real=package, staged=f"cargo/{rest}", recorded=f"{RECORDED_CARGO}/{rest}")
     name = f"{environment.get('CARGO_PKG_NAME', '')}-{environment.get('CARGO_PKG_VERSION', '')}"
     return Place(
-        real=package, staged=f"package/{name}", recorded=f"{RECORDED_CARGO}/package/{name}"
+        real=package, staged=f"{_OUTSIDE}{name}", recorded=f"{RECORDED_CARGO}/package/{name}"
     )
 
 

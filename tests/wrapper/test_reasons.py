@@ -369,6 +369,7 @@ async def test_being_edited(rungs: Rung, server: RunningServer) -> None:
     stem, record = record_of(rungs.unit().invocation)
     rungs.units.add(stem, replace(record, key="of what it was before"))
     (rungs.alice.target / "debug" / "incremental" / "core_lib-1").mkdir(parents=True)
+    (rungs.alice.target / "debug" / "deps" / "core_lib-99aa.d").touch()
     async with connected(server.url) as remote:
         said = await rungs.reason(remote)
         provokes("being edited: the compiler works on from where it was", said)

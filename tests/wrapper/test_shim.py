@@ -348,6 +348,28 @@ async def test_signals_reach_rustc(shim: Shim, number: signal.Signals) -> None:
     assert os.WEXITSTATUS(runs[0].status) == 9
 
 
+async def test_who_is_told_to_end_does_not_try_again(shim: Shim) -> None:
+    """A trial that Ctrl-C ended says nothing about the sandbox."""
+    runs: list[LocalRun] = []
+
+    async def script(call: Call, reply: Reply, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError):
+            runs.append(await reply.run(call.argv, [], on_trial=True))
+            runs.append(await reply.run(call.argv, []))
+
+    async with shim.serve(script):
+        said = 'print("pid", os.getpid(), file=sys.stderr, flush=True)'
+        assert said in WAITING
+        process = await shim.start(*PYTHON, WAITING.replace(said, 'os.write(1, b"ready\\n")'))
+        assert process.stdout is not None
+        async with asyncio.timeout(SECONDS):
+            await process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        done = await finish(process)
+    assert (done.code, done.stdout) == (9, b"got 2\n")
+    assert runs == []
+
+
 async def test_rustc_does_not_outlive_a_killed_shim(shim: Shim) -> None:
     async with shim.serve(tracked([], [])):
         process = await shim.start(*PYTHON, WAITING)

@@ -23,16 +23,21 @@ _PUSH, _POP = "\x1b[22;2t", "\x1b[23;2t"
 
 def is_wanted(stream: TextIO, arguments: Sequence[str], environment: Mapping[str, str]) -> bool:
     """Whether to say anything: on a terminal, to somebody who wants to see progress."""
-    cargos = arguments[: arguments.index("--")] if "--" in arguments else arguments
     return (
         stream.isatty()
         and environment.get("DISTBUILD_LIVE", "true") == "true"
         and environment.get("TERM", "dumb") not in ("dumb", "linux")
         and environment.get("CARGO_TERM_PROGRESS_WHEN") != "never"
-        and environment.get("CARGO_TERM_QUIET", "false") != "true"
         and not environment.get("CI")
-        and not {"-q", "--quiet"}.intersection(cargos)
+        and not is_quiet(arguments, environment)
     )
+
+
+def is_quiet(arguments: Sequence[str], environment: Mapping[str, str]) -> bool:
+    """Whether cargo has been told to say nothing of its own."""
+    cargos = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    is_set = environment.get("CARGO_TERM_QUIET", "false") == "true"
+    return is_set or not {"-q", "--quiet"}.isdisjoint(cargos)
 
 
 class Progress:

@@ -101,6 +101,7 @@ def _run(home: Home, arguments: Sequence[str], given: dict[str, str]) -> int:
 def run_cargo(home: Home, arguments: Sequence[str]) -> int:
     """Run cargo with the shim as RUSTC_WRAPPER; its exit code, then one line of summary."""
     from wrapper.cli.control import replace_outdated_daemon, start_daemon_early
+    from wrapper.cli.live import is_quiet
     from wrapper.stats import new_build_id, start_build
 
     environment = dict(os.environ)
@@ -132,7 +133,9 @@ def run_cargo(home: Home, arguments: Sequence[str]) -> int:
     finally:
         signal.signal(signal.SIGINT, previous)
     code = code if code >= 0 else 128 - code
-    return _end_build(home, build, code) if build else code
+    if not build or is_quiet(arguments, environment):
+        return code
+    return _end_build(home, build, code)
 
 
 def _is_given(variable: str) -> bool:

@@ -13,6 +13,7 @@ from pathlib import Path
 from remote_apis.digest import Digest
 from remote_apis.errors import DistbuildError
 from wrapper.build_scripts.launcher import install_launchers
+from wrapper.build_scripts.names import is_below
 from wrapper.daemon.parts import Keyed, Parts
 from wrapper.daemon.protocol import Call, Reply
 from wrapper.daemon.tally import Tally, build_of
@@ -94,6 +95,7 @@ class CallHandler:
             roots = self.keyed.collector.roots(invocation, self.call.cwd, environment)
         except NotUnderstood as error:
             raise OutsideRoots(str(error)) from error
+        environment = _of_unit(environment, roots.target)
         unit = Unit(invocation=invocation, roots=roots, environment=environment)
         try:
             check(unit)
@@ -270,6 +272,14 @@ class CallHandler:
         subject = Subject.of(invocation) if invocation else Subject.unknown(crate)
         self.parts.journal.ended(subject, Ended.of(unit, crate, build_of(self.call)))
         return unit
+
+
+def _of_unit(environment: dict[str, str], target: str) -> dict[str, str]:
+    """A unit's variables without an OUT_DIR of another's, which cargo hands on where a test runs
+    cargo: the package has no build script then."""
+    if is_below(environment.get("OUT_DIR", target), (target,)):
+        return environment
+    return {name: value for name, value in environment.items() if name != "OUT_DIR"}
 
 
 def _for_user(unit: Unit, result: Result, stderr: bytes) -> bytes:

@@ -6,13 +6,15 @@ import os
 from collections.abc import Sequence
 
 from wrapper.rustc.arguments import Invocation
+from wrapper.rustc.outputs import dep_info_name
 
 
 def is_fresh(invocation: Invocation) -> bool:
     """Whether rustc begins from nothing: what it makes then depends on its inputs alone."""
     directory = invocation.incremental
-    if directory is None:
-        return True
+    dep_info = f"{invocation.out_dir}/{dep_info_name(invocation)}"
+    if directory is None or not os.path.exists(dep_info):
+        return True  # what lies there is of another unit: a package's lib and bin have one name
     try:
         names = os.listdir(directory)
     except FileNotFoundError:

@@ -194,6 +194,31 @@ class Forwarder:
             os.write(2, line)
 
 
+def started(command: list[bytes]) -> tuple[subprocess.Popen[bytes], list[int]]:
+    """rustc, which gets the signals that we are sent, and a list of these."""
+    told: list[int] = []
+    running: list[subprocess.Popen[bytes]] = []
+
+    def pass_on(received: int, frame: object) -> None:
+        told.append(received)
+        for process in running:
+            process.send_signal(received)
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, pass_on)
+    try:
+        process = subprocess.Popen(
+            command, stderr=subprocess.PIPE, close_fds=False, preexec_fn=die_with_parent
+        )
+    except OSError as error:
+        not_there(os.fsdecode(command[0]), error)
+    running.append(process)
+    for received in told:  # while rustc was started
+        process.send_signal(received)
+    return process, told
+
+
 def run(
     connection: socket.socket, payload: bytes, *, on_trial: bool, metadata_is_out: bool = False
 ) -> NoReturn:
@@ -204,15 +229,7 @@ def run(
     table.pop(b"", None)
     pattern = re.compile(b"|".join(re.escape(old) for old in table) or rb"(?!)")
     command = strings[2 * count :]
-    try:
-        process = subprocess.Popen(
-            command, stderr=subprocess.PIPE, close_fds=False, preexec_fn=die_with_parent
-        )
-    except OSError as error:
-        not_there(os.fsdecode(command[0]), error)
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        if signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, lambda received, frame: process.send_signal(received))
+    process, told = started(command)
     assert process.stderr is not None
     forwarder = Forwarder(
         connection, pattern, table, on_trial=on_trial, metadata_is_out=metadata_is_out
@@ -220,6 +237,9 @@ def run(
     for line in process.stderr:
         forwarder.forward(line)
     code = process.wait()
+    if on_trial and told and code != 0:  # Ctrl-C: it is not to run once more
+        forwarder.release()
+        exit_as(code)
     status = code << 8 if code >= 0 else -code
     try:
         connection.sendall(struct.pack("<cII", b"X", 4, status))

@@ -73,7 +73,11 @@ static void write_replaced(const char *line, size_t size, struct pair *pairs, ui
 
 static pid_t child_pid;
 static void (*pipe_before)(int); // what SIGPIPE did when cargo started us
-static void pass_on(int number) { if (child_pid > 0) kill(child_pid, number); }
+static volatile sig_atomic_t is_told_to_end;
+static void pass_on(int number) {
+    is_told_to_end = 1;
+    if (child_pid > 0) kill(child_pid, number);
+}
 
 // What was ignored stays so, for us and for the compiler, as in a job in the background.
 static void forward_signal(int number) {
@@ -172,6 +176,10 @@ static void run_tracked(int daemon, char *payload, uint32_t size, int on_trial) 
     if (on_trial) held = open_memstream(&held_data, &held_size);
     for (;;) {
         int s = run_once(daemon, payload, size);
+        if (on_trial && is_told_to_end && s != 0) { // Ctrl-C: it is not to run once more
+            release_held();
+            exit_as(s);
+        }
         char code[4] = {(char)s, (char)(s >> 8), (char)(s >> 16), (char)(s >> 24)};
         send_frame(daemon, 'X', code, 4);
         // the daemon answers when it has noted the outputs, or goes away

@@ -1,0 +1,95 @@
+"""What those who live with it met: packages of several targets, members elsewhere, nested cargo."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from developers import Developer, developer
+from running import running_server
+
+pytestmark = [pytest.mark.cargo, pytest.mark.timeout(300)]
+
+PACKAGE = '[package]\nname = "{}"\nversion = "0.1.0"\nedition = "2021"\n'
+
+
+@pytest.fixture
+def dev(tmp_path: Path) -> Iterator[Developer]:
+    with developer(tmp_path / "dev", None) as person:
+        yield person
+
+
+def write(directory: Path, files: dict[str, str]) -> Path:
+    for name, content in files.items():
+        path = directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+    return directory
+
+
+def package(directory: Path) -> Path:
+    """A library, a program of the same name and a build script."""
+    files = {
+        "Cargo.toml": PACKAGE.replace("{}", "app") + "[workspace]\n",
+        "src/lib.rs": "pub fn value() -> u8 { 7 }",
+        "src/main.rs": 'fn main() { println!("{}", app::value()); }',
+        "build.rs": 'fn main() { println!("cargo:rerun-if-changed=build.rs"); }',
+    }
+    return write(directory, files)
+
+
+def test_all_targets_of_a_package_are_shared(tmp_path: Path) -> None:
+    """rustc keeps incremental state of a library and a program of one name in one directory."""
+    with (
+        running_server(tmp_path / "server", "--workers", "0") as server,
+        developer(tmp_path / "alice", server.url) as alice,
+        developer(tmp_path / "bob", server.url) as bob,
+    ):
+        alice.build(package(alice.directory / "ws"))
+        alice.run("cargo", "distbuild", "stop", cwd=alice.directory)  # waits until all is shared
+        units = bob.build(package(bob.directory / "another" / "ws"))
+        assert {unit["kind"] for unit in units} == {"lib", "bin", "build-script"}
+        assert {unit["outcome"] for unit in units} == {"hit-remote"}, units
+
+
+def test_a_test_outside_of_the_workspace_finds_its_source(dev: Developer) -> None:
+    files = {
+        "ws/Cargo.toml": '[workspace]\nresolver = "2"\nmembers = ["../beside"]\n',
+        "beside/Cargo.toml": PACKAGE.replace("{}", "beside") + 'workspace = "../ws"\n',
+        "beside/src/lib.rs": "#[test]\nfn is_there() {\n"
+        '    assert!(std::path::Path::new(file!()).exists(), "{}", file!());\n}\n',
+    }
+    workspace = write(dev.directory / "here", files) / "ws"
+    dev.run("cargo", "distbuild", "test", cwd=workspace)
+    dev.run("cargo", "distbuild", "stop", cwd=workspace)  # all is kept that will be
+    shutil.rmtree(workspace / "target")
+    dev.run("cargo", "distbuild", "test", cwd=workspace)
+    assert {unit["outcome"] for unit in dev.units(workspace)} == {"hit-local"}
+    other = dev.directory / "there"
+    shutil.copytree(dev.directory / "here", other, ignore=shutil.ignore_patterns("target"))
+    dev.run("cargo", "distbuild", "test", cwd=other / "ws")
+
+
+def test_what_a_test_hands_on_to_its_own_cargo(dev: Developer) -> None:
+    """OUT_DIR of the package that is tested says nothing of those that it has compiled."""
+    checkout = package(dev.directory / "ws")
+    (checkout / "build.rs").unlink()
+    for number, outcome in enumerate(("local", "hit-local")):
+        shutil.rmtree(checkout / "target", ignore_errors=True)
+        units = dev.build(checkout, OUT_DIR=f"/some/where/{number}/out")
+        assert {unit["outcome"] for unit in units} == {outcome}, units
+        dev.run("cargo", "distbuild", "stop", cwd=checkout)  # all is kept that will be
+
+
+@pytest.mark.parametrize("how", ["-q", "--quiet", "CARGO_TERM_QUIET"])
+def test_quiet_builds_are_quiet(dev: Developer, how: str) -> None:
+    checkout = package(dev.directory / "ws")
+    for _ in range(2):  # by the whole program, and by the shell
+        shutil.rmtree(checkout / "target", ignore_errors=True)
+        if how.startswith("-"):
+            done = dev.run("cargo", "distbuild", "build", how, cwd=checkout)
+        else:
+            done = dev.run("cargo", "distbuild", "build", cwd=checkout, CARGO_TERM_QUIET="true")
+        assert done.stderr == ""
