@@ -72,6 +72,25 @@ def test_a_test_outside_of_the_workspace_finds_its_source(dev: Developer) -> Non
     dev.run("cargo", "distbuild", "test", cwd=other / "ws")
 
 
+def test_a_directory_of_the_workspace_by_a_link(dev: Developer) -> None:
+    """As the macro crates of some projects have what they share."""
+    files = {
+        "Cargo.toml": '[workspace]\nresolver = "2"\nmembers = ["app"]\n',
+        "app/Cargo.toml": PACKAGE.replace("{}", "app"),
+        "app/src/main.rs": 'mod shared;\nfn main() { println!("{}", shared::VALUE); }',
+        "shared/mod.rs": "pub const VALUE: u8 = 7;",
+    }
+    workspace = write(dev.directory / "ws", files)
+    (workspace / "app/src/shared").symlink_to("../../shared")
+    for value, outcome in ((7, "local"), (7, "hit-local"), (8, "local"), (7, "hit-local")):
+        (workspace / "shared/mod.rs").write_text(f"pub const VALUE: u8 = {value};")
+        shutil.rmtree(workspace / "target", ignore_errors=True)
+        (unit,) = dev.build(workspace)
+        assert unit["outcome"] == outcome, unit
+        assert dev.run(workspace / "target/debug/app", cwd=workspace).stdout == f"{value}\n"
+        dev.run("cargo", "distbuild", "stop", cwd=workspace)  # all is kept that will be
+
+
 def test_what_a_test_hands_on_to_its_own_cargo(dev: Developer) -> None:
     """OUT_DIR of the package that is tested says nothing of those that it has compiled."""
     checkout = package(dev.directory / "ws")

@@ -119,6 +119,30 @@ def test_links(tmp_path: Path, files: FileDigests) -> None:
     }
 
 
+def test_directories_elsewhere_in_the_workspace(tmp_path: Path, files: FileDigests) -> None:
+    root = tmp_path / "ws" / "member"
+    write(root / "src" / "lib.rs")
+    write(tmp_path / "ws" / "shared" / "deep" / "x.rs", "shared")
+    (tmp_path / "ws" / "shared" / "up").symlink_to("..")
+    (tmp_path / "ws" / "shared" / "beside").symlink_to("../beside.txt")
+    write(tmp_path / "ws" / "beside.txt", "beside")
+    write(tmp_path / "ws" / "target" / "CACHEDIR.TAG")
+    write(tmp_path / "ws" / "target" / "debug" / "x")
+    write(tmp_path / "out" / "x")
+    links = {"shared": "shared", "out": "../out", "ws": ".", "built": "target/debug"}
+    for name, target in links.items():
+        (root / "src" / name).symlink_to(f"../../{target}")
+    taken = take_snapshot(str(root), files, skip_nothing, within=str(tmp_path / "ws"))
+    assert read_back(taken) == {
+        "src/lib.rs": "x",
+        "src/shared/deep/x.rs": "shared",
+        "src/shared/beside": "beside",
+    }
+    assert taken.followed == (str(tmp_path / "ws" / "shared"),)
+    left = {os.path.relpath(path, root / "src") for path in taken.left_out}
+    assert left == {"out", "ws", "built", "shared/up", "../../shared/up"}
+
+
 def test_what_is_no_file_is_left_out(tmp_path: Path, files: FileDigests) -> None:
     os.mkfifo(tmp_path / "fifo")
     write(tmp_path / "a", "a")

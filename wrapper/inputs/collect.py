@@ -63,6 +63,7 @@ class Inputs:
         self.blobs.update(snapshot.blobs)
         self.shown[real] = None
         self.left_out.extend(snapshot.left_out)
+        self.shown.update(dict.fromkeys(snapshot.followed))
 
     def add_file(self, path: str, digest: Digest, real: str) -> None:
         """A file; what lies beside it is not shown."""
@@ -228,7 +229,7 @@ class Collector:
     def _package(self, roots: Roots) -> Snapshot:
         package, skip = roots.package, skip_in_package(roots.target)
         if not is_published(package):
-            return self._snapshot(package, skip)
+            return self._snapshot(package, skip, within=roots.workspace)
         state = self._published.of(package)
         taken = self._packages_taken.get(package)
         if taken is None or taken[0] != state:
@@ -236,9 +237,9 @@ class Collector:
             self._packages_taken[package] = taken
         return taken[1]
 
-    def _snapshot(self, directory: str, skip: Skip) -> Snapshot:
+    def _snapshot(self, directory: str, skip: Skip, *, within: str = "") -> Snapshot:
         try:
-            return take_snapshot(directory, self._files, skip)
+            return take_snapshot(directory, self._files, skip, within=within)
         except NotSendable as error:
             raise NotUnderstood(str(error)) from error
 

@@ -12,6 +12,7 @@ from wrapper.build_scripts.names import is_below
 from wrapper.inputs.file_digests import FileDigests
 
 MAX_FILES = 20_000
+_MAX_FOLLOWED = 16
 NOTES = (".pc", ".la", ".cmake", ".log", ".d")
 NOTE_FILES = ("CMakeCache.txt", "Makefile")
 """Ends and names of other build systems' notes, which hold the paths of where they were made."""
@@ -29,12 +30,14 @@ class NotSendable(Exception):
 class Snapshot:
     """A directory as it was: its root digest and the sources of all blobs below it.
 
-    `left_out` are the real paths of directories and links that are no part of it.
+    `left_out` are the real paths of directories and links that are no part of it; `followed` those
+    of directories elsewhere whose content is.
     """
 
     root: Digest
     blobs: dict[Digest, Source] = field(default_factory=dict)
     left_out: tuple[str, ...] = ()
+    followed: tuple[str, ...] = ()
 
 
 Skip = Callable[[os.DirEntry[str]], bool]
@@ -77,20 +80,23 @@ def skip_nothing(entry: os.DirEntry[str]) -> bool:
     return False
 
 
-def take_snapshot(root: str, files: FileDigests, skip: Skip) -> Snapshot:
+def take_snapshot(root: str, files: FileDigests, skip: Skip, *, within: str = "") -> Snapshot:
     """Walk a directory. Raises OSError, or NotSendable beyond 20,000 files or for odd names.
 
     A symbolic link that stays within what is taken is kept as one; one that leads out of it to a
-    file becomes that file, and one that leads out to a directory, or to nothing, is left out.
+    file becomes that file, and so does a directory that lies in the directory `within`. One that
+    leads out to another directory, or to nothing, is left out.
     """
-    return _Walk(root, files, skip).take()
+    return _Walk(root, files, skip, within).take()
 
 
 class _Walk:
     """One walk, and what it has found."""
 
-    def __init__(self, root: str, files: FileDigests, skip: Skip) -> None:
+    def __init__(self, root: str, files: FileDigests, skip: Skip, within: str) -> None:
         self._root = root
+        self._within = within
+        self._followed: list[str] = []
         self._files = files
         self._skip = skip
         self._builder = TreeBuilder(files.function)
@@ -107,7 +113,7 @@ class _Walk:
             with os.scandir(directory) as entries:
                 for entry in entries:
                     if self._skip(entry):
-                        self._left_out.append(entry.path)
+                        self._leave_out(entry)
                         continue
                     path = prefix + entry.name
                     if not is_text(path):
@@ -115,28 +121,54 @@ class _Walk:
                     self._take(path, entry)
             if self._count > MAX_FILES:
                 raise NotSendable(f"{self._root} has more than {MAX_FILES} files")
-        for path, entry in self._links:  # now it is known what is left out
-            if _stays_inside(entry.path, self._root, self._left_out):
-                self._builder.add_symlink(path, os.readlink(entry.path))
-            else:
-                self._take_file(path, entry)
+            if not self._pending:
+                self._take_links()  # now it is known what is left out
         made: dict[Digest, bytes] = {}
         digest = self._builder.build(made)
-        return Snapshot(digest, {**self._blobs, **made}, tuple(self._left_out))
+        blobs = {**self._blobs, **made}
+        return Snapshot(digest, blobs, tuple(self._left_out), tuple(self._followed))
+
+    def _take_links(self) -> None:
+        links, self._links = self._links, []
+        for path, entry in links:
+            if _stays_inside(entry.path, self._root, self._left_out):
+                self._builder.add_symlink(path, os.readlink(entry.path))
+            elif self._may_follow(entry):
+                self._followed.append(os.path.realpath(entry.path))
+                self._take_directory(path, entry)
+            else:
+                self._take_file(path, entry)
+
+    def _may_follow(self, link: os.DirEntry[str]) -> bool:
+        """Whether a link leads to a directory that may be taken in its place: no way round."""
+        if not self._within or not link.is_dir() or len(self._followed) >= _MAX_FOLLOWED:
+            return False
+        root, real = os.path.realpath(self._root), os.path.realpath(link.path)
+        around = (root, os.path.realpath(os.path.dirname(link.path)))
+        is_way_round = is_below(real, (root,)) or any(is_below(each, (real,)) for each in around)
+        return not is_way_round and _is_source(real, os.path.realpath(self._within))
+
+    def _leave_out(self, entry: os.DirEntry[str]) -> None:
+        self._left_out.append(entry.path)
+        if self._followed:
+            self._left_out.append(real_place(entry.path))
 
     def _take(self, path: str, entry: os.DirEntry[str]) -> None:
         if entry.is_symlink():
             self._links.append((path, entry))
         elif entry.is_dir(follow_symlinks=False):
-            self._builder.make_directory(path)
-            self._pending.append((entry.path, path + "/"))
+            self._take_directory(path, entry)
         else:
             self._take_file(path, entry)
+
+    def _take_directory(self, path: str, entry: os.DirEntry[str]) -> None:
+        self._builder.make_directory(path)
+        self._pending.append((entry.path, path + "/"))
 
     def _take_file(self, path: str, entry: os.DirEntry[str]) -> None:
         """What is, or leads to, a file; anything else is left out."""
         if not entry.is_file():
-            self._left_out.append(entry.path)
+            self._leave_out(entry)
             return
         self._count += 1
         st = entry.stat()
@@ -151,6 +183,16 @@ def is_text(name: str) -> bool:
         name.encode()
     except UnicodeEncodeError:
         return False
+    return True
+
+
+def _is_source(directory: str, within: str) -> bool:
+    """Whether a directory lies in another, and in nothing there that packages leave out."""
+    while directory != within:
+        directory, name = os.path.split(directory)
+        path = os.path.join(directory, name)
+        if not name or is_left_out(name) or os.path.exists(f"{path}/CACHEDIR.TAG"):
+            return False
     return True
 
 
