@@ -50,8 +50,8 @@ class Seen:
     """`reads` maps paths to `o` when they were opened and to `s` when it was only asked whether
     they are there; `programs` are the paths of what was run; `made` what was made where names are
     made up; `runs_own`: it ran programs that it had made itself; `there` are the paths read where
-    something was when the run had ended; `trouble` says,
-    if anything does, why the run must not be kept."""
+    something was when the run had ended; `trouble` says, if anything does, why the run must not be
+    kept."""
 
     reads: dict[str, str] = field(default_factory=dict)
     programs: set[str] = field(default_factory=set)

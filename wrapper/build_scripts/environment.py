@@ -109,7 +109,7 @@ def users_variables(
     environment: Mapping[str, str], *, tokens: str, named: Iterable[str], reach: str
 ) -> dict[str, str]:
     """The user's variables that a run depends on, as they are here."""
-    names = set(named)
+    names, tokens = set(named), _NO_NAMES.sub(" ", tokens)
     return {
         name: value
         for name, value in environment.items()
@@ -120,7 +120,6 @@ def users_variables(
 def _counts(name: str, tokens: str, reach: str) -> bool:
     if _NEUTRAL.fullmatch(name):
         return False
-    tokens = _NO_NAMES.sub(" ", tokens)
     if _SESSION.fullmatch(name) or _LOCALE.fullmatch(name):
         # SHELL is part of names like CC_SHELL_ESCAPED_FLAGS
         is_named = re.search(rf"(?<!_){name}(?!_)", tokens) is not None
