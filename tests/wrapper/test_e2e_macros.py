@@ -158,7 +158,7 @@ def test_what_no_key_has(dev: Developer, tmp_path: Path, macro: str, word: str) 
     """Beside the package, beside the workspace, and through a link that leads out."""
     (tmp_path / "beside").mkdir()
     checkout = workspace(tmp_path / "w", macro, f"{word}/file")
-    (checkout / "app" / "text" / "out").symlink_to("../../beside")
+    (checkout / "app" / "text" / "out").symlink_to("../../../beside")
     (checkout / "beside").mkdir()
     seen = []
     for is_there in (False, True, False):
