@@ -8,6 +8,8 @@ import shutil
 from pathlib import Path
 
 _DIRECTORIES = ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
+SHOWN = ("/usr", *_DIRECTORIES)
+"""Where this machine's programs and libraries are."""
 
 
 def find_bubblewrap() -> str | None:

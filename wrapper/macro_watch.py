@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from wrapper.build_scripts.accesses import Seen, Surroundings, decode, left_behind, sort_out
 from wrapper.build_scripts.names import is_below
 from wrapper.inputs.collect import Inputs
-from wrapper.inputs.snapshot import is_left_out
+from wrapper.inputs.snapshot import RealPlaces, is_left_out
 from wrapper.recorded import NotKept
 from wrapper.result_checks import Unit
 from wrapper.roots import Roots
@@ -111,7 +111,7 @@ class _Places:
         odd = {os.path.dirname(path) for path in hidden}
         self._unlisted = odd | self._packages | self._above
         self._target = _both_forms([roots.target])
-        self._reals: dict[str, str] = {}
+        self._real_places = RealPlaces()
 
     def has(self, path: str, *, is_opened: bool) -> bool:
         """Whether the key covers what a program learns of a path."""
@@ -122,10 +122,7 @@ class _Places:
         if not self._is_shown.get(self._nearest(path), False):
             return False
         # through a link to a directory it may be what another place leaves out
-        directory, name = os.path.split(path)
-        if directory not in self._reals:
-            self._reals[directory] = os.path.realpath(directory)
-        return self._is_shown.get(self._nearest(os.path.join(self._reals[directory], name)), True)
+        return self._is_shown.get(self._nearest(self._real_places.of(path)), True)
 
     def _nearest(self, path: str) -> str:
         """What the key has, or leaves out, that a path is or lies below."""

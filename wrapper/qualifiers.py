@@ -17,6 +17,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 
 from remote_apis import link_set
+from remote_apis.bubblewrap import SHOWN
 from remote_apis.digest_functions import DigestFunction
 from wrapper.build_scripts.names import is_below
 from wrapper.inputs.collect import Inputs
@@ -26,22 +27,13 @@ from wrapper.rustc.arguments import Invocation, NotUnderstood
 from wrapper.sandbox import PATH
 
 _TIMEOUT = 20.0
-OF_LINKERS = (
-    "COMPILER_PATH",
-    "GCC_EXEC_PREFIX",
-    "LIBRARY_PATH",
-    "LD_RUN_PATH",
-    "LDFLAGS",
-    "LDEMULATION",
-)
+_LOOKED_FIRST = ("COMPILER_PATH", "GCC_EXEC_PREFIX", "LIBRARY_PATH")
+OF_LINKERS = (*_LOOKED_FIRST, "LD_RUN_PATH", "LDFLAGS", "LDEMULATION")
 """Variables by which C compilers and linkers are told more."""
 _STARTED_BY_LINKERS = ("cc", "ld", "ld.bfd", "ld.gold", "ld.lld", "ld.mold", "ld.wild")
 """What rustc or a C compiler looks for along PATH."""
 
 _OF_LINK_SET = frozenset({"c", "m", "gcc", "gcc_eh", "gcc_s", "rt", "pthread", "util", "dl"})
-_LOOKED_FIRST = ("COMPILER_PATH", "GCC_EXEC_PREFIX", "LIBRARY_PATH")
-_SYSTEM = ("/usr", "/lib", "/lib32", "/lib64", "/libx32", "/bin")
-"""Directories that the sandbox shows."""
 
 _LINKER_OPTION = (
     r"(--(no-)?(as-needed|gc-sections)|--build-id(=\w+)?|-z,[\w=-]+|-O\d|--icf=\w+|--strip-\w+|-s"
@@ -121,7 +113,7 @@ def check_linker(linker: str | None, environment: Mapping[str, str]) -> None:
             raise NotUnderstood(f"{name} on this user's PATH is {found}")
     for name in _LOOKED_FIRST:
         for directory in filter(None, environment.get(name, "").split(":")):
-            if not is_below(os.path.realpath(directory), _SYSTEM):
+            if not is_below(os.path.realpath(directory), SHOWN):
                 raise NotUnderstood(f"{name} has the linker look in {directory}")
 
 

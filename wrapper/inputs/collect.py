@@ -15,10 +15,10 @@ from wrapper.inputs.macro_trust import MacroTrust, Reads, is_published
 from wrapper.inputs.package_states import PublishedStates, State
 from wrapper.inputs.snapshot import (
     NotSendable,
+    RealPlaces,
     Skip,
     Snapshot,
     Source,
-    real_place,
     skip_in_out_dir,
     skip_in_package,
     take_snapshot,
@@ -55,7 +55,7 @@ class Inputs:
     macros: Reads = field(default_factory=Reads)
     published: tuple[str, ...] = ()
     attributed: frozenset[str] = frozenset()
-    _reals: dict[str, str] = field(default_factory=dict)
+    _real_places: RealPlaces = field(default_factory=RealPlaces)
 
     def add(self, path: str, snapshot: Snapshot, real: str) -> None:
         """A directory and its blobs."""
@@ -77,14 +77,11 @@ class Inputs:
         `target`: the target directory, where what lies in it is a place of its own.
         """
         left_out = [each for each in self.left_out if each != target]
-        directory, name = os.path.split(path)
-        if directory not in self._reals:
-            self._reals[directory] = os.path.realpath(directory)
-        real = self._reals[directory]
         if _hides(path, left_out, self.shown):
             return True
-        return real != directory and _hides(
-            os.path.join(real, name), map(real_place, left_out), map(real_place, self.shown)
+        real = self._real_places.of(path)
+        return real != path and _hides(
+            real, map(self._real_places.of, left_out), map(self._real_places.of, self.shown)
         )
 
     @property
@@ -159,24 +156,24 @@ class Collector:
         inputs.add("toolchain", snapshot, toolchain.sysroot)
         package = self._package(roots)
         inputs.add(staged_or_refuse(roots, roots.package), package, roots.package)
-        sources = dict(package.blobs)
+        snapshots = [package]
         if not inputs.is_for_host:
             self._add_target(invocation, roots, environment, inputs)
         out_dir = environment.get("OUT_DIR")
         if out_dir:
-            snapshot = self._snapshot(out_dir, skip_in_out_dir)
-            inputs.add(staged_or_refuse(roots, out_dir), snapshot, out_dir)
-            sources |= snapshot.blobs
+            made = self._snapshot(out_dir, skip_in_out_dir)
+            inputs.add(staged_or_refuse(roots, out_dir), made, out_dir)
+            snapshots.append(made)
         cargo = environment.get("CARGO", "")
         shows_cargo = cargo.startswith((f"{toolchain.sysroot}/", "/usr/"))
         self._dependencies(invocation, roots, inputs, shows_cargo=shows_cargo)
+        learned: dict[Digest, Source] = {}
         for path in self._units.last(invocation).files:
             for each in (path, *_places_of_module(path)):
-                sources |= self._add_file(each, roots, inputs)
+                learned |= self._add_file(each, roots, inputs)
         if inputs.macros.libraries:
-            named = self._named(inputs.macros.libraries, sources, environment)
-            variables = inputs.macros.variables | named
-            inputs.macros = replace(inputs.macros, variables=variables)
+            sources = [learned, *(each.blobs for each in snapshots)]
+            inputs.macros = self._with_named(inputs.macros, sources, environment)
         if driver == "clippy-driver":
             self._clippy_settings(roots, environment, inputs)
         return inputs
@@ -266,14 +263,21 @@ class Collector:
             # published packages say by their build scripts what they link, but for a few
             own = (p for p in {roots.package, *packages} if p and not is_published(p))
             inputs.attributed = frozenset().union(*(self._trust.linked_by(p) for p in own))
-        for directory in _outermost(native):
+        self._native(native, roots, inputs)
+
+    def _native(self, directories: Iterable[str], roots: Roots, inputs: Inputs) -> None:
+        """Directories of native libraries; what lies in another of them is a part of that."""
+        taken: list[str] = []
+        for directory in sorted(directories):
             staged = staged_or_refuse(roots, directory)
-            if staged not in inputs.directories and os.path.isdir(directory):
-                _refuse_left_out(directory, roots, inputs)
+            if not os.path.isdir(directory):
+                continue
+            _refuse_left_out(directory, roots, inputs)
+            if is_below(directory, taken):
+                continue
+            taken.append(directory)
+            if staged not in inputs.directories:
                 inputs.add(staged, self._snapshot(directory, skip_in_out_dir), directory)
-        for directory in native:
-            if os.path.isdir(directory):
-                _refuse_left_out(directory, roots, inputs)
 
     def _macros(
         self, externs: Iterable[str], closure: Mapping[str, UnitRecord], compiled: str | None
@@ -302,25 +306,27 @@ class Collector:
         libraries = (path for stem in handed for path in _artifacts(stem, with_code=False))
         return replace(found, libraries=tuple(libraries) if nameable else ())
 
-    def _named(
+    def _with_named(
         self,
-        libraries: Iterable[str],
-        sources: Mapping[Digest, Source],
+        macros: Reads,
+        sources: Iterable[Mapping[Digest, Source]],
         environment: Mapping[str, str],
-    ) -> set[str]:
-        """The user's variables for which macros may ask.
+    ) -> Reads:
+        """What macros may read, and the user's variables for which they may ask.
 
         Their names are in the macros, in what hands these on, or in the sources that use them.
         """
         words: set[str] = set()
-        for path in libraries:
+        for path in macros.libraries:
             words.update(self._words(path, self._files.digest(path)))
-        for digest, source in sources.items():
-            if isinstance(source, str):
-                words.update(self._words(source, digest))
+        for blobs in sources:
+            for digest, source in blobs.items():
+                if isinstance(source, str):
+                    words.update(self._words(source, digest))
         # one question for all: each variable is looked for by several patterns
         tokens = " ".join(words)
-        return set(users_variables(environment, tokens=tokens, named=(), reach="none"))
+        named = users_variables(environment, tokens=tokens, named=(), reach="none")
+        return replace(macros, variables=macros.variables | named.keys())
 
     def _words(self, path: str, digest: Digest) -> frozenset[str]:
         """What a file may call a variable. Raises OSError."""
@@ -391,15 +397,6 @@ def _artifacts(stem: str, *, with_code: bool) -> Iterator[str]:
     if not found:
         raise NotUnderstood(f"its dependency {name} is not in {directory}")
     return iter(found)
-
-
-def _outermost(directories: Iterable[str]) -> list[str]:
-    """Those that lie in no other."""
-    kept: list[str] = []
-    for directory in sorted(directories):
-        if not kept or not directory.startswith(kept[-1] + "/"):
-            kept.append(directory)
-    return kept
 
 
 def _places_of_module(path: str) -> list[str]:

@@ -202,6 +202,20 @@ def real_place(path: str) -> str:
     return os.path.join(os.path.realpath(directory), name)
 
 
+class RealPlaces:
+    """`real_place` for many paths in few directories."""
+
+    def __init__(self) -> None:
+        self._directories: dict[str, str] = {}
+
+    def of(self, path: str) -> str:
+        """Where a path lies."""
+        directory, name = os.path.split(path)
+        if directory not in self._directories:
+            self._directories[directory] = os.path.realpath(directory)
+        return os.path.join(self._directories[directory], name)
+
+
 def _stays_inside(link: str, root: str, left_out: Iterable[str]) -> bool:
     """Whether a link names, and by way of other links reaches, a place below `root` that is not
     left out: what lies anywhere else is in no digest."""
