@@ -18,7 +18,7 @@ from wrapper.inputs.unit_records import record_of
 from wrapper.ladder import Draft
 from wrapper.macro_watch import check_reads
 from wrapper.recorded import NotKept
-from wrapper.result_checks import Unit
+from wrapper.result_checks import Unit, learned
 from wrapper.sandbox import find_sandbox, sandboxed
 
 _LOG = logging.getLogger("distbuild.here")
@@ -50,10 +50,10 @@ class LocalCompiles:
     ) -> tuple[LocalRun, str | None]:
         """How it ended, and why it may have read something beside its inputs, if it may.
 
-        A unit in which others' code runs, macros or a linker, is tried in a sandbox first, or
-        watched where that code may read files. When it fails in the sandbox, rustc runs again
-        without, and so it does until the unit has compiled: whoever looks at compile errors must
-        not wait for them twice each time.
+        A unit in which others' code runs, macros or a linker, is tried in a sandbox first. It is
+        watched where that code may read files, where there is no sandbox, and when it has failed in
+        it, as long as it fails: whoever looks at compile errors must not wait for them twice each
+        time.
         """
         async with self.core(call):
             return await self._compile(call, reply, unit, draft)
@@ -79,16 +79,12 @@ class LocalCompiles:
         if not unit.keeps_paths:
             argv += unit.roots.remap_options(staged=False)
             replacements = unit.roots.recorded_to_real()
-        if draft is not None and draft.inputs.macros.suspect is not None:
-            return await self._watched(reply, argv, replacements, unit, draft)
-        if draft is None or not _needs_sandbox(unit, draft):
+        if draft is None or not _runs_others_code(unit, draft):
             return await reply.run(argv, replacements), None
         stem, _ = record_of(invocation)
-        program = await asyncio.to_thread(find_sandbox)
-        if program is None:
-            why = "others' code runs in it, and this machine has no bubblewrap to confine it"
-        else:
-            why = "it does not compile where it sees its inputs alone"
+        program = None
+        if draft.inputs.macros.suspect is None:
+            program = await asyncio.to_thread(find_sandbox)
         if program is not None and stem not in self._failing:
             command = sandboxed(
                 program,
@@ -103,11 +99,11 @@ class LocalCompiles:
                 return tried, None  # it stands when the caller has noted its outputs
             if METADATA in tried.stderr:
                 reply.let_stand()
-                return tried, why
+                return tried, None
             self._failing.add(stem)
             said = tried.stderr[-_WORDS:].decode(errors="replace")
             _LOG.info("%s fails in the sandbox: %s", invocation.crate_name, said)
-        done = await reply.run(argv, replacements)
+        done, why = await self._watched(reply, argv, replacements, unit, draft)
         if done.status == 0:
             self._failing.discard(stem)
         return done, why
@@ -120,7 +116,7 @@ class LocalCompiles:
         unit: Unit,
         draft: Draft,
     ) -> tuple[LocalRun, str | None]:
-        """The same where macros may read files: as cargo asked, and what was read is looked at."""
+        """The same as cargo asked, without a sandbox: what was read is looked at."""
         file = self._home.path / f"watched-{next(self._numbers)}"
         command = [str(self._home.launcher), "--watch", str(file), *argv]
         is_watched = self._home.launcher.exists()
@@ -135,7 +131,8 @@ class LocalCompiles:
             reply.let_stand()
             return done, None
         try:
-            await asyncio.to_thread(check_reads, accesses, unit, draft.inputs)
+            _, read = await asyncio.to_thread(learned, unit)
+            await asyncio.to_thread(check_reads, accesses, unit, draft.inputs, read)
         except NotKept as why:
             return done, str(why)
         return done, None
@@ -159,5 +156,5 @@ def is_raised(call: Call) -> bool:
     return "DISTBUILD_RAISED" in call.environment and WATCHED not in call.environment
 
 
-def _needs_sandbox(unit: Unit, draft: Draft) -> bool:
+def _runs_others_code(unit: Unit, draft: Draft) -> bool:
     return draft.inputs.has_macros or unit.invocation.links

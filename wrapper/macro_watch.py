@@ -1,6 +1,7 @@
 """Did a compile that was watched read its inputs alone?
 
-Macros that read files or start programs are not trusted by their text (inputs/macro_trust.py). A
+Macros that read files or start programs are not trusted by their text (inputs/macro_trust.py), and
+not every machine has a sandbox for the others and for linkers (here.py). A
 watcher notes what rustc, and with it they, ask the kernel for. Where all of that is in the key, the
 compile gives the same for whoever has that key.
 """
@@ -42,15 +43,18 @@ _ABOVE_LINKERS = ("/usr", "/usr/local", "/usr/share", "/etc")
 _LINKER = re.compile(r"(?:[\w.]+-)*(?:cc|gcc|clang|lld|collect2|lto-wrapper|ld|as)(?:[-.][\w.]+)?")
 
 
-def check_reads(accesses: bytes, unit: Unit, inputs: Inputs) -> None:
+def check_reads(accesses: bytes, unit: Unit, inputs: Inputs, learned: Iterable[str] = ()) -> None:
     """Raises NotKept for what a compile did that its key says nothing of. Blocks.
 
     `accesses` are what the watcher noted, with those of other processes than rustc's own in
-    capitals: the linker's, where the unit links.
+    capitals: the linker's, where the unit links. `learned` are the files that it turned out to
+    read, which its key will have.
     """
     noted = decode(accesses)
     if not noted:
-        why = f"a macro may read files, and nothing watched it: {inputs.macros.suspect}"
+        why = "others' code runs in it, and this machine can neither confine nor watch it"
+        if inputs.macros.suspect is not None:
+            why = f"a macro may read files, and nothing watched it: {inputs.macros.suspect}"
         raise NotKept(why)
     around = _surroundings(unit)
     own = sort_out((each for each in noted if not each[0].isupper()), around)
@@ -59,11 +63,11 @@ def check_reads(accesses: bytes, unit: Unit, inputs: Inputs) -> None:
     trouble = own.trouble or others.trouble or (left and f"it leaves {left} behind")
     if trouble:
         raise NotKept(trouble)
-    places = _Places(inputs, unit.roots)
+    places = _Places(inputs, unit.roots, learned)
     _check_others(others, unit, places)
     for path, kind in sorted(own.reads.items()):
         if not places.has(path, is_opened=kind == "o") and not _LOADED.fullmatch(path):
-            raise NotKept(f"a macro reads {path}, which no key names")
+            raise NotKept(f"the compile reads {path}, which no key names")
 
 
 def _check_others(seen: Seen, unit: Unit, places: _Places) -> None:
@@ -100,9 +104,9 @@ def _is_linker(path: str, places: _Places) -> bool:
 class _Places:
     """What the key covers: by the names that cargo uses, and where these lead."""
 
-    def __init__(self, inputs: Inputs, roots: Roots) -> None:
+    def __init__(self, inputs: Inputs, roots: Roots, learned: Iterable[str]) -> None:
         # rustc quotes dependencies' sources, which are those of their names and versions
-        shown = _both_forms([*inputs.shown, *inputs.published])
+        shown = _both_forms([*inputs.shown, *inputs.published, *learned])
         hidden = _both_forms(inputs.left_out)
         self._is_shown = {**dict.fromkeys(hidden, False), **dict.fromkeys(shown, True)}
         around = _both_forms([roots.workspace, roots.out_dir])

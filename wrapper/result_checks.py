@@ -14,6 +14,7 @@ from wrapper.inputs.environment import environment_of_action
 from wrapper.path_values import mentions, uses_value
 from wrapper.roots import Roots
 from wrapper.rustc.arguments import Invocation
+from wrapper.rustc.outputs import dep_info_name
 
 _MANIFEST = "CARGO_MANIFEST_DIR"
 _UNDEFINED = re.compile(rb"environment variable `([^`\\]+)` not defined at compile time")
@@ -98,6 +99,18 @@ def files_outside(unit: Unit, dep_info: bytes) -> list[str]:
     inside = (roots.package + "/", unit.environment.get("OUT_DIR", roots.package) + "/")
     paths = (_normal(unit, name)[0] for name in files_read(dep_info))
     return [path for path in paths if not path.startswith(inside) and roots.staged(path)]
+
+
+def learned(unit: Unit) -> tuple[set[str], list[str]]:
+    """The variables and files that the compile that has just ended here read beside those that
+    every key has. Raises OSError."""
+    path = os.path.join(unit.roots.out_dir, dep_info_name(unit.invocation))
+    try:
+        with open(path, "rb") as file:
+            dep_info = file.read()
+    except FileNotFoundError:
+        return set(), []
+    return environment_beside(unit, dep_info), files_outside(unit, dep_info)
 
 
 def read_and_not_staged(unit: Unit, dep_info: bytes, inputs: Inputs) -> str | None:

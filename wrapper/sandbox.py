@@ -3,7 +3,7 @@
 Macros and linkers read what no dep-info names. In bubblewrap they find the unit's inputs, this
 machine's programs, and neither network nor the rest of the user's files; so a result that came
 about may be kept under the key that names those inputs. One that fails for it is made again
-without, and not kept.
+without, and watched (macro_watch.py).
 """
 
 from __future__ import annotations

@@ -238,15 +238,55 @@ def test_a_program_that_reads_what_the_sandbox_lacks(dev: Developer, tmp_path: P
     for _ in range(2):
         assert built(dev, checkout) == ("local", "a note")
         reasons = {unit["crate"]: unit["reason"] for unit in dev.units(checkout)}
-        provokes("it does not compile where it sees its inputs alone", reasons["app"])
+        provokes("the compile reads …, which no key names", reasons["app"])
 
 
-def test_a_machine_without_bubblewrap(dev: Developer, tmp_path: Path) -> None:
+def test_a_file_of_the_workspace_that_the_sandbox_lacks_at_first(
+    dev: Developer, tmp_path: Path
+) -> None:
+    """Such as a README beside the packages: the first compile of all is kept already."""
+    main = 'fn main() { println!("{}", concat!(include_str!("../../README.md"), "")); }'
+    for name, outcome in (("one", "local"), ("two", "hit-local")):
+        checkout = workspace(tmp_path / name, main)
+        (checkout / "README.md").write_text("to be read")
+        assert built(dev, checkout) == (outcome, "to be read")
+    (checkout / "README.md").write_text("to be read again")
+    assert built(dev, checkout) == ("local", "to be read again")
+
+
+def test_what_is_mended_is_kept(dev: Developer, tmp_path: Path) -> None:
+    """A unit that has failed to compile is watched, and not put into the sandbox once more."""
+    checkout = workspace(tmp_path / "w", "fn main() { wrong!(); }")
+    dev.run("cargo", "distbuild", "build", cwd=checkout, check=False)
+    (checkout / "app/src/main.rs").write_text('fn main() { println!("right"); }')
+    units = {unit["crate"]: unit["outcome"] for unit in dev.build(checkout)}
+    assert units == {"app": "local"}
+    dev.run("cargo", "distbuild", "stop", cwd=checkout)  # waits until all is kept
+    assert built(dev, checkout) == ("hit-local", "right")
+
+
+def without_bubblewrap(dev: Developer, tmp_path: Path) -> None:
+    """From now on it does not start."""
     broken = tmp_path / "bin" / "bwrap"
     broken.parent.mkdir()
     broken.write_text("#!/bin/sh\nexit 1\n")
     broken.chmod(0o755)
     dev.extra["PATH"] = f"{broken.parent}:{dev.environment['PATH']}"
+
+
+def test_a_machine_without_bubblewrap(dev: Developer, tmp_path: Path) -> None:
+    """What others' code reads is watched there."""
+    without_bubblewrap(dev, tmp_path)
+    main = 'fn main() { println!("{}", macros::text_of!("said")); }'
+    for name, outcome in (("one", "local"), ("two", "hit-local")):
+        checkout = workspace(tmp_path / name, main)
+        assert built(dev, checkout) == (outcome, "said")
+
+
+def test_a_machine_without_bubblewrap_and_watcher(dev: Developer, tmp_path: Path) -> None:
+    without_bubblewrap(dev, tmp_path)
+    dev.run("cargo", "distbuild", "doctor", cwd=tmp_path, check=False)
+    (dev.home / "bin" / "build-script-launcher").unlink()  # as where no C compiler is
     checkout = workspace(tmp_path / "w", 'fn main() { println!("said"); }')
     package(checkout / "library", "library", "")
     (checkout / "Cargo.toml").write_text(
@@ -255,7 +295,7 @@ def test_a_machine_without_bubblewrap(dev: Developer, tmp_path: Path) -> None:
     assert built(dev, checkout) == ("local", "said")
     reasons = {unit["crate"]: unit["reason"] for unit in dev.units(checkout)}
     why = reasons["app"]
-    provokes("others' code runs in it, and this machine has no bubblewrap to confine it", why)
+    provokes("others' code runs in it, and this machine can neither confine nor watch it", why)
     assert reasons == {"app": why, "macros": why, "library": "new: no cache had it"}
 
 

@@ -168,7 +168,7 @@ def test_what_no_key_has(dev: Developer, tmp_path: Path, macro: str, word: str) 
             else:
                 (directory / "file").unlink(missing_ok=True)
         seen.append(built(dev, checkout))
-    provokes("a macro reads …, which no key names", reason_of(dev, checkout))
+    provokes("the compile reads …, which no key names", reason_of(dev, checkout))
     gone, there = ("nothing", "there") if macro is CONTENT else ("false", "true")
     assert seen == [("local", gone), ("local", there), ("local", gone)]
 

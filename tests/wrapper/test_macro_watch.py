@@ -105,7 +105,7 @@ def test_what_a_compile_does(place: Place, access: str) -> None:
 def test_what_no_key_has(place: Place, access: str) -> None:
     said = place.why("x{t}/bin/rustc", access)
     assert said is not None
-    provokes("a macro reads …, which no key names", said)
+    provokes("the compile reads …, which no key names", said)
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_sources_of_published_dependencies(place: Place, tmp_path: Path) -> None
     source = f"o{tmp_path}/registry/src/i/dep-1.0.0/src/lib.rs"
     said = place.why("x{t}/bin/rustc", source)
     assert said is not None
-    provokes("a macro reads …, which no key names", said)
+    provokes("the compile reads …, which no key names", said)
     place.inputs.published = (f"{tmp_path}/registry/src/i/dep-1.0.0",)
     assert place.why("x{t}/bin/rustc", source) is None
     assert place.why("x{t}/bin/rustc", source.replace("1.0.0", "2.0.0")) is not None

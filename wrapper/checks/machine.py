@@ -100,7 +100,7 @@ def check_sandbox() -> Finding:
             "kernel.apparmor_restrict_unprivileged_userns=0)"
         )
         what = "bubblewrap does not start" if shutil.which("bwrap") else "there is no bubblewrap"
-        return warn("sandbox", f"{what}: not everything that is compiled here is kept", remedy)
+        return warn("sandbox", f"{what}: compiles are watched instead, which is slower", remedy)
     return ok("sandbox", program)
 
 

@@ -27,7 +27,7 @@ from wrapper.ladder import Ask, Draft, Result, check
 from wrapper.materialise import place_outputs
 from wrapper.recorded import Recorded
 from wrapper.remote import Remote
-from wrapper.result_checks import CompileHere, Unit, environment_beside, files_outside
+from wrapper.result_checks import CompileHere, Unit, learned
 from wrapper.roots import OUTPUTS, OutsideRoots
 from wrapper.rustc.arguments import Invocation, NotUnderstood, Probe, parse
 from wrapper.rustc.incremental import is_fresh, without_incremental
@@ -232,8 +232,8 @@ class CallHandler:
         if done.status != 0:
             return None, None
         moved = install_launchers(self.parts.home, unit)
-        learned = await asyncio.to_thread(self._learn, unit)
-        self.parts.units.add(*record_of(invocation, *learned, key, unit.roots.package))
+        read = await asyncio.to_thread(learned, unit)
+        self.parts.units.add(*record_of(invocation, *read, key, unit.roots.package))
         if draft is None or why_not_kept is not None:
             return None, why_not_kept
         compiled = Compiled(
@@ -246,16 +246,6 @@ class CallHandler:
             shares=was_fresh,
         )
         return compiled, None
-
-    def _learn(self, unit: Unit) -> tuple[set[str], list[str]]:
-        """What the compile that has just ended here read, for the next one's key."""
-        path = os.path.join(unit.roots.out_dir, dep_info_name(unit.invocation))
-        try:
-            with open(path, "rb") as file:
-                dep_info = file.read()
-        except FileNotFoundError:
-            return set(), []
-        return environment_beside(unit, dep_info), files_outside(unit, dep_info)
 
     def _count(
         self,

@@ -248,8 +248,8 @@ def run(
         if forwarder.held is not None and code != 0:
             plain_rustc()
         kind, answer = b"", b""
-    if forwarder.held is not None and kind == b"T" and len(answer) >= 4:
-        run(connection, answer, on_trial=False)
+    if forwarder.held is not None and kind in (b"T", b"H") and len(answer) >= 4:
+        run(connection, answer, on_trial=kind == b"H")
     forwarder.release()
     exit_as(code)
 

@@ -173,8 +173,8 @@ static void rustc_without_metadata(void) {
 }
 
 static void run_tracked(int daemon, char *payload, uint32_t size, int on_trial) {
-    if (on_trial) held = open_memstream(&held_data, &held_size);
     for (;;) {
+        if (on_trial) held = open_memstream(&held_data, &held_size);
         int s = run_once(daemon, payload, size);
         if (on_trial && is_told_to_end && s != 0) { // Ctrl-C: it is not to run once more
             release_held();
@@ -186,7 +186,7 @@ static void run_tracked(int daemon, char *payload, uint32_t size, int on_trial) 
         char kind = 0;
         int answered = read_frame(daemon, &kind, &payload, &size) == 0;
         if (held && !answered && s != 0) plain_rustc(); // nobody is there to say what it meant
-        if (!held || kind != 'T' || size < 4) {
+        if (!held || (kind != 'T' && kind != 'H') || size < 4) {
             release_held();
             exit_as(s);
         }
@@ -194,6 +194,7 @@ static void run_tracked(int daemon, char *payload, uint32_t size, int on_trial) 
         held = NULL;
         free(held_data);
         held_data = NULL;
+        on_trial = kind == 'H';
     }
 }
 
