@@ -18,7 +18,7 @@ from wrapper.inputs.unit_records import record_of
 from wrapper.ladder import Draft
 from wrapper.macro_watch import check_reads
 from wrapper.recorded import NotKept
-from wrapper.result_checks import Unit, learned
+from wrapper.result_checks import Unit, learned_by
 from wrapper.sandbox import find_sandbox, sandboxed
 
 _LOG = logging.getLogger("distbuild.here")
@@ -52,8 +52,8 @@ class LocalCompiles:
 
         A unit in which others' code runs, macros or a linker, is tried in a sandbox first. It is
         watched where that code may read files, where there is no sandbox, and when it has failed in
-        it, as long as it fails: whoever looks at compile errors must not wait for them twice each
-        time.
+        it or on a worker, as long as it fails: whoever looks at compile errors must not wait for
+        them twice each time.
         """
         async with self.core(call):
             return await self._compile(call, reply, unit, draft)
@@ -82,10 +82,11 @@ class LocalCompiles:
         if draft is None or not _runs_others_code(unit, draft):
             return await reply.run(argv, replacements), None
         stem, _ = record_of(invocation)
+        has_failed = draft.has_failed or stem in self._failing
         program = None
-        if draft.inputs.macros.suspect is None:
+        if draft.inputs.macros.suspect is None and not has_failed:
             program = await asyncio.to_thread(find_sandbox)
-        if program is not None and stem not in self._failing:
+        if program is not None:
             command = sandboxed(
                 program,
                 argv,
@@ -100,12 +101,10 @@ class LocalCompiles:
             if METADATA in tried.stderr:
                 reply.let_stand()
                 return tried, None
-            self._failing.add(stem)
             said = tried.stderr[-_WORDS:].decode(errors="replace")
             _LOG.info("%s fails in the sandbox: %s", invocation.crate_name, said)
         done, why = await self._watched(reply, argv, replacements, unit, draft)
-        if done.status == 0:
-            self._failing.discard(stem)
+        (self._failing.discard if done.status == 0 else self._failing.add)(stem)
         return done, why
 
     async def _watched(
@@ -131,8 +130,8 @@ class LocalCompiles:
             reply.let_stand()
             return done, None
         try:
-            _, read = await asyncio.to_thread(learned, unit)
-            await asyncio.to_thread(check_reads, accesses, unit, draft.inputs, read)
+            learned = await asyncio.to_thread(learned_by, unit)
+            await asyncio.to_thread(check_reads, accesses, unit, draft.inputs, learned.files)
         except NotKept as why:
             return done, str(why)
         return done, None

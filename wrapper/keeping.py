@@ -11,7 +11,7 @@ import asyncio
 import os
 import stat
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -24,16 +24,18 @@ from wrapper.dep_info import rewrite_dep_info, rewrite_messages
 from wrapper.inputs.collect import Collector, Inputs
 from wrapper.inputs.file_digests import FileDigests
 from wrapper.inputs.snapshot import Source
+from wrapper.inputs.unit_records import NOTHING, Learned
 from wrapper.ladder import Draft, build
+from wrapper.learned import LearnedNotes, publish_learned
 from wrapper.local_tier import LocalTier, any_contains, stamp_made_here
 from wrapper.recorded import NotKept, Recorded, keep_and_share
 from wrapper.remote import Remote
 from wrapper.result_checks import (
     CompileHere,
     Unit,
-    environment_beside,
     environment_not_carried,
     files_outside,
+    learned_by,
     read_and_not_staged,
 )
 from wrapper.roots import OUTPUTS, ROOT_DIRECTORY, Roots
@@ -64,12 +66,15 @@ class Compiled:
 
 @dataclass(frozen=True, slots=True)
 class _Result:
-    """What is kept, and under which key; servers may have it too if it `is_shared`."""
+    """What is kept, and under which key; servers may have it too if it `is_shared`. The key has
+    what `known` says beside what every key has, and would be `base` without."""
 
     action: BuiltAction
     result: re_pb.ActionResult
     blobs: Mapping[Digest, Source]
     is_shared: bool
+    base: BuiltAction
+    known: Learned
 
 
 class Keeper:
@@ -86,6 +91,7 @@ class Keeper:
         self._collector = collector
         self._files = files
         self._local = local
+        self._notes = LearnedNotes(local)
         self._on_kept = on_kept
         self._tasks: set[asyncio.Task[None]] = set()
         self._turn = asyncio.Lock()
@@ -148,7 +154,7 @@ class Keeper:
                 remote,
                 keep=partial(self._keep_here, compiled, instance),
                 refusals=(NotKept, CompileHere, NotUnderstood),
-                share=partial(_share, on_shared=on_shared),
+                share=partial(_share, roots=compiled.unit.roots, on_shared=on_shared),
             )
 
     async def _keep_here(self, compiled: Compiled, instance: str) -> _Result:
@@ -160,6 +166,8 @@ class Keeper:
         found = await asyncio.to_thread(self._prepare, compiled)
         await self._store(compiled, found.blobs)
         await self._local.keep(instance, found.action.digest, found.result)
+        if found.known != NOTHING:
+            await self._notes.keep(found.base, found.known, compiled.unit.roots, instance)
         self._on_kept(found.action.digest)
         return found
 
@@ -169,8 +177,8 @@ class Keeper:
         dep_info_path = os.path.join(roots.out_dir, dep_info_name(unit.invocation))
         with open(dep_info_path, "rb") as file:
             dep_info = file.read()
-        learned = compiled.draft.learned | environment_beside(unit, dep_info)
-        action = self._key(compiled, dep_info, learned)
+        known = compiled.draft.learned | learned_by(unit)
+        base, action = self._keys(compiled, dep_info, known)
         result = re_pb.ActionResult(stdout_raw=f"{_ROOT}\n".encode())
         blobs: dict[Digest, Source] = {}
 
@@ -195,29 +203,38 @@ class Keeper:
             result.stderr_digest.CopyFrom(digest.to_message())
         end = time.time_ns()
         stamp_made_here(result, end - int(compiled.seconds * 1e9), end)
-        if _holds_paths(compiled, dep_info, learned):
+        if _holds_paths(compiled, dep_info, known.variables):
             action = of_paths(action, roots)
-        return _Result(action, result, blobs, compiled.shares)
+        return _Result(action, result, blobs, compiled.shares, base, known)
 
-    def _key(self, compiled: Compiled, dep_info: bytes, learned: frozenset[str]) -> BuiltAction:
-        """The action of what was compiled, with what it turned out to read."""
+    def _keys(
+        self, compiled: Compiled, dep_info: bytes, known: Learned
+    ) -> tuple[BuiltAction, BuiltAction]:
+        """The action of what was compiled without what it turned out to read, and with that."""
         unit, draft = compiled.unit, compiled.draft
-        inputs = self._collector.collect(
-            unit.invocation, unit.roots, unit.environment, looks_again=True
-        )
+
+        def collect(files: Iterable[str]) -> Inputs:
+            return self._collector.collect(
+                unit.invocation, unit.roots, unit.environment, files, looks_again=True
+            )
+
+        inputs = collect(known.files)
         new_files = set(inputs.files) - set(draft.inputs.files)
         for path in files_outside(unit, dep_info):
             staged = unit.roots.staged(path)
             if staged in new_files and os.stat(path).st_mtime_ns >= compiled.started_ns:
                 raise NotKept(f"{path} changed while it was compiled")
-        before = build(unit, _without(inputs, new_files), draft.learned)
+        before = build(unit, _without(inputs, new_files), draft.learned.variables)
         if before.digest != draft.action.digest:
             raise NotKept("its inputs changed while it was compiled")
         hidden = read_and_not_staged(unit, dep_info, inputs)
         if hidden is not None:
             raise NotKept(f"it reads {hidden}, which is no input")
-        is_same = not new_files and learned == draft.learned
-        return before if is_same else build(unit, inputs, learned)
+        if known == NOTHING:
+            return before, before
+        base = build(unit, collect(()), frozenset())
+        is_same = not new_files and known.variables == draft.learned.variables
+        return base, before if is_same else build(unit, inputs, known.variables)
 
     async def _store(self, compiled: Compiled, blobs: Mapping[Digest, Source]) -> None:
         files = {path: (status, name) for name, (path, status) in compiled.outputs.items()}
@@ -236,8 +253,12 @@ class Keeper:
         _check_unchanged(compiled)
 
 
-async def _share(kept: _Result, remote: Remote, on_shared: Callable[[Digest], None]) -> None:
+async def _share(
+    kept: _Result, remote: Remote, roots: Roots, on_shared: Callable[[Digest], None]
+) -> None:
     """Have a server take what was kept. Raises DistbuildError and OSError."""
+    if kept.known != NOTHING:
+        await publish_learned(kept.base, kept.known, roots, remote)
     key, everything = kept.action.digest, {**kept.blobs, **command_of(kept.action)}
     if await remote.publish(key, everything, kept.result):
         on_shared(key)

@@ -9,24 +9,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Set
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
-from google.rpc import code_pb2
-
 from remote_apis import link_set
 from remote_apis.digest import Digest
-from remote_apis.errors import DistbuildError
+from remote_apis.errors import DistbuildError, OutOfSpace
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
 from wrapper.action import BuiltAction, build_action, of_paths, platform_of
-from wrapper.dep_info import rewrite_dep_info
 from wrapper.fetching import fetch_blobs
+from wrapper.found import Found, Result, usable
+from wrapper.from_server import FailedThere, execute, look_up
 from wrapper.inputs.collect import Collector, Inputs
 from wrapper.inputs.environment import environment_of_action
 from wrapper.inputs.toolchain import machine
+from wrapper.inputs.unit_records import NOTHING, Learned
 from wrapper.keys.journal import KeyJournal, Subject
-from wrapper.local_tier import KEPT_HERE, LocalTier, any_contains, named_blobs
+from wrapper.learned import LearnedNotes, publish_learned
+from wrapper.local_tier import LocalTier
 from wrapper.qualifiers import check_linker, qualifiers
 from wrapper.remote import Remote
 from wrapper.result_checks import (
@@ -35,11 +36,10 @@ from wrapper.result_checks import (
     environment_not_carried,
     undefined_variables,
 )
-from wrapper.roots import OUTPUTS, ROOT_DIRECTORY, Roots
+from wrapper.roots import OUTPUTS, Roots
 from wrapper.rustc.arguments import NotUnderstood
 from wrapper.rustc.incremental import is_fresh
 from wrapper.rustc.outputs import dep_info_name, early_names
-from wrapper.script import root_of
 
 _MAX_ROUNDS = 6
 _LOG = logging.getLogger("distbuild.ladder")
@@ -54,13 +54,15 @@ EDITED = "being edited: the compiler works on from where it was"
 class Draft:
     """A compile that is about to happen here, and the key under which it may be kept.
 
-    `is_edited`: the unit was compiled before in this place, from something else.
+    `learned` is in the key; `is_edited`: the unit was compiled before in this place, from something
+    else; `has_failed`: a worker could not compile it.
     """
 
     action: BuiltAction
     inputs: Inputs
-    learned: frozenset[str]
+    learned: Learned
     is_edited: bool
+    has_failed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,22 +73,7 @@ class Miss:
     draft: Draft
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Found:
-    """A result that somebody had or made, not looked at yet; fields as in Result."""
-
-    outcome: str
-    worker: str | None
-    action: BuiltAction
-    action_result: re_pb.ActionResult
-    is_of_path: bool
-
-    @property
-    def blobs(self) -> list[Digest]:
-        return named_blobs(self.action_result, self.action.digest.function)
-
-
-OnEarlyResult = Callable[["Result"], Awaitable[None]]
+OnEarlyResult = Callable[[Result], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +90,11 @@ class Ask:
     on_early: OnEarlyResult
     has_idle_core: Callable[[], bool] = bool
 
+    @property
+    def server(self) -> Remote | None:
+        """The server, if there is one that is not left alone."""
+        return self.remote if isinstance(self.remote, Remote) and not self.remote.is_down else None
+
 
 class _Keys:
     """The keys of a unit in the order in which they are tried; a hit under the first needs no
@@ -112,45 +104,14 @@ class _Keys:
         self._shared = shared
         self._roots = roots
         self._own: BuiltAction | None = None
-        self.only_own = only_own
+        self._only_own = only_own
 
     def __iter__(self) -> Iterator[BuiltAction]:
-        if not self.only_own:
+        if not self._only_own:
             yield self._shared
         if self._own is None:
             self._own = of_paths(self._shared, self._roots)
         yield self._own
-
-
-class FailedThere(Exception):
-    """rustc failed on a worker, with these words on stderr."""
-
-    def __init__(self, message: str, stderr: bytes) -> None:
-        super().__init__(message)
-        self.stderr = stderr
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
-    """A usable result: every blob is in the local tier. `worker` is set when one just made it.
-
-    `files` are its files' digests by their names in the output directory;
-    `root` is the input root that rustc's `stderr` speaks of; `dep_info` has this checkout's paths;
-    `is_of_path`: it holds for this checkout's paths alone; `learned` names the variables that the
-    key holds beside cargo's own; `key` is the shared key.
-    """
-
-    outcome: str
-    worker: str | None
-    action_result: re_pb.ActionResult
-    files: Mapping[str, Digest]
-    root: str
-    stdout: bytes
-    stderr: bytes
-    dep_info: bytes
-    is_of_path: bool
-    learned: frozenset[str] = frozenset()
-    key: Digest | None = None
 
 
 class Ladder:
@@ -160,6 +121,7 @@ class Ladder:
         self._collector = collector
         self._local = local
         self._journal = journal
+        self._notes = LearnedNotes(local)
         self._unusable: dict[Digest, str] = {}
 
     async def resolve(self, ask: Ask) -> Result | Miss:
@@ -171,31 +133,32 @@ class Ladder:
         driver = unit.invocation.driver
         if not self._collector.knows_toolchain(driver, unit.environment):
             await asyncio.to_thread(self._hash_toolchain, driver, unit.environment)
-        # on the loop: a hop to a thread and back takes as long as what is done here for a hit
-        inputs = self._inputs(unit)
         last = self._collector.last_record(unit.invocation)
-        learned = set(last.environment)
+        learned, is_told = last.learned, False
         for _ in range(_MAX_ROUNDS):
-            action = build(unit, inputs, frozenset(learned))
-            self._journal.note(Subject.of(unit.invocation), action)
-            draft = Draft(
-                action=action,
-                inputs=inputs,
-                learned=frozenset(learned),
-                is_edited=_is_edited(unit, last.key, action),
-            )
+            draft = self._draft(unit, learned, last.key)
+            self._journal.note(Subject.of(unit.invocation), draft.action)
+            found: Result | Miss | None = await self._cached(ask, draft)
+            if found is None and not is_told:
+                is_told = True
+                told = await self._told(ask, draft)
+                if told is not None and told != learned:
+                    learned = told
+                    continue
             try:
-                found = await self._find(ask, draft)
+                found = found or await self._made(ask, draft)
                 if isinstance(found, Miss):
                     return found
                 unknown = _not_carried(unit, found, learned)
-                if not unknown:
-                    return replace(found, learned=frozenset(learned), key=action.digest)
             except FailedThere as failed:
-                unknown = undefined_variables(failed.stderr, unit.environment) - learned
+                unknown = undefined_variables(failed.stderr, unit.environment) - learned.variables
                 if not unknown:
-                    raise CompileHere(str(failed)) from None
-            learned |= unknown
+                    return Miss(str(failed), replace(draft, has_failed=True))
+            else:
+                if not unknown:
+                    await self._tell(ask, draft, found)
+                    return replace(found, learned=learned, key=draft.action.digest)
+            learned |= Learned(frozenset(unknown))
         raise CompileHere("reads ever more of the environment")
 
     def made_anew(self, action: Digest) -> None:
@@ -208,65 +171,117 @@ class Ladder:
         except OSError as error:
             raise CompileHere(f"cannot read {error.filename}: {error.strerror}") from error
 
-    def _inputs(self, unit: Unit) -> Inputs:
+    def _draft(self, unit: Unit, learned: Learned, last_key: str) -> Draft:
+        # on the loop: a hop to a thread and back takes as long as what is done here for a hit
         try:
-            return self._collector.collect(unit.invocation, unit.roots, unit.environment)
+            inputs = self._collector.collect(
+                unit.invocation, unit.roots, unit.environment, learned.files
+            )
         except OSError as error:
             raise CompileHere(f"cannot read {error.filename}: {error.strerror}") from error
+        action = build(unit, inputs, learned.variables)
+        is_edited = _is_edited(unit, last_key, action)
+        return Draft(action=action, inputs=inputs, learned=learned, is_edited=is_edited)
 
-    async def _find(self, ask: Ask, draft: Draft) -> Result | Miss:
-        """A result under either key; the shared one may hold what is right elsewhere only."""
-        unit = ask.unit
-        shared = draft.action
-        reason = KEEPS_PATHS if unit.keeps_paths else self._unusable.get(shared.digest)
-        if reason is None:
+    def _base(self, unit: Unit, draft: Draft) -> BuiltAction:
+        """The unit's key without what it turned out to read."""
+        return draft.action if draft.learned == NOTHING else self._draft(unit, NOTHING, "").action
+
+    async def _told(self, ask: Ask, draft: Draft) -> Learned | None:
+        """What compiles of the unit in other places turned out to read."""
+        base = self._base(ask.unit, draft)
+        return await self._notes.find(base, ask.unit.roots, ask.server, ask.instance)
+
+    async def _tell(self, ask: Ask, draft: Draft, made: Result) -> None:
+        """Others need not have workers find out once more."""
+        if made.outcome != "remote" or draft.learned == NOTHING or ask.server is None:
+            return
+        base, roots = self._base(ask.unit, draft), ask.unit.roots
+        try:
+            await self._notes.keep(base, draft.learned, roots, ask.instance)
+            await publish_learned(base, draft.learned, roots, ask.server)
+        except DistbuildError as error:
+            _LOG.info("what a worker has read is not noted: %s", error)
+
+    async def _cached(self, ask: Ask, draft: Draft) -> Result | Miss | None:
+        """A result under either key; the shared one may hold what is right elsewhere only.
+
+        Raises CompileHere when what is there for this place cannot be used.
+        """
+        unit, shared = ask.unit, draft.action
+        if self._why_not_shared(unit, shared) is None:
             try:
-                keys = _Keys(shared, unit.roots)
-                found = await self._step_down(ask, draft, keys)
+                found = await self._look_up(ask, draft, _Keys(shared, unit.roots))
                 if isinstance(found, Result):
                     _not_carried(unit, found, draft.learned)
                 return found
             except CompileHere as error:
-                reason = self._unusable[shared.digest] = str(error)
-        keys = _Keys(shared, unit.roots, only_own=True)
-        found = await self._step_down(ask, draft, keys)
-        return Miss(reason, draft) if isinstance(found, Miss) else found
+                self._unusable[shared.digest] = str(error)
+        return await self._look_up(ask, draft, _Keys(shared, unit.roots, only_own=True))
 
-    async def _step_down(self, ask: Ask, draft: Draft, keys: _Keys) -> Result | Miss:
-        """Raises CompileHere when what there is cannot be used, FailedThere."""
-        unit, remote, instance = ask.unit, ask.remote, ask.instance
+    def _why_not_shared(self, unit: Unit, shared: BuiltAction) -> str | None:
+        """Why the shared key is of no use, if it is of none."""
+        return KEEPS_PATHS if unit.keeps_paths else self._unusable.get(shared.digest)
+
+    async def _look_up(self, ask: Ask, draft: Draft, keys: _Keys) -> Result | Miss | None:
+        """Raises CompileHere when what there is cannot be used."""
         for action in keys:
-            known = await self._local.lookup(instance, action.digest)
+            known = await self._local.lookup(ask.instance, action.digest)
             if known is not None:
-                found = _Found(
+                found = Found(
                     outcome="hit-local",
                     worker=None,
                     action=action,
                     action_result=known,
                     is_of_path=action is not draft.action,
                 )
-                return await self._usable(unit, found, found.action.required_names)
+                return await usable(self._local, ask.unit, found, action.required_names)
+        if ask.server is None:
+            return None
+        try:
+            there = await look_up(ask.server, keys, draft.action)
+            return await self._fetched(ask, draft, ask.server, there) if there else None
+        except DistbuildError as error:
+            return _trouble(ask.server, error, draft)
+
+    async def _made(self, ask: Ask, draft: Draft) -> Result | Miss:
+        """What a worker makes of it. Raises FailedThere."""
+        reason, remote = self._why_not_shared(ask.unit, draft.action), ask.remote
+        if reason is not None:
+            return Miss(reason, draft)
         if not isinstance(remote, Remote):
             return Miss(remote or NEW, draft)
         if remote.is_down:
             return Miss(f"the server {remote.url} is left alone: it {remote.trouble}", draft)
+        if draft.is_edited:
+            return Miss(EDITED, draft)
         try:
+            if not draft.action.is_for_workers or not await remote.executes(draft.action):
+                return Miss(NEW, draft)
+            if ask.has_idle_core() and await remote.is_crowded():
+                return Miss(CROWDED, draft)
             early = partial(self._early, ask, draft, remote)
-            found_there = await _from_server(remote, draft, keys, ask.has_idle_core, early)
-            if isinstance(found_there, Miss):
-                return found_there
-            lacking = await self._local.missing(found_there.blobs)
-            if found_there.outcome == "hit-remote" and lacking:
-                await early(found_there)
-            await fetch_blobs(self._local, remote, lacking)
+            made = await execute(remote, draft.action, early)
+            result = await self._fetched(ask, draft, remote, made)
+            _not_carried(ask.unit, result, draft.learned)
+            return result
         except DistbuildError as error:
-            remote.note(error)
-            return Miss(f"the server {remote.url}: {error}", draft)
-        usable = await self._usable(unit, found_there, found_there.action.required_names)
-        await self._local.keep(instance, found_there.action.digest, found_there.action_result)
-        return usable
+            return _trouble(remote, error, draft)
+        except CompileHere as error:
+            reason = self._unusable[draft.action.digest] = str(error)
+            return Miss(reason, draft)
 
-    async def _early(self, ask: Ask, draft: Draft, remote: Remote, found: _Found) -> None:
+    async def _fetched(self, ask: Ask, draft: Draft, remote: Remote, found: Found) -> Result:
+        """A server's result, brought here and kept. Raises DistbuildError and CompileHere."""
+        lacking = await self._local.missing(found.blobs)
+        if found.outcome == "hit-remote" and lacking:
+            await self._early(ask, draft, remote, found)
+        await fetch_blobs(self._local, remote, lacking)
+        result = await usable(self._local, ask.unit, found, found.action.required_names)
+        await self._local.keep(ask.instance, found.action.digest, found.action_result)
+        return result
+
+    async def _early(self, ask: Ask, draft: Draft, remote: Remote, found: Found) -> None:
         """Hand out the metadata, if dependents can begin with it, before the rest is here.
 
         Raises DistbuildError. What is wrong with the result shows when it is whole.
@@ -286,114 +301,24 @@ class Ladder:
         early = replace(found, action_result=part)
         await fetch_blobs(self._local, remote, early.blobs)
         try:
-            result = await self._usable(unit, early, names)
+            result = await usable(self._local, unit, early, names)
             if not _not_carried(unit, result, draft.learned):
-                await ask.on_early(replace(result, key=draft.action.digest))
+                await ask.on_early(replace(result, key=draft.action.digest, learned=draft.learned))
         except CompileHere as reason:
             _LOG.info("%s: no early metadata: %s", unit.invocation.crate_name, reason)
 
-    async def _usable(self, unit: Unit, found: _Found, required: Iterable[str]) -> Result:
-        """Check a result before anyone sees it. Raises CompileHere."""
-        function = found.action.digest.function
-        files = {
-            f.path.removeprefix(f"{OUTPUTS}/"): Digest.from_message(f.digest, function)
-            for f in found.action_result.output_files
-        }
-        lacking = sorted(set(required) - files.keys())
-        if lacking:
-            raise CompileHere(f"the result lacks {lacking[0]}")
-        paths = [
-            await self._local.path(digest)
-            for name, digest in files.items()
-            if not name.endswith(".d") and digest.size
-        ]
-        # what was compiled in place was looked through by whoever kept it, and knows no input root
-        is_of_worker = found.action_result.execution_metadata.worker != KEPT_HERE
-        if (
-            is_of_worker
-            and found.outcome != "hit-local"
-            and await asyncio.to_thread(any_contains, paths, [ROOT_DIRECTORY.encode()])
-        ):
-            self._unusable[found.action.digest] = "its output holds the path where it was compiled"
-            raise CompileHere(self._unusable[found.action.digest])
-        result = found.action_result
-        said = await self._local.said(result.stdout_raw, result.stdout_digest, function)
-        root, stdout = root_of(said)
-        dep_info = await self._local.read(files[dep_info_name(unit.invocation)])
-        return Result(
-            outcome=found.outcome,
-            worker=found.worker,
-            action_result=result,
-            files=files,
-            root=root,
-            stdout=stdout,
-            stderr=await self._local.said(result.stderr_raw, result.stderr_digest, function),
-            dep_info=rewrite_dep_info(dep_info, unit.roots.staged_to_real(root)),
-            is_of_path=found.is_of_path,
-        )
+
+def _trouble(remote: Remote, error: DistbuildError, draft: Draft) -> Miss:
+    if isinstance(error, OutOfSpace):
+        return Miss(f"the result could not be used: {error}", draft)
+    remote.note(error)
+    return Miss(f"the server {remote.url}: {error}", draft)
 
 
-async def _from_server(
-    remote: Remote,
-    draft: Draft,
-    keys: _Keys,
-    has_idle_core: Callable[[], bool],
-    on_early: Callable[[_Found], Awaitable[None]],
-) -> _Found | Miss:
-    """What the server has or makes. Raises DistbuildError, FailedThere, CompileHere."""
-    for action in keys:
-        known = await remote.lookup(action.digest)
-        if known is not None and known.exit_code == 0:
-            return _Found(
-                outcome="hit-remote",
-                worker=None,
-                action=action,
-                action_result=known,
-                is_of_path=action is not draft.action,
-            )
-    if draft.is_edited:
-        return Miss(EDITED, draft)
-    is_there = not keys.only_own and draft.action.is_for_workers
-    if not is_there or not await remote.executes(draft.action):
-        return Miss(NEW, draft)
-    if has_idle_core() and await remote.is_crowded():
-        return Miss(CROWDED, draft)
-    return await _execute(remote, draft.action, on_early)
-
-
-async def _execute(
-    remote: Remote, action: BuiltAction, on_early: Callable[[_Found], Awaitable[None]]
-) -> _Found:
-    """Have a worker compile it. Raises DistbuildError, FailedThere and CompileHere."""
-
-    async def take_early(result: re_pb.ActionResult) -> None:
-        found = _Found(
-            outcome="remote", worker=None, action=action, action_result=result, is_of_path=False
-        )
-        await on_early(found)
-
-    response = await remote.execute(action, take_early)
-    worker = response.result.execution_metadata.worker or "a worker"
-    if response.status.code != code_pb2.OK:
-        raise CompileHere(f"{worker} failed: {response.status.message}")
-    if response.result.exit_code != 0:
-        stderr = response.result.stderr_raw
-        if not stderr and response.result.stderr_digest.hash:
-            digest = Digest.from_message(response.result.stderr_digest, action.digest.function)
-            stderr = (await remote.read_many([digest]))[digest]
-        code = response.result.exit_code
-        raise FailedThere(f"did not compile on {worker} (exit code {code})", stderr)
-    return _Found(
-        outcome="hit-remote" if response.cached_result else "remote",
-        worker=None if response.cached_result else worker,
-        action=action,
-        action_result=response.result,
-        is_of_path=False,
+def _not_carried(unit: Unit, found: Result, learned: Learned) -> set[str]:
+    return environment_not_carried(
+        unit, found.dep_info, learned.variables, is_of_path=found.is_of_path
     )
-
-
-def _not_carried(unit: Unit, found: Result, learned: Set[str]) -> set[str]:
-    return environment_not_carried(unit, found.dep_info, learned, is_of_path=found.is_of_path)
 
 
 def _is_edited(unit: Unit, last_key: str, action: BuiltAction) -> bool:

@@ -19,15 +19,13 @@ from remote_apis.digest import Digest
 from remote_apis.digest_functions import DigestFunction
 from remote_apis.errors import DistbuildError
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
-from remote_apis.tree_builder import TreeBuilder
 from wrapper.action import BuiltAction
 from wrapper.fetching import Budget, fetch_blobs
-from wrapper.inputs.snapshot import Source
 from wrapper.local_tier import LocalTier, named_blobs
+from wrapper.notes import Notes, naming_action, publish_note
 from wrapper.remote import Remote
 
 _KIND = "build-manifest-1"
-_NAME = "manifest"
 _MAX_UNITS = 20_000
 _GROUP = 4
 _BYTES_AT_A_TIME = 16 << 20
@@ -51,21 +49,9 @@ def manifest_action(
     lock: bytes, arguments: Sequence[str], compiler: str, function: DigestFunction
 ) -> BuiltAction:
     """The key of a build's manifest. Pure."""
-    tree = TreeBuilder(function)
-    tree.add_file("Cargo.lock", Digest.of(lock, function))
-    made: dict[Digest, bytes] = {}
-    root = tree.build(made)
     command = re_pb.Command(arguments=[_KIND, compiler, *arguments])
-    data = command.SerializeToString(deterministic=True)
-    blobs: dict[Digest, Source] = {Digest.of(data, function): data, **made}
-    action = re_pb.Action(
-        command_digest=Digest.of(data, function).to_message(), input_root_digest=root.to_message()
-    )
-    data = action.SerializeToString(deterministic=True)
-    digest = Digest.of(data, function)
-    return BuiltAction(
-        digest=digest, required_names=(), blobs={**blobs, digest: data}, is_for_workers=False
-    )
+    files = {"Cargo.lock": (Digest.of(lock, function), False)}
+    return naming_action(command, files, function)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -93,12 +79,10 @@ class Manifest:
 
 async def fetch_ahead(manifest: Manifest, remote: Remote, local: LocalTier) -> None:
     """Fetch all that a manifest on the server names. Raises DistbuildError."""
-    found = await remote.lookup(manifest.action.digest)
-    if found is None or len(found.output_files) != 1:
+    data = await Notes(local).there(manifest.action, remote)
+    if data is None:
         return
     function = manifest.action.digest.function
-    digest = Digest.from_message(found.output_files[0].digest, function)
-    data = (await remote.read_many([digest]))[digest]
     manifest.known = _load(data, function)
     keys = [_digest(text, function) for text in manifest.known.values()]
     remote.look_ahead(keys)
@@ -119,11 +103,7 @@ async def fetch_ahead(manifest: Manifest, remote: Remote, local: LocalTier) -> N
 async def publish_manifest(manifest: Manifest, remote: Remote) -> None:
     """Let others have it. Raises DistbuildError."""
     manifest.known = manifest.merged()
-    data = json.dumps(manifest.known).encode()
-    digest = Digest.of(data, manifest.action.digest.function)
-    result = re_pb.ActionResult()
-    result.output_files.add(path=_NAME, digest=digest.to_message())
-    await remote.publish(manifest.action.digest, {**manifest.action.blobs, digest: data}, result)
+    await publish_note(manifest.action, json.dumps(manifest.known).encode(), remote)
 
 
 def _load(data: bytes, function: DigestFunction) -> dict[str, str]:

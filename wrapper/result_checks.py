@@ -11,6 +11,7 @@ from wrapper.build_scripts.names import is_below
 from wrapper.dep_info import environment_read, files_read
 from wrapper.inputs.collect import Inputs
 from wrapper.inputs.environment import environment_of_action
+from wrapper.inputs.unit_records import NOTHING, Learned
 from wrapper.path_values import mentions, uses_value
 from wrapper.roots import Roots
 from wrapper.rustc.arguments import Invocation
@@ -101,16 +102,16 @@ def files_outside(unit: Unit, dep_info: bytes) -> list[str]:
     return [path for path in paths if not path.startswith(inside) and roots.staged(path)]
 
 
-def learned(unit: Unit) -> tuple[set[str], list[str]]:
-    """The variables and files that the compile that has just ended here read beside those that
-    every key has. Raises OSError."""
+def learned_by(unit: Unit) -> Learned:
+    """What the compile that has just ended here turned out to read. Raises OSError."""
     path = os.path.join(unit.roots.out_dir, dep_info_name(unit.invocation))
     try:
         with open(path, "rb") as file:
             dep_info = file.read()
     except FileNotFoundError:
-        return set(), []
-    return environment_beside(unit, dep_info), files_outside(unit, dep_info)
+        return NOTHING
+    files = tuple(files_outside(unit, dep_info))
+    return Learned(frozenset(environment_beside(unit, dep_info)), files)
 
 
 def read_and_not_staged(unit: Unit, dep_info: bytes, inputs: Inputs) -> str | None:

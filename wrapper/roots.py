@@ -70,6 +70,23 @@ class Roots:
         return None
 
     @cached_property
+    def _by_staged(self) -> list[Place]:
+        return sorted((p for p in self.places if p.staged), key=lambda p: -len(p.staged))
+
+    def real(self, staged: str) -> str | None:
+        """Undo `staged`; None for what lies in none of the places."""
+        for place in self._by_staged:
+            if staged == place.staged or staged.startswith(place.staged + "/"):
+                return place.real + staged[len(place.staged) :]
+        return None
+
+    def unstage_text(self, text: str) -> str:
+        """Undo `stage_text`."""
+        for place in self._by_staged:
+            text = text.replace(f"{ROOT}/{place.staged}", place.real)
+        return text
+
+    @cached_property
     def _staging(self) -> dict[str, str]:
         return {p.real: f"{ROOT}/{p.staged}" for p in self.places if p.staged}
 

@@ -13,19 +13,18 @@ import pytest
 
 from remote_apis.digest import Digest
 from remote_apis.errors import DigestMismatch
-from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
 from server.actioncache.directory import DirectoryActionCache
 from server.blobstore.disk import DiskBlobStore
 from tests.wrapper.reason_texts import provokes
 from tests.wrapper.test_build_script_reads import roots_of
 from wrapper.build_scripts.accesses import Seen
-from wrapper.build_scripts.keys import RECORD
 from wrapper.build_scripts.outputs import empty_directory, stamps
 from wrapper.build_scripts.reads import NotNameable
 from wrapper.build_scripts.run import NotWorthKeeping, Run, Watched
 from wrapper.build_scripts.runs import BuildScriptRuns, PutBack
 from wrapper.inputs.file_digests import FileDigests
 from wrapper.local_tier import LocalTier
+from wrapper.notes import Notes
 from wrapper.preferred import PREFERRED
 from wrapper.recorded import NotKept
 
@@ -184,11 +183,7 @@ async def test_a_record_that_is_none_gives_way(tmp_path: Path) -> None:
     async with placed(tmp_path) as place:
         watched = place.made(FILES)
         script = place.runs.script(place.run)
-        odd = Digest.of(b"odd", PREFERRED)
-        await place.local.store(odd, b"odd")
-        about = re_pb.ActionResult()
-        about.output_files.add(path=RECORD, digest=odd.to_message())
-        await place.local.keep("", script.digest, about)
+        await Notes(place.local).keep(script, b"odd", "")
         with pytest.raises(NotNameable) as raised:
             await place.runs.put_back(place.run, script, None, "")
         provokes("the cache's record of it is none: …", str(raised.value))

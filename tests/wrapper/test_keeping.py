@@ -15,13 +15,14 @@ from server.blobstore.disk import DiskBlobStore
 from server.blobstore.evicting import EvictingBlobStore
 from tests.wrapper.reason_texts import provokes
 from tests.wrapper.test_reasons import Rung, connected, rung
+from wrapper.found import Result
 from wrapper.home import Home
 from wrapper.inputs.file_digests import FileDigests
-from wrapper.inputs.unit_records import record_of
+from wrapper.inputs.unit_records import Learned, record_of
 from wrapper.keeping import Compiled, Keeper, outputs_of
 from wrapper.keys.explain import Explainer
 from wrapper.keys.journal import Ended, Subject
-from wrapper.ladder import EDITED, NEW, Ask, Miss, Result
+from wrapper.ladder import EDITED, NEW, Ask, Miss
 from wrapper.local_tier import LocalTier
 from wrapper.preferred import PREFERRED
 from wrapper.recorded import Recorded
@@ -131,7 +132,9 @@ async def test_a_file_outside_that_changes(desk: Desk) -> None:
     note = desk.rung.alice.workspace / "crates" / "note"
     note.write_text("written when it was compiled")
     unit = compiled.unit
-    desk.rung.units.add(*record_of(unit.invocation, (), [str(note)], "", unit.roots.package))
+    desk.rung.units.add(
+        *record_of(unit.invocation, Learned(files=(str(note),)), "", unit.roots.package)
+    )
     provokes("… changed while it was compiled", await desk.said(compiled))
     assert desk.reason().startswith(str(note))
 

@@ -28,13 +28,14 @@ from tests.wrapper.reason_texts import (
 from tests.wrapper.test_action_key import OPTIONS, RUSTC, Checkout, checkout, write
 from tests.wrapper.test_e2e_build_scripts import CODE_NOT_KEPT
 from wrapper.action import platform_of
+from wrapper.found import Result
 from wrapper.inputs.collect import Collector
 from wrapper.inputs.file_digests import FileDigests
 from wrapper.inputs.snapshot import MAX_FILES
 from wrapper.inputs.toolchain import Toolchains
 from wrapper.inputs.unit_records import UnitRecord, UnitRecords, record_of
 from wrapper.keys.journal import KeyJournal
-from wrapper.ladder import NEW, Ask, Ladder, Miss, Result, check
+from wrapper.ladder import NEW, Ask, Ladder, Miss, check
 from wrapper.local_tier import LocalTier
 from wrapper.preferred import PREFERRED
 from wrapper.remote import Remote

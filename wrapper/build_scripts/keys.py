@@ -12,13 +12,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from remote_apis.digest import Digest
-from remote_apis.digest_functions import DigestFunction
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
-from remote_apis.tree_builder import TreeBuilder
 from wrapper.action import BuiltAction
+from wrapper.notes import named_by, naming_action
 from wrapper.roots import Roots
 
-RECORD = "record"
 OUTPUTS = "out"
 KIND = "build-script-run-2"
 """Part of every key: another number, and nothing that was kept before is found."""
@@ -66,22 +64,11 @@ def script_action(
     program: Digest, environment: Mapping[str, str], roots: Roots, machine: str
 ) -> BuiltAction:
     """The action of a script's runs with these variables of cargo's, whatever they read."""
-    function = program.function
     command = re_pb.Command(arguments=[KIND, roots.staged(roots.package) or ""])
     for name, value in sorted(environment.items()):
         command.environment_variables.add(name=name, value=roots.stage_text(value))
-    data = command.SerializeToString(deterministic=True)
-    tree = TreeBuilder(function)
-    tree.add_file(PROGRAM, program, executable=True)
-    made: dict[Digest, bytes] = {}
-    root = tree.build(made)
-    action = re_pb.Action(
-        command_digest=Digest.of(data, function).to_message(), input_root_digest=root.to_message()
-    )
-    action.platform.properties.add(name="Arch", value=machine)
-    action.platform.properties.add(name="OSFamily", value="linux")
-    blobs: dict[Digest, bytes | str] = {Digest.of(data, function): data, **made}
-    return _built(action, blobs, function)
+    platform = {"Arch": machine, "OSFamily": "linux"}
+    return naming_action(command, {PROGRAM: (program, True)}, program.function, platform)
 
 
 def run_action(script: BuiltAction, depends_on: DependsOn) -> BuiltAction:
@@ -95,20 +82,10 @@ def run_action(script: BuiltAction, depends_on: DependsOn) -> BuiltAction:
     message.input_root_digest.CopyFrom(Digest.of(made, function).to_message())
     blobs = {d: blob for d, blob in script.blobs.items() if d not in (script.digest, before)}
     blobs |= {Digest.of(data, function): data, Digest.of(made, function): made}
-    return _built(message, blobs, function)
+    return named_by(message, blobs, function)
 
 
 def _bytes(action: BuiltAction, digest: Digest) -> bytes:
     data = action.blobs[digest]
     assert isinstance(data, bytes)
     return data
-
-
-def _built(
-    action: re_pb.Action, blobs: Mapping[Digest, bytes | str], function: DigestFunction
-) -> BuiltAction:
-    data = action.SerializeToString(deterministic=True)
-    digest = Digest.of(data, function)
-    return BuiltAction(
-        digest=digest, required_names=(), blobs={**blobs, digest: data}, is_for_workers=False
-    )

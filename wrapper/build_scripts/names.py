@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from wrapper.roots import ROOT, Place, Roots, cargo_home
+from wrapper.roots import Place, Roots, cargo_home
 
 ABOVE = "above:"
 """Begins the name of what lies above a place."""
@@ -35,7 +35,6 @@ class Names:
         self.roots = roots
         self._search = [each.rstrip("/") for each in search.split(":") if each.startswith("/")]
         self._places = [place for place in roots.places if place.staged]
-        self._by_staged = sorted(self._places, key=lambda place: -len(place.staged))
         above = {each for place in self._places for each in _above(place.real)}
         self._above = sorted(above, key=len, reverse=True)
 
@@ -76,18 +75,7 @@ class Names:
                 for level, directory in enumerate(_above(place.real))
                 if directory != "/"
             ] + [("/", "/" + rest)]
-        for place in self._by_staged:
-            if name == place.staged:
-                return [("", place.real)]
-            if name.startswith(place.staged + "/"):
-                return [("", place.real + name[len(place.staged) :])]
-        return [("", "/" + name)]
-
-    def unstage(self, text: str) -> str:
-        """Undo `Roots.stage_text`."""
-        for place in self._by_staged:
-            text = text.replace(f"{ROOT}/{place.staged}", place.real)
-        return text
+        return [("", self.roots.real(name) or f"/{name}")]
 
 
 def _above(path: str) -> list[str]:

@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from remote_apis.digest import Digest
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
 from wrapper.build_scripts.keys import OUTPUTS
-from wrapper.build_scripts.names import Names
 from wrapper.inputs.file_digests import FileDigests
 from wrapper.inputs.snapshot import NOTE_FILES, NOTES, Source, is_text
 from wrapper.roots import ROOT, Roots
@@ -156,7 +155,7 @@ def staged(data: bytes, roots: Roots) -> bytes:
 def unstaged(data: bytes, roots: Roots) -> bytes:
     """Undo `staged`, with the paths of these places."""
     text = data.decode("utf-8", "surrogateescape")
-    return Names(roots).unstage(text).encode("utf-8", "surrogateescape")
+    return roots.unstage_text(text).encode("utf-8", "surrogateescape")
 
 
 def _staged_note(path: str, roots: Roots) -> bytes | None:

@@ -13,7 +13,6 @@ from remote_apis.digest_functions import DigestFunction
 from remote_apis.errors import BlobNotFound
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
 from wrapper.build_scripts.keys import OUTPUTS
-from wrapper.build_scripts.names import Names
 from wrapper.build_scripts.outputs import is_staged, unstaged
 from wrapper.materialise import copy_file, write_all
 from wrapper.roots import Roots
@@ -76,9 +75,8 @@ def _fill(
                 placed.append((os.fstat(fd), digest))
         finally:
             os.close(fd)
-    names = Names(roots)
     for link in result.output_symlinks:
-        os.symlink(names.unstage(link.target), tree.path(link.path))
+        os.symlink(roots.unstage_text(link.target), tree.path(link.path))
     return placed
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_p
 from wrapper.action import BuiltAction, command_of
 from wrapper.build_scripts.environment import cargos_variables
 from wrapper.build_scripts.kept import check_worth, holds_paths, key_then, record_of, result_of
-from wrapper.build_scripts.keys import RECORD, script_action
+from wrapper.build_scripts.keys import script_action
 from wrapper.build_scripts.outputs import stamps, unstaged
 from wrapper.build_scripts.placing import SMALL, put_outputs
 from wrapper.build_scripts.reads import NotNameable, Record, Values, dump_records, load_records
@@ -23,6 +23,7 @@ from wrapper.inputs.file_digests import FileDigests
 from wrapper.inputs.snapshot import Source
 from wrapper.inputs.toolchain import machine
 from wrapper.local_tier import LocalTier, named_blobs
+from wrapper.notes import Notes, publish_note
 from wrapper.recorded import NotKept
 from wrapper.remote import Remote
 
@@ -64,6 +65,7 @@ class BuildScriptRuns:
         self._files = files
         self._function = files.function
         self._local = local
+        self._notes = Notes(local)
         self._values = Values(files)
 
     def script(self, run: Run) -> BuiltAction:
@@ -76,7 +78,7 @@ class BuildScriptRuns:
 
         Raises DistbuildError, NotNameable and OSError.
         """
-        for record in await self._records_in(await self._local.lookup(instance, script.digest)):
+        for record in _records(await self._notes.here(script, instance)):
             return await asyncio.to_thread(key_of, run, script, record, self._values)
         return script
 
@@ -89,7 +91,7 @@ class BuildScriptRuns:
         """
         tried: set[Digest] = set()
         wanted = None
-        async for outcome, record in self._records(script, remote, instance):
+        async for outcome, record in self._all_records(script, remote, instance):
             try:
                 # a toolchain's files may have to be hashed
                 shared = await asyncio.to_thread(key_of, run, script, record, self._values)
@@ -112,29 +114,16 @@ class BuildScriptRuns:
                     return FoundRun("hit-remote", action, result)
         return wanted or script
 
-    async def _records(
+    async def _all_records(
         self, script: BuiltAction, remote: Remote | None, instance: str
     ) -> AsyncIterator[tuple[str, Record]]:
-        here = await self._records_in(await self._local.lookup(instance, script.digest))
+        here = _records(await self._notes.here(script, instance))
         for record in here:
             yield "hit-local", record
         if remote is not None:
-            there = await self._records_there(script, remote)
+            there = _records(await self._notes.there(script, remote))
             for record in dict.fromkeys([*there, *here]):
                 yield "hit-remote", record
-
-    async def _records_there(self, script: BuiltAction, remote: Remote) -> list[Record]:
-        result = await remote.lookup(script.digest)
-        if result is None or result.exit_code != 0:
-            return []
-        await fetch_blobs(self._local, remote, named_blobs(result, self._function))
-        return await self._records_in(result)
-
-    async def _records_in(self, result: re_pb.ActionResult | None) -> list[Record]:
-        if result is None:
-            return []
-        digests = [Digest.from_message(f.digest, self._function) for f in result.output_files]
-        return [r for digest in digests for r in load_records(await self._local.read(digest))]
 
     async def put_back(
         self, run: Run, script: BuiltAction, remote: Remote | None, instance: str
@@ -186,28 +175,22 @@ class BuildScriptRuns:
             raise NotKept("what it made was changed meanwhile")
         known = []
         with suppress(NotNameable):
-            known = await self._records_in(await self._local.lookup(instance, script.digest))
-        digest, data, about = self._about([record, *known])
-        await self._local.store(digest, data)
+            known = _records(await self._notes.here(script, instance))
         await self._local.keep(instance, action.digest, result)
-        await self._local.keep(instance, script.digest, about)
+        await self._notes.keep(script, dump_records([record, *known]), instance)
         return KeptRun(action, result, blobs, (record, *known), is_shared)
 
     async def share(self, kept: KeptRun, script: BuiltAction, remote: Remote) -> bool:
         """Have a server take what was kept; whether it did. Raises DistbuildError and OSError."""
         there = []
         with suppress(NotNameable):  # then what is there gives way
-            there = await self._records_there(script, remote)
+            there = _records(await self._notes.there(script, remote))
         record, *known = kept.records
-        own, data, about = self._about([record, *there, *known])
         blobs = {**kept.blobs, **command_of(kept.action)}
         await remote.publish(kept.action.digest, blobs, kept.result)
-        return await remote.publish(script.digest, {own: data, **command_of(script)}, about)
+        return await publish_note(script, dump_records([record, *there, *known]), remote)
 
-    def _about(self, records: Iterable[Record]) -> tuple[Digest, bytes, re_pb.ActionResult]:
-        """Records as a blob, and the result that names it."""
-        data = dump_records(records)
-        digest = Digest.of(data, self._function)
-        about = re_pb.ActionResult()
-        about.output_files.add(path=RECORD, digest=digest.to_message())
-        return digest, data, about
+
+def _records(note: bytes | None) -> list[Record]:
+    """Raises NotNameable."""
+    return load_records(note) if note is not None else []

@@ -18,16 +18,17 @@ from wrapper.daemon.parts import Keyed, Parts
 from wrapper.daemon.protocol import Call, Reply
 from wrapper.daemon.tally import Tally, build_of
 from wrapper.dep_info import rewrite_messages
+from wrapper.found import Result
 from wrapper.here import METADATA, WATCHED, is_raised
 from wrapper.home import RemoteSettings
-from wrapper.inputs.unit_records import record_of
+from wrapper.inputs.unit_records import Learned, UnitRecord, record_of
 from wrapper.keeping import Compiled, outputs_of
 from wrapper.keys.journal import Ended, Subject
-from wrapper.ladder import Ask, Draft, Result, check
+from wrapper.ladder import Ask, Draft, check
 from wrapper.materialise import place_outputs
 from wrapper.recorded import Recorded
 from wrapper.remote import Remote
-from wrapper.result_checks import CompileHere, Unit, learned
+from wrapper.result_checks import CompileHere, Unit, learned_by
 from wrapper.roots import OUTPUTS, OutsideRoots
 from wrapper.rustc.arguments import Invocation, NotUnderstood, Probe, parse
 from wrapper.rustc.incremental import is_fresh, without_incremental
@@ -200,11 +201,8 @@ class CallHandler:
         return install_launchers(self.parts.home, unit)
 
     def _note_unit(self, unit: Unit, result: Result) -> None:
-        known = self.parts.units.last(unit.invocation)
         key = result.key.hash if result.key else ""
-        stem, record = record_of(
-            unit.invocation, result.learned, known.files, key, unit.roots.package
-        )
+        stem, record = _record(unit, result.learned, key)
         self.parts.units.add(stem, record)
         if result.key is not None and not result.is_of_path:
             self.keyed.beginnings.note(build_of(self.call), os.path.basename(stem), result.key)
@@ -218,10 +216,8 @@ class CallHandler:
         """
         invocation = unit.invocation
         key = draft.action.digest.hash if draft else ""
-        known = self.parts.units.last(invocation)
-        self.parts.units.add(
-            *record_of(invocation, known.environment, known.files, key, unit.roots.package)
-        )
+        known = draft.learned if draft else self.parts.units.last(invocation).learned
+        self.parts.units.add(*_record(unit, known, key))
         started_ns, started = time.time_ns(), time.monotonic()
         was_fresh = is_fresh(invocation)
         call = self.call
@@ -232,8 +228,8 @@ class CallHandler:
         if done.status != 0:
             return None, None
         moved = install_launchers(self.parts.home, unit)
-        read = await asyncio.to_thread(learned, unit)
-        self.parts.units.add(*record_of(invocation, *read, key, unit.roots.package))
+        learned = await asyncio.to_thread(learned_by, unit)
+        self.parts.units.add(*_record(unit, learned, key))
         if draft is None or why_not_kept is not None:
             return None, why_not_kept
         compiled = Compiled(
@@ -262,6 +258,10 @@ class CallHandler:
         subject = Subject.of(invocation) if invocation else Subject.unknown(crate)
         self.parts.journal.ended(subject, Ended.of(unit, crate, build_of(self.call)))
         return unit
+
+
+def _record(unit: Unit, learned: Learned, key: str) -> tuple[str, UnitRecord]:
+    return record_of(unit.invocation, learned, key, unit.roots.package)
 
 
 def _of_unit(environment: dict[str, str], target: str) -> dict[str, str]:

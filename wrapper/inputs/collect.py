@@ -137,11 +137,13 @@ class Collector:
         invocation: Invocation,
         roots: Roots,
         environment: Mapping[str, str],
+        files: Iterable[str] = (),
         *,
         looks_again: bool = False,
     ) -> Inputs:
         """Hash what the compile reads. Blocks. Raises NotUnderstood with a reason, or OSError.
 
+        `files` are those outside of its package and OUT_DIR that it is known to read.
         `looks_again`: also at the toolchain's files, of which others may have been looked at just
         before.
         """
@@ -168,7 +170,7 @@ class Collector:
         shows_cargo = cargo.startswith((f"{toolchain.sysroot}/", "/usr/"))
         self._dependencies(invocation, roots, inputs, shows_cargo=shows_cargo)
         learned: dict[Digest, Source] = {}
-        for path in self._units.last(invocation).files:
+        for path in files:
             for each in (path, *_places_of_module(path)):
                 learned |= self._add_file(each, roots, inputs)
         if inputs.macros.libraries:

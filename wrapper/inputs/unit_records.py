@@ -20,14 +20,29 @@ from wrapper.rustc.arguments import Invocation, NotUnderstood
 _SCHEMA = "CREATE TABLE IF NOT EXISTS units (stem BLOB PRIMARY KEY, record TEXT NOT NULL)"
 
 
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """What a compile turned out to read: variables by name, beside cargo's own, and real paths of
+    files outside of its package and OUT_DIR."""
+
+    variables: frozenset[str] = frozenset()
+    files: tuple[str, ...] = ()
+
+    def __or__(self, other: Learned) -> Learned:
+        files = tuple(sorted({*self.files, *other.files}))
+        return Learned(self.variables | other.variables, files)
+
+
+NOTHING = Learned()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnitRecord:
     """One compiled unit. `externs` are the stems of its direct dependencies, `native` the search
-    paths it was given, `system` the libraries that the final link must find by itself; what it
-    turned out to read: `environment`, variables beside cargo's own, and `files`, real paths
-    outside of its package. `key` is the hash of its last action, empty when it had none; `package`
-    is the directory of its sources; `types` are its crate types, and `names` what its sources call
-    its `externs`, both missing in old records."""
+    paths it was given, `system` the libraries that the final link must find by itself;
+    `environment` and `files` are what it turned out to read (`learned`). `key` is the hash of its
+    last action, empty when it had none; `package` is the directory of its sources; `types` are its
+    crate types, and `names` what its sources call its `externs`, both missing in old records."""
 
     externs: tuple[str, ...]
     native: tuple[str, ...] = ()
@@ -38,6 +53,11 @@ class UnitRecord:
     package: str = ""
     types: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
+
+    @property
+    def learned(self) -> Learned:
+        """What the compile turned out to read."""
+        return Learned(frozenset(self.environment), self.files)
 
     @property
     def may_be_macro(self) -> bool:
@@ -56,20 +76,16 @@ def stem_of(path: str) -> str:
 
 
 def record_of(
-    invocation: Invocation,
-    environment: Iterable[str] = (),
-    files: Iterable[str] = (),
-    key: str = "",
-    package: str = "",
+    invocation: Invocation, learned: Learned = NOTHING, key: str = "", package: str = ""
 ) -> tuple[str, UnitRecord]:
-    """The stem and the record of a compile that read `environment` and `files` beside its own."""
+    """The stem and the record of a compile."""
     stem = f"{invocation.out_dir}/{invocation.crate_name}{invocation.extra_filename}"
     record = UnitRecord(
         externs=tuple(stem_of(e.path) for e in invocation.externs if e.path is not None),
         native=native_paths(invocation),
         system=tuple(v for v in invocation.native_libraries if not v.startswith("static")),
-        environment=tuple(sorted(environment)),
-        files=tuple(sorted(files)),
+        environment=tuple(sorted(learned.variables)),
+        files=tuple(sorted(learned.files)),
         key=key,
         package=package,
         types=invocation.crate_types,

@@ -1,0 +1,82 @@
+"""What compiles turned out to read beside what every key has, and how others come to know it.
+
+A key has to name it, and whoever compiles the unit for the first time in a place does not know it
+yet. So it is noted under the unit's key without it: the same for all who do the same work.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+
+from remote_apis.errors import DistbuildError
+from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
+from wrapper.action import BuiltAction
+from wrapper.inputs.unit_records import Learned
+from wrapper.local_tier import LocalTier
+from wrapper.notes import Notes, naming_action, publish_note
+from wrapper.remote import Remote
+from wrapper.roots import Roots
+
+_KIND = "unit-reads-1"
+_LOG = logging.getLogger("distbuild.learned")
+
+
+class LearnedNotes:
+    """The notes about it. One a daemon."""
+
+    def __init__(self, local: LocalTier) -> None:
+        self._notes = Notes(local)
+
+    async def find(
+        self, base: BuiltAction, roots: Roots, remote: Remote | None, instance: str
+    ) -> Learned | None:
+        """What compiles of a unit turned out to read; `base` is its key without that."""
+        action = _naming(base)
+        try:
+            note = await self._notes.here(action, instance)
+            if note is None and remote is not None:
+                note = await self._notes.there(action, remote)
+                if note is not None:
+                    await self._notes.keep(action, note, instance)
+            return _load(note, roots) if note is not None else None
+        except (DistbuildError, TypeError, ValueError) as error:
+            _LOG.info("what others learned of a unit is not known: %s", error)
+            return None
+
+    async def keep(self, base: BuiltAction, learned: Learned, roots: Roots, instance: str) -> None:
+        """Note it on this machine. Raises DistbuildError."""
+        await self._notes.keep(_naming(base), _dump(learned, roots), instance)
+
+
+async def publish_learned(
+    base: BuiltAction, learned: Learned, roots: Roots, remote: Remote
+) -> None:
+    """Note it on a server, if that takes any. Raises DistbuildError."""
+    await publish_note(_naming(base), _dump(learned, roots), remote)
+
+
+def _naming(base: BuiltAction) -> BuiltAction:
+    command = re_pb.Command(arguments=[_KIND, f"{base.digest.hash}/{base.digest.size}"])
+    return naming_action(command, {}, base.digest.function)
+
+
+def _dump(learned: Learned, roots: Roots) -> bytes:
+    """For other places; files that have no name there are left out."""
+    files = [staged for path in learned.files if (staged := roots.staged(path)) is not None]
+    return json.dumps([sorted(learned.variables), sorted(files)]).encode()
+
+
+def _load(note: bytes, roots: Roots) -> Learned:
+    """What `_dump` wrote, for this place. Raises TypeError or ValueError for anything else."""
+    variables, names = json.loads(note)
+    if not all(isinstance(each, str) for each in (*variables, *names)):
+        raise ValueError("it names something else than variables and files")
+    files = []
+    for name in names:
+        path = roots.real(name)
+        if path is None or os.path.normpath(path) != path:
+            raise ValueError(f"it names {name}, which is no input's place")
+        files.append(path)
+    return Learned(frozenset(variables), tuple(sorted(files)))
