@@ -11,6 +11,7 @@ from pathlib import Path
 import grpc.aio
 import pytest
 from running import BIN, running_server
+from small_disk import small_disk
 
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2_grpc as re_grpc
@@ -106,6 +107,16 @@ def test_homes(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     assert place.check_home(Home(tmp_path / "file")).grade == Grade.FAIL
     assert place.check_room(home).text.endswith("free")
+
+
+def test_a_home_on_a_full_disk(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", megabytes=1, files=100) as disk:
+        disk.fill_files()
+        found = place.check_home(Home(disk.seen / "home"))
+    assert found.grade == Grade.FAIL and "No space left" in found.text
+    assert (
+        found.remedy == f"free some of the disk, or delete {disk.seen / 'home'} while no build runs"
+    )
 
 
 def test_little_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -29,6 +30,8 @@ def check_home(home: Home) -> Finding:
             st = home.path.stat()
     except OSError as error:
         remedy = "make it writable, or set DISTBUILD_HOME to a directory that is"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            remedy = _free_some(home)
         return fail("home", f"{home.path}: {error.strerror}", remedy)
     if st.st_uid != os.geteuid():
         remedy = "set DISTBUILD_HOME to a directory of your own; the daemon belongs to one user"
@@ -46,10 +49,13 @@ def check_room(home: Home) -> Finding:
     except OSError as error:
         return fail("room", f"{home.path}: {error.strerror}", "set DISTBUILD_HOME")
     text = f"{free / (1 << 30):.1f} GiB free"
-    remedy = f"free some of the disk, or delete {home.path} while no build runs"
     if free < TOO_LITTLE:
-        return fail("room", text, remedy)
-    return warn("room", text, remedy) if free < LITTLE else ok("room", text)
+        return fail("room", text, _free_some(home))
+    return warn("room", text, _free_some(home)) if free < LITTLE else ok("room", text)
+
+
+def _free_some(home: Home) -> str:
+    return f"free some of the disk, or delete {home.path} while no build runs"
 
 
 def check_sockets(home: Home, environment: Mapping[str, str]) -> Finding:
