@@ -17,7 +17,7 @@ from remote_apis.digest import Digest
 from remote_apis.digest_functions import DigestFunction
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
 from remote_apis.tree_builder import TreeBuilder
-from wrapper.inputs.collect import Inputs, staged_or_refuse
+from wrapper.inputs.inputs import Inputs, staged_or_refuse
 from wrapper.inputs.snapshot import Source
 from wrapper.roots import OUTPUTS, ROOT, ROOT_DIRECTORY, Roots
 from wrapper.rustc.arguments import Invocation, NotUnderstood, Option

@@ -84,8 +84,7 @@ async def usable(local: LocalTier, unit: Unit, found: Found, required: Iterable[
     ):
         raise CompileHere("its output holds the path where it was compiled")
     result = found.action_result
-    said = await local.said(result.stdout_raw, result.stdout_digest, function)
-    root, stdout = root_of(said)
+    root, stdout = root_of(await local.said(result.stdout_raw, result.stdout_digest, function))
     dep_info = await local.read(files[dep_info_name(unit.invocation)])
     return Result(
         outcome=found.outcome,

@@ -21,8 +21,9 @@ from remote_apis.file_copy import is_unchanged
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
 from wrapper.action import BuiltAction, command_of, of_paths
 from wrapper.dep_info import rewrite_dep_info, rewrite_messages
-from wrapper.inputs.collect import Collector, Inputs
+from wrapper.inputs.collect import Collector
 from wrapper.inputs.file_digests import FileDigests
+from wrapper.inputs.inputs import Inputs
 from wrapper.inputs.snapshot import Source
 from wrapper.inputs.unit_records import NOTHING, Learned
 from wrapper.ladder import Draft, build

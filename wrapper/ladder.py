@@ -21,8 +21,9 @@ from wrapper.action import BuiltAction, build_action, of_paths, platform_of
 from wrapper.fetching import fetch_blobs
 from wrapper.found import Found, Result, usable
 from wrapper.from_server import FailedThere, execute, look_up
-from wrapper.inputs.collect import Collector, Inputs
+from wrapper.inputs.collect import Collector
 from wrapper.inputs.environment import environment_of_action
+from wrapper.inputs.inputs import Inputs
 from wrapper.inputs.toolchain import machine
 from wrapper.inputs.unit_records import NOTHING, Learned
 from wrapper.keys.journal import KeyJournal, Subject

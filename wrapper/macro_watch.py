@@ -14,7 +14,7 @@ from collections.abc import Iterable
 
 from wrapper.build_scripts.accesses import Seen, Surroundings, decode, left_behind, sort_out
 from wrapper.build_scripts.names import is_below
-from wrapper.inputs.collect import Inputs
+from wrapper.inputs.inputs import Inputs
 from wrapper.inputs.snapshot import RealPlaces, is_left_out
 from wrapper.recorded import NotKept
 from wrapper.result_checks import Unit

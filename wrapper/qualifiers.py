@@ -20,8 +20,8 @@ from remote_apis import link_set
 from remote_apis.bubblewrap import SHOWN
 from remote_apis.digest_functions import DigestFunction
 from wrapper.build_scripts.names import is_below
-from wrapper.inputs.collect import Inputs
 from wrapper.inputs.file_digests import hash_file
+from wrapper.inputs.inputs import Inputs
 from wrapper.roots import Roots
 from wrapper.rustc.arguments import Invocation, NotUnderstood
 from wrapper.sandbox import PATH

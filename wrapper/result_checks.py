@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from wrapper.build_scripts.names import is_below
 from wrapper.dep_info import environment_read, files_read
-from wrapper.inputs.collect import Inputs
 from wrapper.inputs.environment import environment_of_action
+from wrapper.inputs.inputs import Inputs
 from wrapper.inputs.unit_records import NOTHING, Learned
 from wrapper.path_values import mentions, uses_value
 from wrapper.roots import Roots

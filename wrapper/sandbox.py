@@ -14,7 +14,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 
 from remote_apis.bubblewrap import find_bubblewrap, show_programs
-from wrapper.inputs.collect import Inputs
+from wrapper.inputs.inputs import Inputs
 from wrapper.roots import Roots
 from wrapper.rustc.arguments import Invocation
 

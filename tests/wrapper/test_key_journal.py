@@ -16,7 +16,7 @@ from remote_apis.digest_functions import DigestFunction
 from remote_apis.link_set import PROPERTY
 from remote_apis.tree_builder import TreeBuilder
 from wrapper.action import BuiltAction, build_action, of_paths
-from wrapper.inputs.collect import Inputs
+from wrapper.inputs.inputs import Inputs
 from wrapper.keys import journal as journal_module
 from wrapper.keys.change import Change
 from wrapper.keys.explain import Comparison, Explainer

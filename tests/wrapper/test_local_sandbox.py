@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from wrapper.inputs.collect import Inputs
+from wrapper.inputs.inputs import Inputs
 from wrapper.preferred import PREFERRED
 from wrapper.roots import Roots
 from wrapper.rustc.arguments import parse

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.wrapper.reason_texts import provokes
-from wrapper.inputs.collect import Inputs
+from wrapper.inputs.inputs import Inputs
 from wrapper.inputs.macro_trust import Reads
 from wrapper.macro_watch import check_reads
 from wrapper.preferred import PREFERRED

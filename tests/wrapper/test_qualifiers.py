@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from wrapper.inputs.collect import Inputs
+from wrapper.inputs.inputs import Inputs
 from wrapper.preferred import PREFERRED
 from wrapper.qualifiers import qualifiers
 from wrapper.roots import Place, Roots
