@@ -63,7 +63,9 @@ def check_reads(accesses: bytes, unit: Unit, inputs: Inputs, learned: Iterable[s
     trouble = own.trouble or others.trouble or (left and f"it leaves {left} behind")
     if trouble:
         raise NotKept(trouble)
-    places = _Places(inputs, unit.roots, learned)
+    # cargo has programs look for libraries, and rustc for crates, where dependencies are
+    deps = [path for kind, path in unit.invocation.library_paths if kind == "dependency"]
+    places = _Places(inputs, unit.roots, [*learned, *deps])
     _check_others(others, unit, places)
     for path, kind in sorted(own.reads.items()):
         if not places.has(path, is_opened=kind == "o") and not _LOADED.fullmatch(path):
@@ -104,9 +106,9 @@ def _is_linker(path: str, places: _Places) -> bool:
 class _Places:
     """What the key covers: by the names that cargo uses, and where these lead."""
 
-    def __init__(self, inputs: Inputs, roots: Roots, learned: Iterable[str]) -> None:
+    def __init__(self, inputs: Inputs, roots: Roots, more: Iterable[str]) -> None:
         # rustc quotes dependencies' sources, which are those of their names and versions
-        shown = _both_forms([*inputs.shown, *inputs.published, *learned])
+        shown = _both_forms([*inputs.shown, *inputs.published, *more])
         hidden = _both_forms(inputs.left_out)
         self._is_shown = {**dict.fromkeys(hidden, False), **dict.fromkeys(shown, True)}
         around = _both_forms([roots.workspace, roots.out_dir])

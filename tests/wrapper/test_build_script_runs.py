@@ -179,6 +179,22 @@ async def test_files_that_are_made_sooner_than_put_back(
         provokes("it makes its … files sooner than they could be put back", str(raised.value))
 
 
+async def test_a_date_in_the_checkouts_path(tmp_path: Path) -> None:
+    """It is in other build systems' notes, which are kept with names in place of paths, and says
+    nothing; by itself it does."""
+    today = time.strftime("%Y-%m-%d")
+    async with placed(tmp_path / today) as place:
+        note = f"{place.out}/x.o: {place.directory}/ws/x.c\n".encode()
+        await place.keep(place.made({"x.d": note}))
+        assert await place.put_back() == {"x.d": note}
+        with pytest.raises(NotKept) as raised:
+            await place.keep(place.made({"x.d": f"{today}: x.c\n".encode()}))
+        provokes(
+            "what it makes holds a date, this machine's name or a variable's value",
+            str(raised.value),
+        )
+
+
 async def test_a_record_that_is_none_gives_way(tmp_path: Path) -> None:
     async with placed(tmp_path) as place:
         watched = place.made(FILES)

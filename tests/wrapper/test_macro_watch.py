@@ -34,17 +34,22 @@ class Place:
             self.inputs.shown[str(path)] = None
         self.inputs.left_out.append(str(self.package / "text" / "node_modules"))
 
-    def why(self, *accesses: str, kind: str = "lib") -> str | None:
-        """Why a compile that did this is not kept; `{w}`, `{p}`, `{t}`, `{out}` are directories."""
+    def why(self, *accesses: str, kind: str = "lib", out: str = "") -> str | None:
+        """Why a compile that did this is not kept; `{w}`, `{p}`, `{t}`, `{out}` are directories.
+
+        `out`: where the compile writes, if not to `{out}`, where dependencies are.
+        """
+        own = self.base / out if out else self.out
         names = {
             "w": self.base / "w", "p": self.package, "t": self.base / "tc", "out": self.out,
         }  # fmt: skip
         noted = b"".join(each.format(**names).encode() + b"\0" for each in accesses)
         argv = ["rustc", "--crate-name", "p", "--crate-type", kind, "--emit=dep-info,link"]
-        invocation = parse([*argv, "--out-dir", str(self.out), "p/src/lib.rs"])
+        argv += ["--out-dir", str(own), "-L", f"dependency={self.out}"]
+        invocation = parse([*argv, "p/src/lib.rs"])
         environment = {"CARGO_MANIFEST_DIR": str(self.package), "PATH": "/usr/bin"}
         roots = find_roots(
-            cwd=str(self.base / "w"), source="p/src/lib.rs", out_dir=str(self.out), triple=None,
+            cwd=str(self.base / "w"), source="p/src/lib.rs", out_dir=str(own), triple=None,
             environment=environment, sources=None,
         )  # fmt: skip
         unit = Unit(invocation=invocation, roots=roots, environment=environment)
@@ -147,6 +152,13 @@ def test_sources_of_published_dependencies(place: Place, tmp_path: Path) -> None
     place.inputs.published = (f"{tmp_path}/registry/src/i/dep-1.0.0",)
     assert place.why("x{t}/bin/rustc", source) is None
     assert place.why("x{t}/bin/rustc", source.replace("1.0.0", "2.0.0")) is not None
+
+
+def test_where_dependencies_are(place: Place) -> None:
+    """cargo has every program look there for libraries, also where there is no dependency."""
+    place.inputs.shown.pop(str(place.out))
+    looks = ("o{out}", "o{out}/libc.so.6", "S{out}", "O{out}/libc.so.6")
+    assert place.why("x{t}/bin/rustc", *looks, out="w/target/debug/build/p-1") is None
 
 
 def test_nothing_was_noted(place: Place) -> None:

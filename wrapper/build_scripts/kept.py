@@ -104,19 +104,23 @@ def result_of(
 ) -> tuple[re_pb.ActionResult, dict[Digest, Source]]:
     """The run's result and its blobs. Raises NotKept, NotStorable and OSError."""
     run = watched.run
-    result, blobs, stats = take_outputs(run.out_dir, files, run.roots)
-    counted = run_variables(run, record)
-    said = (watched.stdout, watched.stderr)
-    needles = [*times(watched.started), *_unnamed_values(run, counted)]
-    is_said = any(needle in each for needle in needles for each in said)
-    is_personal = any_contains(stats, needles) or _asks_for_short_name(watched)
-    if is_said or is_personal or _tells_ages(watched, stats):
-        raise NotKept("what it makes holds a date, this machine's name or a variable's value")
-    for data, target in ((said[0], result.stdout_digest), (said[1], result.stderr_digest)):
+    result, blobs = take_outputs(run.out_dir, files, run.roots)
+    for data, target in (
+        (watched.stdout, result.stdout_digest),
+        (watched.stderr, result.stderr_digest),
+    ):
         if data:
             text = staged(data, run.roots)
             blobs[Digest.of(text, files.function)] = text
             target.CopyFrom(Digest.of(text, files.function).to_message())
+    # without paths where that can be: a checkout's may have a date in it
+    texts = [source for source in blobs.values() if isinstance(source, bytes)]
+    made = [source for source in blobs.values() if isinstance(source, str)]
+    needles = [*times(watched.started), *_unnamed_values(run, run_variables(run, record))]
+    is_said = any(needle in text for needle in needles for text in texts)
+    is_personal = any_contains(made, needles) or _asks_for_short_name(watched)
+    if is_said or is_personal or _tells_ages(watched, texts, made):
+        raise NotKept("what it makes holds a date, this machine's name or a variable's value")
     tree = empty_tree(result)
     if tree is not None:
         blobs[Digest.of(tree, files.function)] = tree
@@ -150,14 +154,14 @@ def holds_path(data: bytes | mmap.mmap, path: str) -> bool:
     return path.count("/") > 1 or bool(re.search(re.escape(needle) + rb"(?![\w.-])", data))
 
 
-def _tells_ages(watched: Watched, made: Iterable[str]) -> bool:
+def _tells_ages(watched: Watched, said: Iterable[bytes], made: Iterable[str]) -> bool:
     """Whether what it said or generated has the time of a file that it looked at, in seconds or
     smaller parts of them."""
     ages = set()
     for path in watched.seen.reads:
         with suppress(OSError):
             ages.add(str(int(os.stat(path).st_mtime)).encode())
-    texts = [watched.stdout, watched.stderr]
+    texts = [*said]
     for path in made:
         with mapped(path) as data:
             if len(data) <= _MAX_TEXT and not data[:8].startswith(_NO_TEXT):

@@ -33,15 +33,14 @@ class NotStorable(Exception):
 
 def take_outputs(
     out_dir: str, files: FileDigests, roots: Roots
-) -> tuple[re_pb.ActionResult, dict[Digest, Source], dict[str, os.stat_result]]:
-    """The result with all that is below OUT_DIR, where its blobs are, and the files' stats.
+) -> tuple[re_pb.ActionResult, dict[Digest, Source]]:
+    """The result with all that is below OUT_DIR, and where its blobs are.
 
     Links, and other build systems' notes about paths, are kept with staged paths, the latter
     marked so. Raises NotStorable and OSError.
     """
     result = re_pb.ActionResult()
     blobs: dict[Digest, Source] = {}
-    stats: dict[str, os.stat_result] = {}
     empty = Digest.of(re_pb.Tree(root=re_pb.Directory()).SerializeToString(), files.function)
     for directory, names, others in os.walk(out_dir):
         base = os.path.relpath(directory, out_dir)
@@ -60,11 +59,11 @@ def take_outputs(
             elif stat.S_ISREG(st.st_mode):
                 file, digest, source = _output(path, st, files, roots)
                 file.path = f"{prefix}/{name}"
-                blobs[digest], stats[path] = source, st
+                blobs[digest] = source
                 result.output_files.append(file)
             elif not stat.S_ISDIR(st.st_mode):
                 raise NotStorable(f"it makes {name}, which is no file")
-    return result, blobs, stats
+    return result, blobs
 
 
 def _output(
