@@ -93,7 +93,7 @@ class Ask:
 
     @property
     def server(self) -> Remote | None:
-        """The server, if there is one that is not left alone."""
+        """The server, if there is one that is not left alone now."""
         return self.remote if isinstance(self.remote, Remote) and not self.remote.is_down else None
 
 
@@ -195,12 +195,13 @@ class Ladder:
 
     async def _tell(self, ask: Ask, draft: Draft, made: Result) -> None:
         """Others need not have workers find out once more."""
-        if made.outcome != "remote" or draft.learned == NOTHING or ask.server is None:
+        server = ask.server
+        if made.outcome != "remote" or draft.learned == NOTHING or server is None:
             return
         base, roots = self._base(ask.unit, draft), ask.unit.roots
         try:
             await self._notes.keep(base, draft.learned, roots, ask.instance)
-            await publish_learned(base, draft.learned, roots, ask.server)
+            await publish_learned(base, draft.learned, roots, server)
         except DistbuildError as error:
             _LOG.info("what a worker has read is not noted: %s", error)
 
@@ -237,13 +238,14 @@ class Ladder:
                     is_of_path=action is not draft.action,
                 )
                 return await usable(self._local, ask.unit, found, action.required_names)
-        if ask.server is None:
+        server = ask.server
+        if server is None:
             return None
         try:
-            there = await look_up(ask.server, keys, draft.action)
-            return await self._fetched(ask, draft, ask.server, there) if there else None
+            there = await look_up(server, keys, draft.action)
+            return await self._fetched(ask, draft, server, there) if there else None
         except DistbuildError as error:
-            return _trouble(ask.server, error, draft)
+            return _trouble(server, error, draft)
 
     async def _made(self, ask: Ask, draft: Draft) -> Result | Miss:
         """What a worker makes of it. Raises FailedThere."""
