@@ -38,7 +38,7 @@ class Unit:
         """Whether the result must hold this checkout's own paths: coverage reports go by them, and
         tests of a package outside of the workspace by `file!()`, which has no other name there.
         """
-        is_outside = self.roots.is_outside and self.invocation.is_test
+        is_outside = bool(self.roots.outside) and self.invocation.is_test
         return self.invocation.keeps_paths or is_outside
 
 

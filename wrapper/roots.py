@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from wrapper.replacing import replace_all
@@ -54,9 +54,25 @@ class Roots:
     target: str
 
     @property
-    def is_outside(self) -> bool:
-        """Whether the package lies in neither the workspace nor CARGO_HOME."""
-        return any(p.real == self.package and p.staged.startswith(_OUTSIDE) for p in self.places)
+    def outside(self) -> str:
+        """What artifacts call the package, if it lies neither in the workspace nor in CARGO_HOME;
+        else nothing."""
+        places = (p for p in self.places if p.staged.startswith(_OUTSIDE))
+        return next((p.recorded for p in places if p.real == self.package), "")
+
+    def with_outside(self, packages: Mapping[str, str]) -> Roots:
+        """The same with dependencies' packages that lie so: real paths, and their names.
+
+        rustc undoes them to show a line of a dependency in a message.
+        """
+        known = {place.real for place in self.places}
+        places = [*self.places]
+        places += [
+            Place(real=real, staged="", recorded=recorded)
+            for real, recorded in sorted(packages.items())
+            if real not in known
+        ]
+        return replace(self, places=tuple(sorted(places, key=lambda place: len(place.real))))
 
     def staged(self, path: str) -> str | None:
         """The place of an absolute real path in the input root, or None when it is outside."""
@@ -186,7 +202,7 @@ def find_roots(
     if sources is not None:
         places.append(sources)
     home = cargo_home(environment)
-    # rustc undoes these to show a line of a dependency in a message
+    # as in `with_outside`
     places += [
         Place(real=f"{home}/{part}", staged="", recorded=f"{RECORDED_CARGO}/{part}")
         for part in ("registry", "git")

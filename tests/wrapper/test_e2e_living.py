@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -89,6 +90,30 @@ def test_a_directory_of_the_workspace_by_a_link(dev: Developer) -> None:
         assert unit["outcome"] == outcome, unit
         assert dev.run(workspace / "target/debug/app", cwd=workspace).stdout == f"{value}\n"
         dev.run("cargo", "distbuild", "stop", cwd=workspace)  # all is kept that will be
+
+
+@pytest.mark.parametrize("place", ["..", "../../beside"])
+def test_messages_that_point_into_a_dependency_elsewhere(dev: Developer, place: str) -> None:
+    """As with plain cargo, also where the workspace lies in that dependency, as `fuzz` does."""
+    files = {
+        "ws/app/Cargo.toml": PACKAGE.replace("{}", "app")
+        + f'[workspace]\n[dependencies]\ndep = {{ path = "{place}" }}\n',
+        "ws/app/src/lib.rs": "pub fn f() { dep::takes(1u8, 2); }",
+    }
+    workspace = write(dev.directory / "x", files) / "ws/app"
+    dependency = {
+        "Cargo.toml": PACKAGE.replace("{}", "dep") + "[workspace]\n",
+        "src/lib.rs": "pub fn takes(_: u8) {}\npub fn other() {}\n",
+    }
+    write((workspace / place).resolve(), dependency)
+    said = []
+    for command in (["cargo", "distbuild"], ["cargo"]):
+        shutil.rmtree(workspace / "target", ignore_errors=True)
+        done = dev.run(*command, "build", cwd=workspace, check=False)
+        lines = done.stderr.splitlines()
+        said.append([line for line in lines if not re.match(" +(Distbuild|Locking)", line)])
+    assert said[0] == said[1]
+    assert any("pub fn takes(_: u8)" in line for line in said[0]), said[0]
 
 
 def test_what_a_test_hands_on_to_its_own_cargo(dev: Developer) -> None:

@@ -261,7 +261,7 @@ class CallHandler:
 
 
 def _record(unit: Unit, learned: Learned, key: str) -> tuple[str, UnitRecord]:
-    return record_of(unit.invocation, learned, key, unit.roots.package)
+    return record_of(unit.invocation, learned, key, unit.roots.package, unit.roots.outside)
 
 
 def _of_unit(environment: dict[str, str], target: str) -> dict[str, str]:

@@ -58,11 +58,21 @@ class Collector:
     def roots(self, invocation: Invocation, cwd: str, environment: Mapping[str, str]) -> Roots:
         """The places of the unit. Raises OutsideRoots or NotUnderstood."""
         toolchain = self._toolchains.find(invocation.driver, environment)
-        return find_roots(
+        roots = find_roots(
             cwd=cwd, source=invocation.source, out_dir=invocation.out_dir,
             triple=invocation.target,
             environment=environment, sources=toolchain.sources,
         )  # fmt: skip
+        outside = self._outside(invocation)
+        return roots.with_outside(outside) if outside else roots
+
+    def _outside(self, invocation: Invocation) -> dict[str, str]:
+        """Packages of dependencies in neither the workspace nor CARGO_HOME, and their names."""
+        try:
+            closure = self._units.closure(record_of(invocation)[1].externs)
+        except NotUnderstood:
+            return {}  # `collect` says so
+        return {each.package: each.recorded for each in closure.values() if each.recorded}
 
     def collect(
         self,

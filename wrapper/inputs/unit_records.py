@@ -41,8 +41,10 @@ class UnitRecord:
     """One compiled unit. `externs` are the stems of its direct dependencies, `native` the search
     paths it was given, `system` the libraries that the final link must find by itself;
     `environment` and `files` are what it turned out to read (`learned`). `key` is the hash of its
-    last action, empty when it had none; `package` is the directory of its sources; `types` are its
-    crate types, and `names` what its sources call its `externs`, both missing in old records."""
+    last action, empty when it had none; `package` is the directory of its sources, `recorded` what
+    artifacts call it, if it lies neither in the workspace nor in CARGO_HOME; `types` are its crate
+    types, and `names` what its sources call its `externs`, missing in old records as `recorded` is.
+    """
 
     externs: tuple[str, ...]
     native: tuple[str, ...] = ()
@@ -51,6 +53,7 @@ class UnitRecord:
     files: tuple[str, ...] = ()
     key: str = ""
     package: str = ""
+    recorded: str = ""
     types: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
 
@@ -76,7 +79,11 @@ def stem_of(path: str) -> str:
 
 
 def record_of(
-    invocation: Invocation, learned: Learned = NOTHING, key: str = "", package: str = ""
+    invocation: Invocation,
+    learned: Learned = NOTHING,
+    key: str = "",
+    package: str = "",
+    recorded: str = "",
 ) -> tuple[str, UnitRecord]:
     """The stem and the record of a compile."""
     stem = f"{invocation.out_dir}/{invocation.crate_name}{invocation.extra_filename}"
@@ -88,6 +95,7 @@ def record_of(
         files=tuple(sorted(learned.files)),
         key=key,
         package=package,
+        recorded=recorded,
         types=invocation.crate_types,
         names=tuple(e.spec.rpartition(":")[2] for e in invocation.externs if e.path is not None),
     )
