@@ -44,6 +44,8 @@ from wrapper.rustc.arguments import NotUnderstood
 from wrapper.rustc.outputs import debug_objects, dep_info_name, may_be_linked, output_names
 
 _SETTLED_SECONDS = 2.0
+_TICK_NS = 10_000_000
+"""How far behind the clock the times of files may be."""
 _ROOT = f"/{ROOT_DIRECTORY}"
 """Stands for the input root in what is kept, as a worker's would."""
 
@@ -222,11 +224,12 @@ class Keeper:
         inputs = collect(known.files)
         new_files = set(inputs.files) - set(draft.inputs.files)
         for path in files_outside(unit, dep_info):
-            staged = unit.roots.staged(path)
-            if staged in new_files and os.stat(path).st_mtime_ns >= compiled.started_ns:
+            if os.stat(path).st_ctime_ns >= compiled.started_ns - _TICK_NS:
                 raise NotKept(f"{path} changed while it was compiled")
         before = build(unit, _without(inputs, new_files), draft.learned.variables)
-        if before.digest != draft.action.digest:
+        # what was changed and put back since may have been read in between
+        is_touched = inputs.changed_ns != draft.inputs.changed_ns
+        if is_touched or before.digest != draft.action.digest:
             raise NotKept("its inputs changed while it was compiled")
         hidden = read_and_not_staged(unit, dep_info, inputs)
         if hidden is not None:

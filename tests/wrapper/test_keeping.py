@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
@@ -124,6 +125,32 @@ async def test_a_source_that_changes(desk: Desk) -> None:
     (desk.package / "src" / "a.rs").write_text("changed")
     provokes("its inputs changed while it was compiled", await desk.said(compiled))
     assert isinstance(await desk.resolve(), Miss)
+
+
+async def test_a_source_that_changes_and_is_put_back(desk: Desk) -> None:
+    """As by `git stash` and `git stash pop`: rustc may have read what was there in between."""
+    source = desk.package / "src" / "a.rs"
+    before, times = source.read_bytes(), source.stat()
+    compiled = await desk.compiled()
+    source.write_text("changed")
+    source.write_bytes(before)
+    os.utime(source, ns=(times.st_atime_ns, times.st_mtime_ns))
+    provokes("its inputs changed while it was compiled", await desk.said(compiled))
+    assert isinstance(await desk.resolve(), Miss)
+
+
+async def test_a_file_outside_that_gives_way_to_an_older_one(desk: Desk) -> None:
+    note = desk.rung.alice.workspace / "crates" / "note"
+    note.write_text("old")
+    older = note.with_name("older")
+    older.write_text("new")
+    os.utime(older, (1.5e9, 1.5e9))
+    compiled = await desk.compiled("crates/note")
+    older.rename(note)
+    learned = Learned(files=(str(note),))
+    unit = compiled.unit
+    desk.rung.units.add(*record_of(unit.invocation, learned, "", unit.roots.package))
+    provokes("… changed while it was compiled", await desk.said(compiled))
 
 
 async def test_a_file_outside_that_changes(desk: Desk) -> None:

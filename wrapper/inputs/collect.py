@@ -202,6 +202,7 @@ class Collector:
                 inputs.shown[os.path.dirname(path)] = None
         packages = {record.package for record in closure.values()}
         inputs.published = tuple(p for p in packages if is_published(p))
+        inputs.unpublished = tuple(p for p in packages if p and not is_published(p))
         compiled = roots.package if shows_cargo else None
         inputs.macros = self._macros.reads(record.externs, closure, compiled)
         native = dict.fromkeys(native_paths(invocation))
@@ -210,7 +211,7 @@ class Collector:
             inputs.system.extend(name for unit in closure.values() for name in unit.system)
             native.update(dict.fromkeys(path for u in closure.values() for path in u.native))
             # published packages say by their build scripts what they link, but for a few
-            own = (p for p in {roots.package, *packages} if p and not is_published(p))
+            own = (p for p in {roots.package, *inputs.unpublished} if not is_published(p))
             inputs.attributed = frozenset().union(*(self._trust.linked_by(p) for p in own))
         self._native(native, roots, inputs)
 

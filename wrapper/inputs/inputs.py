@@ -21,8 +21,9 @@ class Inputs:
     `shown` are the real paths of the same, in coarser pieces, and `left_out` what lies below these
     and is no input. `system` names the libraries that the linker has to find by itself;
     `is_for_host`: the compile is for this kind of machine; `macros`: what macros may read in it;
-    `published`: the directories of those of its dependencies that a registry has; `attributed`: the
-    libraries that the others' code has linked.
+    `published`: the directories of those of its dependencies that a registry has, `unpublished`
+    those of the others; `attributed`: the libraries that the latter's code has linked;
+    `changed_ns`: when a file in one of the directories was last changed.
     """
 
     function: DigestFunction
@@ -35,6 +36,8 @@ class Inputs:
     is_for_host: bool = True
     macros: Reads = field(default_factory=Reads)
     published: tuple[str, ...] = ()
+    unpublished: tuple[str, ...] = ()
+    changed_ns: int = 0
     attributed: frozenset[str] = frozenset()
     _real_places: RealPlaces = field(default_factory=RealPlaces)
 
@@ -45,6 +48,7 @@ class Inputs:
         self.shown[real] = None
         self.left_out.extend(snapshot.left_out)
         self.shown.update(dict.fromkeys(snapshot.followed))
+        self.changed_ns = max(self.changed_ns, snapshot.changed_ns)
 
     def add_file(self, path: str, digest: Digest, real: str) -> None:
         """A file; what lies beside it is not shown."""

@@ -31,13 +31,15 @@ class Snapshot:
     """A directory as it was: its root digest and the sources of all blobs below it.
 
     `left_out` are the real paths of directories and links that are no part of it; `followed` those
-    of directories elsewhere whose content is.
+    of directories elsewhere whose content is. `changed_ns`: when one of its files was last changed,
+    by the time of its status, which nothing puts back.
     """
 
     root: Digest
     blobs: dict[Digest, Source] = field(default_factory=dict)
     left_out: tuple[str, ...] = ()
     followed: tuple[str, ...] = ()
+    changed_ns: int = 0
 
 
 Skip = Callable[[os.DirEntry[str]], bool]
@@ -105,6 +107,7 @@ class _Walk:
         self._links: list[tuple[str, os.DirEntry[str]]] = []
         self._pending = [(root, "")]
         self._count = 0
+        self._changed_ns = 0
 
     def take(self) -> Snapshot:
         """See `take_snapshot`."""
@@ -126,7 +129,8 @@ class _Walk:
         made: dict[Digest, bytes] = {}
         digest = self._builder.build(made)
         blobs = {**self._blobs, **made}
-        return Snapshot(digest, blobs, tuple(self._left_out), tuple(self._followed))
+        left_out, followed = tuple(self._left_out), tuple(self._followed)
+        return Snapshot(digest, blobs, left_out, followed, self._changed_ns)
 
     def _take_links(self) -> None:
         links, self._links = self._links, []
@@ -172,6 +176,7 @@ class _Walk:
             return
         self._count += 1
         st = entry.stat()
+        self._changed_ns = max(self._changed_ns, st.st_ctime_ns)
         digest = self._files.digest(entry.path, st)
         self._blobs[digest] = entry.path
         self._builder.add_file(path, digest, executable=bool(st.st_mode & 0o111))
