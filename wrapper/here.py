@@ -14,6 +14,7 @@ from pathlib import Path
 
 from wrapper.daemon.protocol import Call, LocalRun, Reply
 from wrapper.home import Home
+from wrapper.inputs.macro_trust import is_published
 from wrapper.inputs.unit_records import record_of
 from wrapper.ladder import Draft
 from wrapper.macro_watch import check_reads
@@ -53,7 +54,8 @@ class LocalCompiles:
         A unit in which others' code runs, macros or a linker, is tried in a sandbox first. It is
         watched where that code may read files, where there is no sandbox, and when it has failed in
         it or on a worker, as long as it fails: whoever looks at compile errors must not wait for
-        them twice each time.
+        them twice each time. Others that are not a registry's are watched too: assembly may include
+        any file, and clippy asks cargo of the workspace.
         """
         async with self.core(call):
             return await self._compile(call, reply, unit, draft)
@@ -79,12 +81,13 @@ class LocalCompiles:
         if not unit.keeps_paths:
             argv += unit.roots.remap_options(staged=False)
             replacements = unit.roots.recorded_to_real()
-        if draft is None or not _runs_others_code(unit, draft):
+        runs_others_code = draft is not None and _runs_others_code(unit, draft)
+        if draft is None or not (runs_others_code or _is_members(unit)):
             return await reply.run(argv, replacements), None
         stem, _ = record_of(invocation)
         has_failed = draft.has_failed or stem in self._failing
         program = None
-        if draft.inputs.macros.suspect is None and not has_failed:
+        if runs_others_code and not has_failed and not _must_be_seen(unit, draft):
             program = await asyncio.to_thread(find_sandbox)
         if program is not None:
             command = sandboxed(
@@ -157,3 +160,13 @@ def is_raised(call: Call) -> bool:
 
 def _runs_others_code(unit: Unit, draft: Draft) -> bool:
     return draft.inputs.has_macros or unit.invocation.links
+
+
+def _must_be_seen(unit: Unit, draft: Draft) -> bool:
+    """Whether what is not found in a sandbox may make another result, and no failure."""
+    return draft.inputs.macros.suspect is not None or unit.invocation.is_clippy
+
+
+def _is_members(unit: Unit) -> bool:
+    """Whether the package is the user's own, and no registry's."""
+    return not is_published(unit.roots.package)

@@ -1,9 +1,9 @@
 """Did a compile that was watched read its inputs alone?
 
-Macros that read files or start programs are not trusted by their text (inputs/macro_trust.py), and
-not every machine has a sandbox for the others and for linkers (here.py). A
-watcher notes what rustc, and with it they, ask the kernel for. Where all of that is in the key, the
-compile gives the same for whoever has that key.
+Macros that read files or start programs are not trusted by their text (inputs/macro_trust.py), not
+every machine has a sandbox for the others and for linkers, and rustc itself does not tell all that
+it reads (here.py). A watcher notes what rustc, and with it they, ask the kernel for. Where all of
+that is in the key, the compile gives the same for whoever has that key.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Iterable
 
 from wrapper.build_scripts.accesses import Seen, Surroundings, decode, left_behind, sort_out
 from wrapper.build_scripts.names import is_below
+from wrapper.inputs.collect import CLIPPY_SETTINGS
 from wrapper.inputs.inputs import Inputs
 from wrapper.inputs.snapshot import RealPlaces, is_left_out
 from wrapper.recorded import NotKept
@@ -22,8 +23,9 @@ from wrapper.roots import Roots
 from wrapper.sandbox import jobserver_fifo
 
 _LOADED = re.compile(
-    r"/(usr/)?lib(32|64|x32)?(/.*)?/[^/]+\.so(\.[\d.]+)?|/etc/ld\.so\.preload"
-    r"|/etc/malloc\.conf|/rustc/[0-9a-f]{40}/.*"
+    r"/(usr/)?lib(32|64|x32)?(/.*)?"
+    r"/(lib(c|m|dl|rt|pthread|util|z|zstd|gcc_s|stdc\+\+|tinfo|atomic)|ld-linux[-\w]*)\.so(\.[\d.]+)?"
+    r"|/etc/ld\.so\.preload|/etc/malloc\.conf|/rustc/[0-9a-f]{40}/.*"
 )
 """What programs are loaded with; where rustc's allocator looks for settings, and rustc itself for
 the standard library's sources, by the names that it was built with, to quote them in messages."""
@@ -68,15 +70,27 @@ def check_reads(accesses: bytes, unit: Unit, inputs: Inputs, learned: Iterable[s
     places = _Places(inputs, unit.roots, [*learned, *deps])
     _check_others(others, unit, places)
     for path, kind in sorted(own.reads.items()):
-        if not places.has(path, is_opened=kind == "o") and not _LOADED.fullmatch(path):
+        is_known = places.has(path, is_opened=kind == "o") or _LOADED.fullmatch(path)
+        if not is_known and not _is_of_rustc(path, unit, inputs):
             raise NotKept(f"the compile reads {path}, which no key names")
+
+
+def _is_of_rustc(path: str, unit: Unit, inputs: Inputs) -> bool:
+    """Whether rustc itself looks there for what the key has: settings of clippy, which is asked for
+    in all directories above; sources of dependencies, to quote them where their metadata, an input,
+    has their hash."""
+    directory, name = os.path.split(path)
+    if unit.invocation.is_clippy and name in CLIPPY_SETTINGS:
+        return is_below(unit.roots.package, (directory.rstrip("/"),))
+    is_quoted = name.endswith(".rs") and is_below(path, inputs.unpublished)
+    return is_quoted and inputs.macros.suspect is None
 
 
 def _check_others(seen: Seen, unit: Unit, places: _Places) -> None:
     """Raises NotKept unless these are the linker and what it starts."""
     for path in sorted(seen.programs):
         if not (unit.invocation.links and _is_linker(path, places)):
-            raise NotKept(f"a macro runs {path}, and nobody knows what that reads")
+            raise NotKept(f"the compile runs {path}, and nobody knows what that reads")
     for path, kind in sorted(seen.reads.items()):
         # what the linker does not find here, it does not find where it sees its inputs alone
         if not (

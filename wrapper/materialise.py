@@ -15,6 +15,9 @@ _numbers = itertools.count()
 _NAMES = 2
 """Of a linked file: in the cache, and here."""
 
+_OF_SELINUX = "security.selinux"
+"""The extended attribute that every file has there."""
+
 
 def place_outputs(
     *,
@@ -75,13 +78,15 @@ def _temporary(out_dir: str) -> str:
 
 
 def _link(out_dir: str, name: str, source: Path, mode: int) -> os.stat_result | None:
-    """Give the source a second name, if it has but one; `mode` is that of a new file here."""
+    """Give the source a second name, if it has but one, and nothing that a user gave it when it
+    had another (capabilities, say); `mode` is that of a new file here."""
     temporary = _temporary(out_dir)
     try:
         os.link(source, temporary)
     except OSError:
         return None  # another file system, or one without links
-    if os.stat(temporary).st_nlink != _NAMES:
+    is_marked = set(os.listxattr(temporary)) - {_OF_SELINUX}
+    if os.stat(temporary).st_nlink != _NAMES or is_marked:
         os.unlink(temporary)
         return None
     path = os.path.join(out_dir, name)

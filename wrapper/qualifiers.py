@@ -47,6 +47,9 @@ _ARGUMENT = re.compile(
 )
 """Arguments of the linker that read nothing that the sandbox shows and no key names."""
 
+_SCRIPTS = (".x", ".ld", ".lds", ".x.in", ".ld.in")
+"""Ends of linker scripts' names."""
+
 _WRITES = re.compile(r"(^|,)(-o|--?(Map|out-implib|dependency-file|reproduce|output)\b)")
 """Arguments by which the linker leaves a file that no hit would put back."""
 
@@ -162,10 +165,23 @@ def _link_arguments(invocation: Invocation, roots: Roots) -> list[str]:
     for argument in arguments:
         if _WRITES.search(argument):
             raise NotUnderstood(f"links with {argument}, which writes a file of its own")
+        if argument.startswith("-T"):
+            _check_scripts(argument, roots)
         is_input = roots.stage_text(argument) != argument
         if not is_input and not _ARGUMENT.fullmatch(argument):
             raise NotUnderstood(f"links with {argument}, which may read what no key names")
     return arguments
+
+
+def _check_scripts(argument: str, roots: Roots) -> None:
+    """Raises NotUnderstood where the linker may take a script, or what that includes, from the
+    directory that it is started in, before it looks in those that the key has."""
+    if roots.workspace == roots.package:
+        return
+    beside = [name for name in sorted(os.listdir(roots.workspace)) if name.endswith(_SCRIPTS)]
+    if beside or os.path.exists(os.path.join(roots.workspace, argument[2:])):
+        found = beside[0] if beside else argument[2:]
+        raise NotUnderstood(f"links with {argument}, and {found} lies in the workspace's root")
 
 
 def _link_set(linker: str) -> str:

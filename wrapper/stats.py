@@ -112,7 +112,10 @@ def _append(home: Home, build: str, line: Mapping[str, Any], *, is_late: bool = 
     fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     try:
         before = os.fstat(fd)
-        os.write(fd, (json.dumps(line) + "\n").encode())
+        data = (json.dumps(line) + "\n").encode()
+        if os.write(fd, data) < len(data):
+            with contextlib.suppress(OSError):
+                os.write(fd, b"\n")  # the next one does not go on where the disk was full
         if is_late:  # another build may have begun since, and is the last one
             os.utime(fd, ns=(before.st_atime_ns, before.st_mtime_ns))
     finally:
@@ -146,7 +149,7 @@ def summary(home: Home, build: str) -> dict[str, Any]:
     result says it, what rustc took when the result was made, less what the hit took. `reasons`
     counts the units compiled here by reason, the most frequent first; `run_reasons` the runs.
     """
-    lines = [json.loads(line) for line in build_file(home, build).read_text().splitlines()]
+    lines = _whole_lines(build_file(home, build).read_text())
     ended = [line for line in lines if "outcome" in line]
     for line in (line for line in lines if "not_kept" in line):
         for unit in (unit for unit in ended if _name(unit) == _name(line)):
@@ -163,6 +166,15 @@ def summary(home: Home, build: str) -> dict[str, Any]:
         "reasons": _reasons(units),
         "run_reasons": _reasons(runs),
     }
+
+
+def _whole_lines(text: str) -> list[dict[str, Any]]:
+    """What was noted; a line that a full disk has cut short is left out."""
+    found = []
+    for line in text.splitlines():
+        with contextlib.suppress(json.JSONDecodeError):
+            found.append(json.loads(line))
+    return found
 
 
 def _reasons(units: Iterable[Mapping[str, Any]]) -> dict[str, int]:

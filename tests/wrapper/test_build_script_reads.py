@@ -248,6 +248,12 @@ def counted(name: str, *words: str, reach: str = "none", named: tuple[str, ...] 
         ("LD_PRELOAD", (), "none", True),
         ("XDG_CONFIG_HOME", (), "any", True),
         ("XDG_SESSION_ID", (), "any", False),
+        ("TZ", (), "git", True),
+        ("LC_ALL", (), "git", True),
+        ("XDG_CONFIG_HOME", (), "git", True),
+        ("XDG_CONFIG_HOME", (), "known", False),
+        ("GIT_DIR", (), "git", True),
+        ("MY_VAR", (), "git", False),
     ],
 )
 def test_which_variables_count(name: str, words: tuple[str, ...], reach: str, wanted: bool) -> None:
@@ -311,6 +317,8 @@ def test_cargos_variables() -> None:
         (["/usr/bin/cc", "/usr/lib/gcc/x86_64-linux-gnu/12/cc1"], "known"),
         (["/usr/bin/aarch64-linux-gnu-gcc-12", "/t/bin/rustc"], "known"),
         (["/usr/bin/cc", "/bin/sh"], "any"),
+        (["/usr/bin/cc", "/usr/bin/git"], "git"),
+        (["/usr/bin/git", "/bin/sh"], "any"),
     ],
 )
 def test_what_programs_may_look_at(programs: list[str], reach: str) -> None:
@@ -322,7 +330,7 @@ RECORDS = st.builds(
     paths=st.frozensets(st.tuples(st.sampled_from("osp"), st.text())),
     variables=st.frozensets(st.text()),
     tokens=st.text(),
-    reach=st.sampled_from(["none", "known", "any"]),
+    reach=st.sampled_from(["none", "known", "git", "any"]),
 )
 
 

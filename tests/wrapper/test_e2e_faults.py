@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from developers import Developer, developer, outcomes
 from running import BIN, RunningServer, running_server
+from small_disk import small_disk
 
 pytestmark = [pytest.mark.cargo, pytest.mark.timeout(600)]
 WARNING = "warning: distbuild:"
@@ -182,3 +183,22 @@ def test_what_was_read_beside_the_package_is_learned(server: RunningServer, tmp_
             assert said == f"{text} {name}\n"
             seen.append(unit["outcome"])
         assert seen == ["local", "hit-local", "remote", "remote", "hit-local"]
+
+
+def test_a_home_on_a_disk_that_is_full(tmp_path: Path) -> None:
+    """No file can be made there, then no byte be written: the build ends as plain cargo's would."""
+    crate = write_crate(tmp_path / "crate", 'fn main() { println!("there"); }')
+    with small_disk(tmp_path / "disk", megabytes=24, files=3000) as disk:
+        home = str(disk.path / "home")
+        prefix = (*disk.prefix, "sh", "-c", 'cd "$0" && exec "$@"', str(crate))
+        with developer(tmp_path / "dev", None, prefix=prefix, DISTBUILD_HOME=home) as dev:
+            dev.run("cargo", "distbuild", "build", cwd=crate)
+            for fill in (disk.fill_files, disk.fill_bytes):
+                fill()
+                dev.run("cargo", "clean", cwd=crate)
+                done = dev.run("cargo", "distbuild", "build", cwd=crate)
+                assert "Traceback" not in done.stderr
+                assert done.stderr.count(WARNING) == 1, done.stderr
+                said = dev.run(crate / "target/debug/broken", cwd=crate).stdout
+                assert said == "there\n"
+                disk.free()

@@ -226,7 +226,7 @@ def test_a_program_that_a_macro_runs(dev: Developer, tmp_path: Path) -> None:
     for text in ("one", "two", "one"):
         (tmp_path / "file").write_text(text)
         assert built(dev, checkout) == ("local", text)
-    provokes("a macro runs …, and nobody knows what that reads", reason_of(dev, checkout))
+    provokes("the compile runs …, and nobody knows what that reads", reason_of(dev, checkout))
 
 
 def test_what_fails_for_the_watching(dev: Developer, tmp_path: Path) -> None:

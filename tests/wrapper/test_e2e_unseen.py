@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from developers import Developer, developer
 
+from tests.wrapper.reason_texts import provokes
+
 pytestmark = [pytest.mark.cargo, pytest.mark.timeout(300)]
 
 MACRO = """use proc_macro::TokenStream;
@@ -23,6 +25,7 @@ MACRO = """use proc_macro::TokenStream;
     format!("{:?}", std::env::var(name.trim_matches('"')).unwrap_or_default()).parse().unwrap()
 }
 """
+PACKAGE = '[package]\nname = "{}"\nversion = "0.1.0"\nedition = "2021"\n'
 SAYS = 'fn main() { println!("{}", env!("SAID")); }'
 
 
@@ -118,6 +121,43 @@ fn main() {
         },
         touched="app/data.txt",
     ),
+    "a file that assembly in a library includes": Case(
+        files={
+            "Cargo.toml": '[workspace]\nresolver = "2"\nmembers = ["app", "mac", "lib"]\n',
+            "app/Cargo.toml": PACKAGE.replace("{}", "app")
+            + '[dependencies]\nlib.path = "../lib"\n',
+            "app/src/main.rs": 'fn main() { println!("{}", lib::said()); }',
+            "lib/Cargo.toml": PACKAGE.replace("{}", "lib"),
+            "lib/src/lib.rs": """core::arch::global_asm!(
+    ".section .rodata.zq,\\"a\\"", ".globl zq", "zq: .incbin \\"data/word\\"", ".byte 0",
+    ".previous"
+);
+unsafe extern "C" { static zq: u8; }
+pub fn said() -> &'static str {
+    unsafe { std::ffi::CStr::from_ptr(&raw const zq as *const _).to_str().unwrap() }
+}""",
+            "data/word": "{}",
+        },
+        changing="data/word",
+    ),
+    "a variable of the session in a script that a build script runs": Case(
+        files={
+            "app/src/main.rs": SAYS,
+            "app/gen.sh": 'echo "$LOGNAME"\n',
+            "app/build.rs": """use std::process::Command;
+fn main() {
+    let said = Command::new("sh").arg("gen.sh").output().unwrap().stdout;
+    println!("cargo:rustc-env=SAID={}", String::from_utf8(said).unwrap().trim());
+}""",
+        },
+        variable="LOGNAME",
+    ),
+    "a variable by which cargo tells build scripts": Case(
+        files={
+            "app/src/main.rs": 'fn main() { println!("{}", mac::variable!("PROFILE")); }',
+        },
+        variable="PROFILE",
+    ),
     "a variable of a program that a build script compiled": Case(
         files={
             "app/src/main.rs": SAYS,
@@ -144,7 +184,7 @@ def write(workspace: Path, files: Mapping[str, str], word: str) -> None:
 
 
 def make_workspace(workspace: Path, case: Case) -> None:
-    package = '[package]\nname = "{}"\nversion = "0.1.0"\nedition = "2021"\n'
+    package = PACKAGE
     uses = '[dependencies]\nmac.path = "../mac"\n[build-dependencies]\nmac.path = "../mac"\n'
     files = {
         "Cargo.toml": '[workspace]\nresolver = "2"\nmembers = ["app", "mac"]\n',
@@ -190,7 +230,7 @@ def test_a_change_is_seen(dev: Developer, name: str) -> None:
 def test_a_native_library_below_the_root_package(dev: Developer) -> None:
     """`target` is no part of a package, and yet what a build script left there has its place."""
     workspace = dev.directory / "ws"
-    package = '[package]\nname = "{}"\nversion = "0.1.0"\nedition = "2021"\n'
+    package = PACKAGE
     build = """use std::process::Command;
 fn main() {
     let out = std::env::var("OUT_DIR").unwrap();
@@ -218,3 +258,62 @@ fn main() {
         assert {unit["outcome"] for unit in units} == {outcome}, units
         assert dev.run(workspace / "target/debug/app", cwd=workspace).stdout == "7\n"
         dev.run("cargo", "distbuild", "stop", cwd=workspace)  # all is kept that will be
+
+
+def test_a_linker_script_in_the_workspaces_root(dev: Developer) -> None:
+    """The linker looks there before it looks where the build script put one."""
+    workspace = dev.directory / "ws"
+    build = """fn main() {
+    let out = std::env::var("OUT_DIR").unwrap();
+    std::fs::copy("zq.x", format!("{out}/zq.x")).unwrap();
+    println!("cargo:rerun-if-changed=zq.x");
+    println!("cargo:rustc-link-search={out}");
+    println!("cargo:rustc-link-arg-bins=-Tzq.x");
+}"""
+    main = """unsafe extern "C" { static zq: u8; }
+fn main() { println!("{}", unsafe { &raw const zq as usize }); }"""
+    script = "SECTIONS {{ zq = {}; }} INSERT AFTER .bss;"
+    files = {
+        "Cargo.toml": '[workspace]\nresolver = "2"\nmembers = ["app"]\n',
+        "app/Cargo.toml": PACKAGE.replace("{}", "app"),
+        "app/build.rs": build,
+        "app/src/main.rs": main,
+        "app/zq.x": script.format(111),
+    }
+    write(workspace, files, "")
+    for value, outcome in ((111, "local"), (111, "hit-local"), (222, "local"), (222, "local")):
+        if value == 222:
+            write(workspace, {"zq.x": script.format(222)}, "")
+        subprocess.run(["rm", "-rf", workspace / "target"], check=True)
+        units = dev.build(workspace, RUSTFLAGS="-C relocation-model=static")
+        assert {unit["kind"]: unit["outcome"] for unit in units}["bin"] == outcome
+        assert dev.run(workspace / "target/debug/app", cwd=workspace).stdout == f"{value}\n"
+        dev.run("cargo", "distbuild", "stop", cwd=workspace)  # all is kept that will be
+    reason = next(unit["reason"] for unit in units if unit["kind"] == "bin")
+    provokes("links with …, and … lies in the workspace's root", reason)
+
+
+def test_clippy_asks_cargo_of_other_members(dev: Developer) -> None:
+    workspace = dev.directory / "ws"
+    more = 'description = "d"\nlicense = "MIT"\nrepository = "r"\nreadme = "x"\nkeywords = ["a"]\n'
+    more += 'categories = ["a"]\n'
+    files = {
+        "Cargo.toml": '[workspace]\nresolver = "2"\nmembers = ["app", "other"]\n',
+        "app/Cargo.toml": PACKAGE.replace("{}", "app") + more,
+        "app/src/lib.rs": "",
+        "other/Cargo.toml": PACKAGE.replace("{}", "other") + more,
+        "other/src/lib.rs": "",
+    }
+    write(workspace, files, "")
+    clippy = ("cargo", "distbuild", "clippy", "-p", "app", "--", "-D")
+    for lint, is_kept in (("clippy::cargo_common_metadata", False), ("clippy::all", True)):
+        for time in range(2):
+            subprocess.run(["rm", "-rf", workspace / "target"], check=True)
+            dev.run(*clippy, lint, cwd=workspace)
+            (unit,) = dev.units(workspace)
+            assert unit["outcome"] == ("hit-local" if is_kept and time else "local"), unit
+            dev.run("cargo", "distbuild", "stop", cwd=workspace)  # all is kept that will be
+    (workspace / "other/Cargo.toml").write_text(PACKAGE.replace("{}", "other"))
+    subprocess.run(["rm", "-rf", workspace / "target"], check=True)
+    done = dev.run(*clippy, "clippy::cargo_common_metadata", cwd=workspace, check=False)
+    assert done.returncode != 0

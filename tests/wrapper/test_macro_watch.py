@@ -104,6 +104,8 @@ def test_what_a_compile_does(place: Place, access: str) -> None:
         "o/etc/hostname",
         "o/usr/share/zoneinfo/UTC",
         "o/usr/include/stdio.h",
+        "o/usr/lib/x86_64-linux-gnu/libpq.so.5",
+        "o/usr/lib",
         "s/home/x",
     ],
 )
@@ -132,10 +134,10 @@ def test_the_linker(place: Place) -> None:
     assert place.why(*link, kind="bin") is None
     said = place.why(*link)
     assert said is not None, "what does not link runs none"
-    provokes("a macro runs …, and nobody knows what that reads", said)
+    provokes("the compile runs …, and nobody knows what that reads", said)
     said = place.why(*link, "X/usr/bin/env", kind="bin")
     assert said is not None
-    provokes("a macro runs …, and nobody knows what that reads", said)
+    provokes("the compile runs …, and nobody knows what that reads", said)
     said = place.why(*link, "O{w}/beside", kind="bin")
     assert said is not None
     provokes("the linker reads …, which no key names", said)

@@ -62,6 +62,19 @@ def test_files_are_placed(tmp_path: Path, out: Path) -> None:
         assert st.st_mode & 0o200
 
 
+def test_what_was_given_attributes_is_copied(tmp_path: Path, out: Path) -> None:
+    """A program in `target/` that was given capabilities is the cache's file: the next has none."""
+    plain, marked = blob(tmp_path, "1", b"a"), blob(tmp_path, "2", b"b")
+    os.setxattr(marked, "user.mark", b"mine")
+    placed = place_outputs(
+        out_dir=str(out), files={"plain": (plain, True), "marked": (marked, True)},
+        dep_info=("x.d", b""), linked={"plain", "marked"},
+    )  # fmt: skip
+    assert placed["plain"].st_ino == plain.stat().st_ino
+    assert placed["marked"].st_ino != marked.stat().st_ino
+    assert os.listxattr(out / "marked") == []
+
+
 def test_the_umask_takes_its_part(tmp_path: Path, out: Path) -> None:
     old = os.umask(0o027)
     try:

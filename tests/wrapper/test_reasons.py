@@ -67,6 +67,7 @@ COMMAND_LINES = {
     "has no crate name or no output directory": "{rustc} src/lib.rs --emit=link",
     "has the crate type …": f"{BARE} --crate-type odd",
     "the target specification … has no absolute path": f"{BARE} --target mine.json",
+    "links …, which may be a file that no key has": f"{BARE} -l static:+verbatim=probe",
 }
 
 
@@ -281,6 +282,14 @@ async def test_options(rungs: Rung, reason: str) -> None:
 async def test_variables(rungs: Rung, reason: str) -> None:
     rungs.alice = rungs.alice.with_environment(**VARIABLES[reason])
     provokes(reason, await rungs.reason())
+
+
+async def test_linker_scripts(rungs: Rung) -> None:
+    linked = "--crate-type bin -C link-arg=-Tmine.x"
+    assert await rungs.reason(extra=linked) == NEW
+    (rungs.alice.workspace / "memory.x").touch()
+    said = await rungs.reason(extra=linked)
+    provokes("links with …, and … lies in the workspace's root", said)
 
 
 async def test_targets(rungs: Rung) -> None:

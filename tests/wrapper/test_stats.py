@@ -273,3 +273,11 @@ def test_a_reader_that_has_seen_enough(home: Home, count: int) -> None:
     assert process.stderr.read() == ""
     assert process.wait() == 128 + signal.SIGPIPE
     process.stderr.close()
+
+
+def test_a_line_that_a_full_disk_cut_short(home: Home) -> None:
+    add_unit(home, "b", unit("a"))
+    path = build_file(home, "b")
+    path.write_bytes(path.read_bytes()[:-20] + b"\n")
+    add_unit(home, "b", unit("b"))
+    assert [each["crate"] for each in summary(home, "b")["units"]] == ["b"]

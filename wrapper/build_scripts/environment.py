@@ -45,7 +45,12 @@ _OF_CI = re.compile(_RUN_OF_CI)
 """Of one run of a build service: of no interest unless the script names them, or a file that was
 read where programs ran that may look at any variable."""
 
-_OF_CI_IN_FILES = re.compile(rf"\b(?:{_RUN_OF_CI})\b".encode())
+_OF_CI_IN_FILES = re.compile(rf"\b({_RUN_OF_CI})\b".encode())
+_ASKED_IN_FILES = re.compile(
+    rb"""(?:\$[({]?|ENV\{['"]?|getenv\(\s*['"]|environ(?:\.get)?[\[(]\s*['"]|env\.)([A-Z_][A-Z0-9_]+)"""
+)
+"""A variable in the languages of shells, make, CMake, Perl, Python and JavaScript."""
+
 _LOADED = re.compile(r"LD_PRELOAD|LD_AUDIT")
 _LOCALE = re.compile(r"LANG|LANGUAGE|LC_\w+|TZ")
 _PROGRAMS = re.compile(
@@ -87,8 +92,13 @@ def tokens_of(program: bytes) -> str:
 
 
 def named_in_file(content: bytes | mmap.mmap) -> set[str]:
-    """The variables of a build service that a script in some language may ask for."""
-    return {name.decode() for name in _OF_CI_IN_FILES.findall(content)}
+    """The variables of a session or a build service that a script in some language may ask for.
+
+    Not the shell itself, which Makefiles and configure scripts set.
+    """
+    asked = {name.decode() for name in _ASKED_IN_FILES.findall(content)} - {"SHELL"}
+    found = {name for name in asked if _SESSION.fullmatch(name)}
+    return found | {name.decode() for name in _OF_CI_IN_FILES.findall(content)}
 
 
 def declared(stdout: bytes) -> list[str]:
@@ -98,11 +108,13 @@ def declared(stdout: bytes) -> list[str]:
 
 
 def reach_of(programs: Iterable[str]) -> str:
-    """`none`, `known` or `any`: what the programs that were run may look at."""
+    """`none`, `known`, `git` or `any`: what the programs that were run may look at."""
     names = {os.path.basename(path) for path in programs}
     if not names:
         return "none"
-    return "known" if all(_PROGRAMS.fullmatch(name) for name in names) else "any"
+    if not all(_PROGRAMS.fullmatch(name) for name in names):
+        return "any"
+    return "git" if "git" in names else "known"
 
 
 def users_variables(
@@ -123,10 +135,12 @@ def _counts(name: str, tokens: str, reach: str) -> bool:
     if _SESSION.fullmatch(name) or _LOCALE.fullmatch(name):
         # SHELL is part of names like CC_SHELL_ESCAPED_FLAGS
         is_named = re.search(rf"(?<!_){name}(?!_)", tokens) is not None
-        return is_named or (reach == "any" and _LOCALE.fullmatch(name) is not None)
+        return is_named or (reach in ("any", "git") and _LOCALE.fullmatch(name) is not None)
     if _OF_CI.fullmatch(name):
         return name in tokens
-    if reach == "any" or (reach == "known" and _OF_PROGRAMS.fullmatch(name)):
+    if reach == "any" or (reach != "none" and _OF_PROGRAMS.fullmatch(name)):
+        return True
+    if reach == "git" and name == "XDG_CONFIG_HOME":
         return True
     return bool(_LOADED.fullmatch(name)) or not name.isupper() or _is_named(name, tokens)
 

@@ -13,10 +13,12 @@ from pathlib import Path
 from wrapper.daemon.calls import CallHandler
 from wrapper.daemon.configs import Configs
 from wrapper.daemon.parts import Parts
-from wrapper.daemon.protocol import BadCall, Reply, read_call
+from wrapper.daemon.protocol import BadCall, Call, Reply, read_call
 from wrapper.daemon.script_calls import ScriptCallHandler
+from wrapper.wording import trouble
 
 IDLE_SECONDS = 3 * 3600.0
+_REMEMBERED = 1000
 _log = logging.getLogger("distbuild.daemon")
 
 
@@ -27,6 +29,7 @@ class DaemonServer:
         self._parts = parts
         self._configs = Configs()
         self._active = 0
+        self._warned: set[int] = set()
         self._last_call = time.monotonic()
 
     async def serve(self, stop: asyncio.Event) -> None:
@@ -45,7 +48,7 @@ class DaemonServer:
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._active += 1
-        reply = Reply(reader, writer)
+        reply, call = Reply(reader, writer), None
         try:
             call = self._configs.apply(await read_call(reader), reply.tell_user)
             handler = ScriptCallHandler if call.kind == "script" else CallHandler
@@ -56,10 +59,11 @@ class DaemonServer:
         except (asyncio.IncompleteReadError, ConnectionError) as error:
             if getattr(error, "partial", True):  # else it asked no more than whether we are there
                 _log.info("a shim went away")
-        except Exception:  # noqa: BLE001
+        except Exception as error:  # noqa: BLE001
             # whatever it is, the build must go on: the shim runs rustc when nothing was answered
             _log.exception("a call failed")
             if not reply.is_ended:
+                self._warn(call, reply, error)
                 reply.exec_rustc()
         finally:
             self._active -= 1
@@ -67,6 +71,16 @@ class DaemonServer:
             with contextlib.suppress(ConnectionError):
                 writer.close()
                 await writer.wait_closed()
+
+    def _warn(self, call: Call | None, reply: Reply, error: Exception) -> None:
+        """Tell the user, once a build, that something is wrong: a full disk, most often."""
+        if call is None or call.parent in self._warned:
+            return
+        if len(self._warned) >= _REMEMBERED:
+            self._warned.clear()
+        self._warned.add(call.parent)
+        why = trouble(error) or type(error).__name__
+        reply.tell_user(f"warning: distbuild: {why}; compiling without it (see `doctor`)")
 
 
 @contextlib.contextmanager

@@ -27,6 +27,7 @@ from wrapper.roots import Roots, find_roots
 from wrapper.rustc.arguments import Invocation, NotUnderstood
 
 _TOOLCHAIN_SECONDS = 1.0
+CLIPPY_SETTINGS = ("clippy.toml", ".clippy.toml")
 
 
 class Collector:
@@ -113,7 +114,7 @@ class Collector:
         if inputs.macros.libraries:
             sources = [learned, *(each.blobs for each in snapshots)]
             inputs.macros = self._macros.with_named(inputs.macros, sources, environment)
-        if os.path.basename(invocation.driver) == "clippy-driver":
+        if invocation.is_clippy:
             self._clippy_settings(roots, environment, inputs)
         return inputs
 
@@ -139,11 +140,9 @@ class Collector:
             raise NotUnderstood("clippy's settings come from CLIPPY_CONF_DIR")
         directory = roots.package
         while directory != "/":
-            for name in ("clippy.toml", ".clippy.toml"):
-                path = os.path.join(directory, name)
-                if directory != roots.package:
-                    self._add_file(path, roots, inputs)
             directory = os.path.dirname(directory)
+            for name in CLIPPY_SETTINGS:
+                self._add_file(os.path.join(directory, name), roots, inputs)
 
     def _add_target(
         self,

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from remote_apis.digest import Digest
-from wrapper.build_scripts.environment import tokens_of, users_variables
+from wrapper.build_scripts.environment import cargos_variables, tokens_of, users_variables
 from wrapper.inputs.file_digests import FileDigests
 from wrapper.inputs.macro_trust import MacroTrust, Reads
 from wrapper.inputs.snapshot import Source
@@ -73,7 +73,9 @@ class Macros:
                     words.update(self._words(source, digest))
         # one question for all: each variable is looked for by several patterns
         tokens = " ".join(words)
-        named = users_variables(environment, tokens=tokens, named=(), reach="none")
+        # cargo sets its own for build scripts; here they are the user's as any other
+        own = cargos_variables(environment).keys() & words
+        named = users_variables(environment, tokens=tokens, named=own, reach="none")
         return replace(macros, variables=macros.variables | named.keys())
 
     def _words(self, path: str, digest: Digest) -> frozenset[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -61,6 +62,11 @@ class Invocation:
     target: str | None
     target_file: str | None
     incremental: str | None
+
+    @property
+    def is_clippy(self) -> bool:
+        """Whether clippy looks at it, which reads settings and asks cargo."""
+        return os.path.basename(self.driver) == "clippy-driver"
 
     @property
     def links(self) -> bool:
@@ -193,6 +199,9 @@ def _invocation(driver: str, options: list[Option], source: str) -> Invocation:
     types = tuple(part for v in values("--crate-type") for part in v.split(","))
     if not KNOWN_TYPES.issuperset(types):
         raise NotUnderstood(f"has the crate type {min(set(types) - KNOWN_TYPES)}")
+    for value in values("-l"):
+        if "+verbatim" in value:
+            raise NotUnderstood(f"links {value}, which may be a file that no key has")
     target = values("--target")[-1] if values("--target") else None
     target_file = target if target and target.endswith(_SPECIFICATION) else None
     if target_file and not target_file.startswith("/"):
