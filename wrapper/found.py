@@ -11,7 +11,7 @@ from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_p
 from wrapper.action import BuiltAction
 from wrapper.dep_info import rewrite_dep_info
 from wrapper.inputs.unit_records import NOTHING, Learned
-from wrapper.local_tier import KEPT_HERE, LocalTier, any_contains, named_blobs
+from wrapper.local_tier import LocalTier, any_contains, is_made_here, named_blobs
 from wrapper.result_checks import CompileHere, Unit
 from wrapper.roots import OUTPUTS, ROOT_DIRECTORY
 from wrapper.rustc.outputs import dep_info_name
@@ -40,12 +40,13 @@ class Result:
 
     `files` are its files' digests by their names in the output directory;
     `root` is the input root that rustc's `stderr` speaks of; `dep_info` has this checkout's paths;
-    `is_of_path`: it holds for this checkout's paths alone; `learned` is what the key holds beside
-    what every key has; `key` is the shared key.
+    `action` is what it was found under; `is_of_path`: it holds for this checkout's paths alone;
+    `learned` is what the key holds beside what every key has; `key` is the shared key.
     """
 
     outcome: str
     worker: str | None
+    action: BuiltAction
     action_result: re_pb.ActionResult
     files: Mapping[str, Digest]
     root: str
@@ -76,9 +77,8 @@ async def usable(local: LocalTier, unit: Unit, found: Found, required: Iterable[
         if not name.endswith(".d") and digest.size
     ]
     # what was compiled in place was looked through by whoever kept it, and knows no input root
-    is_of_worker = found.action_result.execution_metadata.worker != KEPT_HERE
     if (
-        is_of_worker
+        not is_made_here(found.action_result)
         and found.outcome != "hit-local"
         and await asyncio.to_thread(any_contains, paths, [ROOT_DIRECTORY.encode()])
     ):
@@ -89,6 +89,7 @@ async def usable(local: LocalTier, unit: Unit, found: Found, required: Iterable[
     return Result(
         outcome=found.outcome,
         worker=found.worker,
+        action=found.action,
         action_result=result,
         files=files,
         root=root,

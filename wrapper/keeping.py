@@ -205,7 +205,8 @@ class Keeper:
             blobs[digest] = stderr
             result.stderr_digest.CopyFrom(digest.to_message())
         end = time.time_ns()
-        stamp_made_here(result, end - int(compiled.seconds * 1e9), end)
+        started = end - int(compiled.seconds * 1e9)
+        stamp_made_here(result, started, end, shares=compiled.shares)
         if _holds_paths(compiled, dep_info, known.variables):
             action = of_paths(action, roots)
         return _Result(action, result, blobs, compiled.shares, base, known)

@@ -27,7 +27,7 @@ from wrapper.inputs.inputs import Inputs
 from wrapper.inputs.toolchain import machine
 from wrapper.inputs.unit_records import NOTHING, Learned
 from wrapper.keys.journal import KeyJournal, Subject
-from wrapper.learned import LearnedNotes, publish_learned
+from wrapper.learned import LearnedNotes, note_of, publish_learned
 from wrapper.local_tier import LocalTier
 from wrapper.qualifiers import check_linker, qualifiers
 from wrapper.remote import Remote
@@ -161,6 +161,13 @@ class Ladder:
                     return replace(found, learned=learned, key=draft.action.digest)
             learned |= Learned(frozenset(unknown))
         raise CompileHere("reads ever more of the environment")
+
+    async def notes(self, unit: Unit, found: Result) -> list[tuple[BuiltAction, bytes]]:
+        """What others have to know to find a result. Raises CompileHere and NotUnderstood."""
+        if found.learned == NOTHING:
+            return []
+        base = self._draft(unit, NOTHING, "").action
+        return [note_of(base, found.learned, unit.roots)]
 
     def made_anew(self, action: Digest) -> None:
         """There is another result under this key than the one that could not be used."""

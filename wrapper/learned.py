@@ -47,14 +47,21 @@ class LearnedNotes:
 
     async def keep(self, base: BuiltAction, learned: Learned, roots: Roots, instance: str) -> None:
         """Note it on this machine. Raises DistbuildError."""
-        await self._notes.keep(_naming(base), _dump(learned, roots), instance)
+        name, note = note_of(base, learned, roots)
+        await self._notes.keep(name, note, instance)
+
+
+def note_of(base: BuiltAction, learned: Learned, roots: Roots) -> tuple[BuiltAction, bytes]:
+    """The note, and its name."""
+    return _naming(base), _dump(learned, roots)
 
 
 async def publish_learned(
     base: BuiltAction, learned: Learned, roots: Roots, remote: Remote
 ) -> None:
     """Note it on a server, if that takes any. Raises DistbuildError."""
-    await publish_note(_naming(base), _dump(learned, roots), remote)
+    name, note = note_of(base, learned, roots)
+    await publish_note(name, note, remote)
 
 
 def _naming(base: BuiltAction) -> BuiltAction:

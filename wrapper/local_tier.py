@@ -22,8 +22,9 @@ _CHUNK = 1 << 20
 _AT_A_TIME = 64
 """Files that are open until all of them are stored."""
 _SMALL = 1 << 16
-KEPT_HERE = "cargo-distbuild"
-"""The worker named in results of compiles on a developer's machine."""
+_KEPT_HERE = "cargo-distbuild"
+_KEPT_FOR_HERE = "cargo-distbuild, for this machine"
+"""The workers named in what a developer's machine has made, which servers may have, or may not."""
 
 
 class LocalTier:
@@ -186,10 +187,22 @@ def named_blobs(result: re_pb.ActionResult, function: DigestFunction) -> list[Di
     return [Digest.from_message(message, function) for message in messages]
 
 
-def stamp_made_here(result: re_pb.ActionResult, started_ns: int, ended_ns: int) -> None:
-    """Say that a result was made on a developer's machine, and when."""
+def is_made_here(result: re_pb.ActionResult) -> bool:
+    """Whether a result was made on a developer's machine."""
+    return result.execution_metadata.worker in (_KEPT_HERE, _KEPT_FOR_HERE)
+
+
+def is_shared(result: re_pb.ActionResult) -> bool:
+    """Whether servers may have a result."""
+    return result.execution_metadata.worker != _KEPT_FOR_HERE
+
+
+def stamp_made_here(
+    result: re_pb.ActionResult, started_ns: int, ended_ns: int, *, shares: bool = True
+) -> None:
+    """Say that a developer's machine made a result, when, and whether servers may have it."""
     metadata = result.execution_metadata
-    metadata.worker = KEPT_HERE
+    metadata.worker = _KEPT_HERE if shares else _KEPT_FOR_HERE
     metadata.execution_start_timestamp.FromNanoseconds(started_ns)
     metadata.execution_completed_timestamp.FromNanoseconds(ended_ns)
 

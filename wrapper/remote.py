@@ -84,6 +84,7 @@ class Remote:
         self._executing = 0
         self._down_until = 0.0
         self._present: dict[Digest, float] = {}
+        self._has: set[Digest] = set()
         self._uploading = asyncio.Lock()
         self._ahead: dict[Digest, asyncio.Task[re_pb.ActionResult | None]] = {}
         self._lookups = asyncio.Semaphore(LOOKUPS_AHEAD)
@@ -147,15 +148,22 @@ class Remote:
             if task is not None:
                 task.cancel()
 
+    def has(self, action: Digest) -> bool:
+        """Whether the server was seen to have a result of the action."""
+        return action in self._has
+
     async def lookup(self, action: Digest) -> re_pb.ActionResult | None:
         """The cached result of an action, or None."""
         ahead = self._ahead.get(action)
+        found = None
         if ahead is not None and not ahead.cancelled():
             found = await asyncio.shield(ahead)
-            if found is not None:
-                return found
-            self._ahead.pop(action, None)
-        return await self._lookup(action)
+            if found is None:
+                self._ahead.pop(action, None)
+        found = found or await self._lookup(action)
+        if found is not None:
+            self._has.add(action)
+        return found
 
     async def _lookup(self, action: Digest) -> re_pb.ActionResult | None:
         started = self._clock()
@@ -217,6 +225,7 @@ class Remote:
         sources = (BlobSource(d, _content(s)) for d, s in blobs.items())
         meter().sent(_total(await self._cas.upload_missing(sources)))
         await self._results.update(action, result)
+        self._has.add(action)
         return True
 
     async def takes_results(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections.abc import Iterator
@@ -137,3 +138,24 @@ def test_quiet_builds_are_quiet(dev: Developer, how: str) -> None:
         else:
             done = dev.run("cargo", "distbuild", "build", cwd=checkout, CARGO_TERM_QUIET="true")
         assert done.stderr == ""
+
+
+def test_what_was_kept_without_a_server_reaches_one(tmp_path: Path) -> None:
+    """Also what was kept while the server was away: the next build has it go there."""
+    with (
+        running_server(tmp_path / "server", "--workers", "0") as server,
+        developer(tmp_path / "alice", "none") as alice,
+        developer(tmp_path / "bob", server.url) as bob,
+    ):
+        checkout = package(alice.directory / "ws")
+        alice.build(checkout)
+        alice.run("cargo", "distbuild", "stop", cwd=checkout)  # waits until all is kept
+        shutil.rmtree(checkout / "target")
+        alice.remote = server.url
+        assert {unit["outcome"] for unit in alice.build(checkout)} == {"hit-local"}
+        alice.run("cargo", "distbuild", "stop", cwd=checkout)  # waits until all is shared
+        units = bob.build(package(bob.directory / "another" / "ws"))
+        assert {unit["outcome"] for unit in units} == {"hit-remote"}, units
+        stats = bob.run("cargo", "distbuild", "stats", "--json", cwd=checkout).stdout
+        (run,) = json.loads(stats)["runs"]
+        assert run["outcome"] == "hit-remote"

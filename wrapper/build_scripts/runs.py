@@ -14,7 +14,7 @@ from wrapper.action import BuiltAction, command_of
 from wrapper.build_scripts.environment import cargos_variables
 from wrapper.build_scripts.kept import check_worth, holds_paths, key_then, record_of, result_of
 from wrapper.build_scripts.keys import script_action
-from wrapper.build_scripts.outputs import stamps, unstaged
+from wrapper.build_scripts.outputs import empty_tree, stamps, unstaged
 from wrapper.build_scripts.placing import SMALL, put_outputs
 from wrapper.build_scripts.reads import NotNameable, Record, Values, dump_records, load_records
 from wrapper.build_scripts.run import Run, Watched, key_of, of_all_paths
@@ -24,17 +24,19 @@ from wrapper.inputs.snapshot import Source
 from wrapper.inputs.toolchain import machine
 from wrapper.local_tier import LocalTier, named_blobs
 from wrapper.notes import Notes, publish_note
+from wrapper.offering import Note, Offer
 from wrapper.recorded import NotKept
 from wrapper.remote import Remote
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FoundRun:
-    """`outcome` is `hit-local` or `hit-remote`."""
+    """`outcome` is `hit-local` or `hit-remote`; `is_of_path`: it is right in these places alone."""
 
     outcome: str
     action: BuiltAction
     result: re_pb.ActionResult
+    is_of_path: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,10 @@ class BuildScriptRuns:
                     continue
                 result = await self._local.known(instance, action.digest)
                 if result is not None:
-                    return FoundRun("hit-local", action, result)
+                    is_of_path = action is not shared
+                    return FoundRun(
+                        outcome="hit-local", action=action, result=result, is_of_path=is_of_path
+                    )
                 if remote is None or action is not shared or outcome == "hit-local":
                     continue
                 tried.add(action.digest)
@@ -111,7 +116,9 @@ class BuildScriptRuns:
                 if result is not None and result.exit_code == 0:
                     await fetch_blobs(self._local, remote, named_blobs(result, self._function))
                     await self._local.keep(instance, action.digest, result)
-                    return FoundRun("hit-remote", action, result)
+                    return FoundRun(
+                        outcome="hit-remote", action=action, result=result, is_of_path=False
+                    )
         return wanted or script
 
     async def _all_records(
@@ -179,6 +186,19 @@ class BuildScriptRuns:
         await self._local.keep(instance, action.digest, result)
         await self._notes.keep(script, dump_records([record, *known]), instance)
         return KeptRun(action, result, blobs, (record, *known), is_shared)
+
+    def offer(self, script: BuiltAction, found: FoundRun, remote: Remote, instance: str) -> Offer:
+        """What a server needs, that it may lack, to have a run's result."""
+
+        async def notes() -> list[Note]:
+            with suppress(NotNameable):
+                here = _records(await self._notes.here(script, instance))
+                there = _records(await self._notes.there(script, remote))
+                return [(script, dump_records([*here, *there]))]
+            return []
+
+        more = empty_tree(found.result)
+        return Offer(action=found.action, result=found.result, notes=notes, more=more)
 
     async def share(self, kept: KeptRun, script: BuiltAction, remote: Remote) -> bool:
         """Have a server take what was kept; whether it did. Raises DistbuildError and OSError."""

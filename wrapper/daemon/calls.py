@@ -26,6 +26,7 @@ from wrapper.keeping import Compiled, outputs_of
 from wrapper.keys.journal import Ended, Subject
 from wrapper.ladder import Ask, Draft, check
 from wrapper.materialise import place_outputs
+from wrapper.offering import Offer, offer
 from wrapper.recorded import Recorded
 from wrapper.remote import Remote
 from wrapper.result_checks import CompileHere, Unit, learned_by
@@ -110,6 +111,7 @@ class CallHandler:
             found = await self.keyed.ladder.resolve(ask)
             if isinstance(found, Result):
                 await self._deliver(unit, found)
+                self._offer(unit, found, remote)
                 return
             reason, draft = found.reason, found.draft
         except (CompileHere, NotUnderstood) as error:
@@ -127,6 +129,13 @@ class CallHandler:
         stat = self._count(invocation, "local", reason=reason)
         if compiled is not None:
             self._submit(compiled, stat, remote if isinstance(remote, Remote) else None)
+
+    def _offer(self, unit: Unit, found: Result, remote: Remote | str | None) -> None:
+        """Have the server get what is here already, when there is time."""
+        if isinstance(remote, Remote) and found.outcome == "hit-local":
+            notes = partial(self.keyed.ladder.notes, unit, found)
+            offered = Offer(action=found.action, result=found.action_result, notes=notes)
+            self.keyed.keeper.submit_other(offer(self.parts.local, remote, offered))
 
     def _submit(self, compiled: Compiled, stat: UnitStat, server: Remote | None) -> None:
         """Have the result of a compile kept that has been counted."""

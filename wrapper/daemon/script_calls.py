@@ -32,6 +32,7 @@ from wrapper.daemon.script_entry import RunEntry
 from wrapper.daemon.tally import Tally, build_of
 from wrapper.here import WATCHED, is_raised
 from wrapper.home import RemoteSettings
+from wrapper.offering import offer
 from wrapper.recorded import NotKept, Recorded, keep_and_share
 from wrapper.remote import Remote
 from wrapper.roots import OutsideRoots, cargo_home, find_roots
@@ -106,7 +107,9 @@ class ScriptCallHandler:
     ) -> None:
         server = remote if isinstance(remote, Remote) and not remote.is_down else None
         wanted = script
-        reason = _NEW if isinstance(remote, Remote) or remote is None else remote
+        reason = remote if isinstance(remote, str) else _NEW
+        if isinstance(remote, Remote) and server is None:
+            reason = f"the server {remote.url} is left alone: it {remote.trouble}"
         try:
             back = await self.keyed.script_runs.put_back(run, script, server, settings.instance)
             if isinstance(back, PutBack):
@@ -117,6 +120,10 @@ class ScriptCallHandler:
                 self.reply.finish(stdout=back.stdout, stderr=back.stderr, exit_code=0)
                 self.entry.look_for(run, found.action)
                 self.entry.ended(unit)
+                if server is not None and found.outcome == "hit-local" and not found.is_of_path:
+                    runs, local = self.keyed.script_runs, self.parts.local
+                    offered = runs.offer(script, found, server, settings.instance)
+                    self.keyed.keeper.submit_other(offer(local, server, offered))
                 return
             wanted = back
         except DistbuildError as error:
