@@ -84,6 +84,10 @@ static const struct call calls[] = {
 };
 #define CALLS (sizeof calls / sizeof *calls)
 
+// SECCOMP_IOCTL_NOTIF_SET_FLAGS and SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP, which older headers lack
+#define SET_FLAGS SECCOMP_IOW(4, uint64_t)
+#define SYNC_WAKE_UP 1UL
+
 static void (*sink)(const char *, unsigned);
 static void *told; // accesses by their text, a tree of <search.h>
 
@@ -97,15 +101,15 @@ static int compare(const void *a, const void *b) { return strcmp(a, b); }
 void note_to(void (*to)(const char *, unsigned)) { sink = to; }
 
 void note(char kind, const char *path) {
+    char text[PATH_MAX + 2];
     size_t size = strlen(path) + 2;
-    char *text = malloc(size);
-    if (!text) abort();
+    if (size > sizeof text) abort();
     text[0] = is_other && islower((unsigned char)kind) ? (char)toupper(kind) : kind;
     memcpy(text + 1, path, size - 1);
-    char **found = tsearch(text, &told, compare);
-    if (!found) abort();
-    if (*found == text) sink(text, (unsigned)size);
-    else free(text);
+    if (tfind(text, &told, compare)) return; // most accesses are the same over again
+    char *kept = strdup(text);
+    if (!kept || !tsearch(kept, &told, compare)) abort();
+    sink(kept, (unsigned)size);
 }
 
 enum found { FOUND, NOTHING, HIDDEN };
@@ -209,6 +213,7 @@ static char kind_of(const struct seccomp_notif *asked, const struct call *call, 
     if (call->what == OPEN || call->what == OPEN2) {
         uint64_t flags = open_flags(asked, call);
         if ((flags & O_TMPFILE) == O_TMPFILE || (flags & O_PATH)) return 's';
+        if ((flags & O_ACCMODE) == O_RDONLY && !(flags & (O_TRUNC | O_CREAT))) return 'o';
         is_there = lstat(path, &st) == 0;
         if (is_there && (flags & O_CREAT) && (flags & O_EXCL)) return 's';
         if ((flags & O_ACCMODE) == O_RDONLY && !(flags & O_TRUNC))
@@ -287,7 +292,10 @@ int watch_self(void) {
         return -1;
     }
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return -1;
-    return (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER, &program);
+    int listener = (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER, &program);
+    // who asks and who answers take turns on one processor: half the time, from Linux 6.6 on
+    if (listener >= 0) ioctl(listener, SET_FLAGS, SYNC_WAKE_UP);
+    return listener;
 }
 
 static int answer(int listener, int notes) {
