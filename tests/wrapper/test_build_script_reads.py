@@ -440,6 +440,8 @@ def test_what_was_changed_meanwhile(tmp_path: Path) -> None:
         assert changed_since(seen, started, "/target") == str(wanted)
         time.sleep(0.05)
     assert changed_since(Seen(reads={str(absent): "s"}), 0, str(tmp_path)) is None
+    busy = {str(absent.parent)}
+    assert changed_since(Seen(reads={str(absent): "s"}), 0, "/target", busy) is None
     gone = Seen(reads={str(absent): "s"}, there={str(absent)})
     assert changed_since(gone, 0, str(tmp_path)) == str(absent)
 

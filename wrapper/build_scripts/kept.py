@@ -92,8 +92,9 @@ def key_then(watched: Watched, script: BuiltAction, record: Record, values: Valu
     """The key of the run as it was then. Raises NotKept, NotNameable and OSError."""
     values.forget()
     action = key_of(watched.run, script, record, values)
-    started, target = int(watched.started * 1e9), watched.run.roots.target
-    changed = changed_since(watched.seen, started, target)
+    run, started = watched.run, int(watched.started * 1e9)
+    busy = {run.environment.get("TMPDIR", "/tmp").rstrip("/"), run.environment.get("HOME", "")}
+    changed = changed_since(watched.seen, started, run.roots.target, busy)
     if changed is not None:
         raise NotKept(f"{changed} was changed while it ran")
     return action

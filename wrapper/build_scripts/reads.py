@@ -7,7 +7,7 @@ import json
 import os
 import stat
 import time
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -194,11 +194,13 @@ def _mark(entry: os.DirEntry[str]) -> str:
     return ">" if entry.is_dir() else "-"
 
 
-def changed_since(seen: Seen, started_ns: int, target: str) -> str | None:
+def changed_since(
+    seen: Seen, started_ns: int, target: str, busy: Container[str] = ()
+) -> str | None:
     """A path that may have been changed since the run began, or None.
 
     Where nothing is something may have been: then its directory has changed. Not in the target
-    directory, where other units come and go.
+    directory, where other units come and go, nor in `busy` ones, where others' files do.
     """
     started_ns -= _CLOCK_STEP_NS
     for path, kind in seen.reads.items():
@@ -210,6 +212,8 @@ def changed_since(seen: Seen, started_ns: int, target: str) -> str | None:
             if is_below(path, (target,)):
                 continue
             path = _nearest(path)
+            if path in busy:
+                continue
             states, kind = [os.stat(path)], "o"
         for st in states:
             is_content = not stat.S_ISDIR(st.st_mode) or kind != "s"
