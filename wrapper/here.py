@@ -38,6 +38,7 @@ class LocalCompiles:
         self._home = home
         self._numbers = itertools.count()
         self._failing: set[str] = set()
+        self._watches: bool | None = None
         self._count = os.cpu_count() or 1
         self._cores = asyncio.Semaphore(self._count)
         self._running = 0
@@ -51,11 +52,9 @@ class LocalCompiles:
     ) -> tuple[LocalRun, str | None]:
         """How it ended, and why it may have read something beside its inputs, if it may.
 
-        A unit in which others' code runs, macros or a linker, is tried in a sandbox first. It is
-        watched where that code may read files, where there is no sandbox, and when it has failed in
-        it or on a worker, as long as it fails: whoever looks at compile errors must not wait for
-        them twice each time. Others that are not a registry's are watched too: assembly may include
-        any file, and clippy asks cargo of the workspace.
+        What runs others' code, macros or a linker, is watched, and so is what is not a registry's:
+        assembly may include any file, and clippy asks cargo of the workspace. Where nothing can be
+        watched it is compiled in a sandbox.
         """
         async with self.core(call):
             return await self._compile(call, reply, unit, draft)
@@ -76,39 +75,23 @@ class LocalCompiles:
     async def _compile(
         self, call: Call, reply: Reply, unit: Unit, draft: Draft | None
     ) -> tuple[LocalRun, str | None]:
-        invocation = unit.invocation
         argv, replacements = list(call.argv), []
         if not unit.keeps_paths:
             argv += unit.roots.remap_options(staged=False)
             replacements = unit.roots.recorded_to_real()
-        runs_others_code = draft is not None and _runs_others_code(unit, draft)
-        if draft is None or not (runs_others_code or _is_members(unit)):
+        if draft is None or not (_runs_others_code(unit, draft) or _is_members(unit)):
             return await reply.run(argv, replacements), None
-        stem, _ = record_of(invocation)
-        has_failed = draft.has_failed or stem in self._failing
-        program = None
-        if runs_others_code and not has_failed and not _must_be_seen(unit, draft):
-            program = await asyncio.to_thread(find_sandbox)
-        if program is not None:
-            command = sandboxed(
-                program,
-                argv,
-                invocation=invocation,
-                roots=unit.roots,
-                inputs=draft.inputs,
-                environment=call.environment,
-            )
-            tried = await reply.run(command, replacements, on_trial=True)
-            if tried.status == 0:
-                return tried, None  # it stands when the caller has noted its outputs
-            if METADATA in tried.stderr:
-                reply.let_stand()
-                return tried, None
-            said = tried.stderr[-_WORDS:].decode(errors="replace")
-            _LOG.info("%s fails in the sandbox: %s", invocation.crate_name, said)
-        done, why = await self._watched(reply, argv, replacements, unit, draft)
-        (self._failing.discard if done.status == 0 else self._failing.add)(stem)
-        return done, why
+        if await self._can_watch():
+            return await self._watched(reply, argv, replacements, unit, draft)
+        return await self._confined(call, reply, argv, replacements, unit, draft)
+
+    async def _can_watch(self) -> bool:
+        """Whether there is a watcher, and this machine lets it watch."""
+        if self._watches is None and self._home.launcher.exists():
+            program = str(self._home.launcher)
+            started = await asyncio.create_subprocess_exec(program, "--can-watch")
+            self._watches = await started.wait() == 0
+        return self._watches is True
 
     async def _watched(
         self,
@@ -118,14 +101,13 @@ class LocalCompiles:
         unit: Unit,
         draft: Draft,
     ) -> tuple[LocalRun, str | None]:
-        """The same as cargo asked, without a sandbox: what was read is looked at."""
+        """As cargo asked; what was read is looked at."""
         file = self._home.path / f"watched-{next(self._numbers)}"
         command = [str(self._home.launcher), "--watch", str(file), *argv]
-        is_watched = self._home.launcher.exists()
-        done = await reply.run(command if is_watched else argv, replacements, on_trial=True)
-        accesses = await asyncio.to_thread(_taken, file) if is_watched else b""
+        done = await reply.run(command, replacements, on_trial=True)
+        accesses = await asyncio.to_thread(_taken, file)
         # without any access it was the watcher that failed
-        is_disturbed = is_watched and (b"!" in accesses or not accesses)
+        is_disturbed = b"!" in accesses or not accesses
         if done.status != 0 and is_disturbed and METADATA not in done.stderr:
             why = "it does not compile when it is watched"
             return await reply.run(argv, replacements), why
@@ -138,6 +120,44 @@ class LocalCompiles:
         except NotKept as why:
             return done, str(why)
         return done, None
+
+    async def _confined(
+        self,
+        call: Call,
+        reply: Reply,
+        argv: Sequence[str],
+        replacements: Sequence[tuple[str, str]],
+        unit: Unit,
+        draft: Draft,
+    ) -> tuple[LocalRun, str | None]:
+        """In a sandbox; when it fails there, as cargo asked, and so until it has compiled: whoever
+        looks at compile errors must not wait for them twice each time.
+        """
+        why = "others' code runs in it, and this machine can neither watch nor confine it"
+        program = None
+        if _must_be_seen(unit, draft):
+            why = "what it reads has to be watched, and this machine watches nothing"
+        else:
+            program = await asyncio.to_thread(find_sandbox)
+        stem, _ = record_of(unit.invocation)
+        if program is not None:
+            why = "it does not compile where it sees its inputs alone"
+        if program is not None and not draft.has_failed and stem not in self._failing:
+            command = sandboxed(
+                program, argv, invocation=unit.invocation, roots=unit.roots, inputs=draft.inputs,
+                environment=call.environment,
+            )  # fmt: skip
+            tried = await reply.run(command, replacements, on_trial=True)
+            if tried.status == 0:
+                return tried, None  # it stands when the caller has noted its outputs
+            if METADATA in tried.stderr:
+                reply.let_stand()
+                return tried, None
+            said = tried.stderr[-_WORDS:].decode(errors="replace")
+            _LOG.info("%s fails in the sandbox: %s", unit.invocation.crate_name, said)
+        done = await reply.run(argv, replacements)
+        (self._failing.discard if done.status == 0 else self._failing.add)(stem)
+        return done, why
 
 
 def _taken(file: Path) -> bytes:

@@ -1,9 +1,8 @@
 """Did a compile that was watched read its inputs alone?
 
-Macros that read files or start programs are not trusted by their text (inputs/macro_trust.py), not
-every machine has a sandbox for the others and for linkers, and rustc itself does not tell all that
-it reads (here.py). A watcher notes what rustc, and with it they, ask the kernel for. Where all of
-that is in the key, the compile gives the same for whoever has that key.
+Macros, linkers and assembly read what no dep-info names. A watcher notes what rustc, and with it
+they, ask the kernel for. Where all of that is in the key, the compile gives the same for whoever
+has that key.
 """
 
 from __future__ import annotations
@@ -12,7 +11,14 @@ import os
 import re
 from collections.abc import Iterable
 
-from wrapper.build_scripts.accesses import Seen, Surroundings, decode, left_behind, sort_out
+from wrapper.build_scripts.accesses import (
+    OWN_PROCESSOR,
+    Seen,
+    Surroundings,
+    decode,
+    left_behind,
+    sort_out,
+)
 from wrapper.build_scripts.names import is_below
 from wrapper.inputs.collect import CLIPPY_SETTINGS
 from wrapper.inputs.inputs import Inputs
@@ -53,11 +59,10 @@ def check_reads(accesses: bytes, unit: Unit, inputs: Inputs, learned: Iterable[s
     read, which its key will have.
     """
     noted = decode(accesses)
+    if unit.invocation.codegen("target-cpu") == "native":  # its key has the processor
+        noted = [each for each in noted if each != ("!", OWN_PROCESSOR)]
     if not noted:
-        why = "others' code runs in it, and this machine can neither confine nor watch it"
-        if inputs.macros.suspect is not None:
-            why = f"a macro may read files, and nothing watched it: {inputs.macros.suspect}"
-        raise NotKept(why)
+        raise NotKept("its watcher saw nothing")
     around = _surroundings(unit)
     own = sort_out((each for each in noted if not each[0].isupper()), around)
     others = sort_out(((kind.lower(), path) for kind, path in noted if kind.isupper()), around)
@@ -104,10 +109,11 @@ def _check_others(seen: Seen, unit: Unit, places: _Places) -> None:
 
 def _surroundings(unit: Unit) -> Surroundings:
     environment = unit.environment
-    unseen = (unit.invocation.incremental, jobserver_fifo(environment))
+    written = _both_forms(filter(None, (unit.invocation.incremental, unit.roots.out_dir)))
+    fifo = jobserver_fifo(environment)
     return Surroundings(
         own=unit.roots.out_dir,
-        unseen=tuple(each for each in unseen if each),
+        unseen=(*written, *([fifo] if fifo else [])),
         temporary=environment.get("TMPDIR", "/tmp").rstrip("/") or "/tmp",
     )
 

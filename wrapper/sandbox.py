@@ -1,9 +1,9 @@
 """A compile on this machine that can see its declared inputs and nothing else.
 
-Macros and linkers read what no dep-info names. In bubblewrap they find the unit's inputs, this
-machine's programs, and neither network nor the rest of the user's files; so a result that came
-about may be kept under the key that names those inputs. One that fails for it is made again
-without, and watched (macro_watch.py).
+For where nothing can be watched (macro_watch.py). Macros and linkers read what no dep-info names.
+In bubblewrap they find the unit's inputs, this machine's programs, and neither network nor the rest
+of the user's files; so a result that came about may be kept under the key that names those inputs.
+One that fails for it is made again without, and not kept.
 """
 
 from __future__ import annotations

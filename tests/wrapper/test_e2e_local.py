@@ -209,14 +209,14 @@ def test_why_a_unit_is_not_kept(dev: Developer, tmp_path: Path) -> None:
     (tmp_path / "note").write_text("a note")
     source = f'pub const NOTE: &str = include_str!("{tmp_path}/note");\n'
     package(checkout, "app", source, "[workspace]\n")
-    wanted = f"it reads {tmp_path}/note, which is no input"
+    wanted = f"the compile reads {tmp_path}/note, which no key names"
 
     def told() -> str:
         return str(dev.units(checkout)[0]["reason"])
 
     dev.build(checkout)
     dev.run("cargo", "distbuild", "stop", cwd=checkout)  # waits until all is kept that will be
-    provokes("it reads …, which is no input", told())
+    provokes("the compile reads …, which no key names", told())
     table = dev.run("cargo", "distbuild", "stats", cwd=checkout).stdout
     assert table.count(wanted) == 2, table
     assert f"reasons for compiling here\n1  {wanted}\n" in table
@@ -231,7 +231,7 @@ def test_why_a_unit_is_not_kept(dev: Developer, tmp_path: Path) -> None:
         time.sleep(0.2)
 
 
-def test_a_program_that_reads_what_the_sandbox_lacks(dev: Developer, tmp_path: Path) -> None:
+def test_a_program_that_reads_outside(dev: Developer, tmp_path: Path) -> None:
     (tmp_path / "note").write_text("a note")
     main = f'fn main() {{ println!("{{}}", include_str!("{tmp_path}/note")); }}'
     checkout = workspace(tmp_path / "w", main)
@@ -241,9 +241,7 @@ def test_a_program_that_reads_what_the_sandbox_lacks(dev: Developer, tmp_path: P
         provokes("the compile reads …, which no key names", reasons["app"])
 
 
-def test_a_file_of_the_workspace_that_the_sandbox_lacks_at_first(
-    dev: Developer, tmp_path: Path
-) -> None:
+def test_a_file_of_the_workspace(dev: Developer, tmp_path: Path) -> None:
     """Such as a README beside the packages: the first compile of all is kept already."""
     main = 'fn main() { println!("{}", concat!(include_str!("../../README.md"), "")); }'
     for name, outcome in (("one", "local"), ("two", "hit-local")):
@@ -255,7 +253,6 @@ def test_a_file_of_the_workspace_that_the_sandbox_lacks_at_first(
 
 
 def test_what_is_mended_is_kept(dev: Developer, tmp_path: Path) -> None:
-    """A unit that has failed to compile is watched, and not put into the sandbox once more."""
     checkout = workspace(tmp_path / "w", "fn main() { wrong!(); }")
     dev.run("cargo", "distbuild", "build", cwd=checkout, check=False)
     (checkout / "app/src/main.rs").write_text('fn main() { println!("right"); }')
@@ -263,6 +260,12 @@ def test_what_is_mended_is_kept(dev: Developer, tmp_path: Path) -> None:
     assert units == {"app": "local"}
     dev.run("cargo", "distbuild", "stop", cwd=checkout)  # waits until all is kept
     assert built(dev, checkout) == ("hit-local", "right")
+
+
+def without_watcher(dev: Developer, tmp_path: Path) -> None:
+    """From now on there is none, as where no C compiler is."""
+    dev.run("cargo", "distbuild", "doctor", cwd=tmp_path, check=False)
+    (dev.home / "bin" / "build-script-launcher").unlink()
 
 
 def without_bubblewrap(dev: Developer, tmp_path: Path) -> None:
@@ -274,33 +277,38 @@ def without_bubblewrap(dev: Developer, tmp_path: Path) -> None:
     dev.extra["PATH"] = f"{broken.parent}:{dev.environment['PATH']}"
 
 
-def test_a_machine_without_bubblewrap(dev: Developer, tmp_path: Path) -> None:
-    """What others' code reads is watched there."""
-    without_bubblewrap(dev, tmp_path)
+def test_a_machine_without_watcher(dev: Developer, tmp_path: Path) -> None:
+    """What sees its inputs alone there is kept, and what does not compile then is not."""
+    without_watcher(dev, tmp_path)
     main = 'fn main() { println!("{}", macros::text_of!("said")); }'
     for name, outcome in (("one", "local"), ("two", "hit-local")):
-        checkout = workspace(tmp_path / name, main)
-        assert built(dev, checkout) == (outcome, "said")
+        assert built(dev, workspace(tmp_path / name, main)) == (outcome, "said")
+    (tmp_path / "note").write_text("a note")
+    main = f'fn main() {{ println!("{{}}", include_str!("{tmp_path}/note")); }}'
+    checkout = workspace(tmp_path / "three", main)
+    for _ in range(2):
+        assert built(dev, checkout) == ("local", "a note")
+    reasons = {unit["crate"]: unit["reason"] for unit in dev.units(checkout)}
+    provokes("it does not compile where it sees its inputs alone", reasons["app"])
+    checkout = workspace(tmp_path / "four", "fn main() {}", READING_MACRO)
+    assert built(dev, checkout) == ("local", "")
+    reasons = {unit["crate"]: unit["reason"] for unit in dev.units(checkout)}
+    said = reasons["app"]
+    provokes("what it reads has to be watched, and this machine watches nothing", said)
 
 
 def test_a_machine_without_bubblewrap_and_watcher(dev: Developer, tmp_path: Path) -> None:
     without_bubblewrap(dev, tmp_path)
-    dev.run("cargo", "distbuild", "doctor", cwd=tmp_path, check=False)
-    (dev.home / "bin" / "build-script-launcher").unlink()  # as where no C compiler is
+    without_watcher(dev, tmp_path)
     checkout = workspace(tmp_path / "w", 'fn main() { println!("said"); }')
-    package(checkout / "library", "library", "")
-    (checkout / "Cargo.toml").write_text(
-        '[workspace]\nmembers = ["app", "macros", "library"]\nresolver = "2"\n'
-    )
     assert built(dev, checkout) == ("local", "said")
     reasons = {unit["crate"]: unit["reason"] for unit in dev.units(checkout)}
     why = reasons["app"]
-    provokes("others' code runs in it, and this machine can neither confine nor watch it", why)
-    assert reasons == {"app": why, "macros": why, "library": "new: no cache had it"}
+    provokes("others' code runs in it, and this machine can neither watch nor confine it", why)
+    assert reasons == {"app": why, "macros": why}
 
 
 def test_errors_are_shown_once(dev: Developer, tmp_path: Path) -> None:
-    """A unit that fails in the sandbox is compiled again without; its words come once."""
     checkout = workspace(tmp_path / "w", 'fn main() { macros::text_of!("gone"); wrong!(); }')
     ours = dev.run("cargo", "distbuild", "build", cwd=checkout, check=False)
     dev.run("cargo", "clean", cwd=checkout)

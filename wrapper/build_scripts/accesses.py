@@ -29,6 +29,9 @@ writes to its standard output has them in the package."""
 
 _SPECIAL = ("/proc", "/sys", "/dev")
 
+OWN_PROCESSOR = "it compiles for this machine's own processor"
+"""As wrapper/shim/watch.c has it."""
+
 OTHER_RIGHTS = "it runs a program with another user's rights"
 """As wrapper/shim/watch.h has it: such a program has no such rights under watch."""
 

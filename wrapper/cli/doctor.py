@@ -52,7 +52,7 @@ async def _findings(home: Home, given: Mapping[str, str]) -> AsyncIterator[Findi
     yield machine.check_build_scripts(home)
     yield place.check_daemon(home)
     yield machine.check_linker(given)
-    yield machine.check_sandbox()
+    yield machine.check_sandbox(home)
     yield place.check_sockets(home, os.environ)
     for finding in settings.check_wrappers(directory, given):
         yield finding

@@ -2,11 +2,11 @@
 
 What a macro reads with `std::env` or `std::fs` no dep-info names, and a macro that copes with an
 absence gives another result, and no error, where a file or variable is hidden. So a macro whose
-sources, and those of all it is made of, speak of neither, nor of the time, may run in a sandbox or
-on a worker. Others run as cargo started them, under watch, and what they made is kept where they
-read nothing but inputs (macro_watch.py). Of those that speak of what no watcher sees, such as the
-time, nothing is kept. Variables that they name outright go into the key. Text alone decides, and in
-doubt against trust.
+sources, and those of all it is made of, speak of neither, nor of the time, may run on a worker, or
+in a sandbox. Others run here alone, under watch (macro_watch.py), with every variable in the key
+for which they may ask. Of those that speak of what no watcher sees, such as the time, nothing is
+kept. Variables that they name outright go into the key. Text alone decides, and in doubt against
+trust.
 """
 
 from __future__ import annotations
