@@ -79,15 +79,15 @@ def _first(name: str, directories: Iterable[str], access: int) -> str | None:
     return next((path for path in paths if os.access(path, access)), None)
 
 
-def _seen(path: str) -> tuple[int, int, int] | None:
+def _seen(path: str) -> tuple[int, int, int, int] | None:
     if not os.path.isabs(path) or not os.path.isfile(path):
         return None
     st = os.stat(path)
-    return st.st_ino, st.st_size, st.st_mtime_ns
+    return st.st_ino, st.st_size, st.st_mtime_ns, st.st_ctime_ns
 
 
 @functools.lru_cache(maxsize=8)
-def _digest(version: str, files: tuple[tuple[str, str, tuple[int, int, int] | None], ...]) -> str:
+def _digest(version: str, files: tuple[tuple[str, str, tuple[int, ...] | None], ...]) -> str:
     total = hashlib.sha256(version.encode())
     for name, path, seen in files:
         total.update(f"\0{name}\0".encode())

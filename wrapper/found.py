@@ -10,6 +10,7 @@ from remote_apis.digest import Digest
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
 from wrapper.action import BuiltAction
 from wrapper.dep_info import rewrite_dep_info
+from wrapper.hidden_paths import is_optimized, pieces
 from wrapper.inputs.unit_records import NOTHING, Learned
 from wrapper.local_tier import LocalTier, any_contains, is_made_here, named_blobs
 from wrapper.result_checks import CompileHere, Unit
@@ -58,6 +59,11 @@ class Result:
     key: Digest | None = None
 
 
+def _names_of_root(unit: Unit) -> list[bytes]:
+    root = ROOT_DIRECTORY.encode()
+    return [root, *(pieces([root]) if is_optimized(unit.invocation) else [])]
+
+
 async def usable(local: LocalTier, unit: Unit, found: Found, required: Iterable[str]) -> Result:
     """Check a result whose blobs are in the local tier before anyone sees it.
 
@@ -80,7 +86,7 @@ async def usable(local: LocalTier, unit: Unit, found: Found, required: Iterable[
     if (
         not is_made_here(found.action_result)
         and found.outcome != "hit-local"
-        and await asyncio.to_thread(any_contains, paths, [ROOT_DIRECTORY.encode()])
+        and await asyncio.to_thread(any_contains, paths, _names_of_root(unit))
     ):
         raise CompileHere("its output holds the path where it was compiled")
     result = found.action_result

@@ -21,6 +21,7 @@ from remote_apis.file_copy import is_unchanged
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
 from wrapper.action import BuiltAction, command_of, of_paths
 from wrapper.dep_info import rewrite_dep_info, rewrite_messages
+from wrapper.hidden_paths import are_handed, has_bitcode, is_optimized, pieces
 from wrapper.inputs.collect import Collector
 from wrapper.inputs.file_digests import FileDigests
 from wrapper.inputs.inputs import Inputs
@@ -297,7 +298,13 @@ def _holds_paths(compiled: Compiled, dep_info: bytes, learned: frozenset[str]) -
         for name, (path, st) in compiled.outputs.items()
         if st.st_size and not name.endswith(".d")
     ]
-    return any_contains(paths, real_paths(unit.roots))
+    needles = real_paths(unit.roots)
+    if are_handed(compiled.draft.inputs, unit.roots, unit.environment):
+        if has_bitcode(unit.invocation):
+            return True
+        if is_optimized(unit.invocation):
+            needles += pieces(needles)
+    return any_contains(paths, needles)
 
 
 def outputs_of(unit: Unit, moved: Mapping[str, str]) -> dict[str, tuple[str, os.stat_result]]:

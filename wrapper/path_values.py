@@ -10,20 +10,27 @@ from __future__ import annotations
 
 import re
 
+from wrapper.inputs.rust_text import without_comments
+
 _INCLUDE = re.compile(
-    rb"(?<!\w)include(_str|_bytes)?!\s*[(\[{]\s*(concat!\s*[(\[{]\s*)?((core|std)::)?$"
+    rb"(?<!\w)include(_str|_bytes)?!\s*[(\[{]\s*(concat!\s*[(\[{]\s*)?((core|std)::)?"
+    rb"(?:option_)?env!\s*[(\[{]\s*(?:r#*)?$"
 )
 _BEFORE = 120
 
 
 def uses_value(source: bytes, name: str) -> bool:
-    """Whether a source file asks for the variable outside of an `include!(…)`."""
-    pattern = re.compile(
-        rb'(?:option_)?env!\s*[(\[{]\s*(?:r#*)?"' + re.escape(name.encode()) + rb'"'
-    )
+    """Whether a source file asks for the variable outside of an `include!(…)`.
+
+    By whatever macro: `env!` may have another name, or be what a macro of the file's makes of it.
+    """
+    if not mentions(source, name):
+        return False
+    code = without_comments(source)
+    pattern = re.compile(rb'!\s*[(\[{]\s*(?:r#*)?("' + re.escape(name.encode()) + rb'")')
     return any(
-        not _INCLUDE.search(source, max(0, match.start() - _BEFORE), match.start())
-        for match in pattern.finditer(source)
+        not _INCLUDE.search(code, max(0, match.start(1) - _BEFORE), match.start(1))
+        for match in pattern.finditer(code)
     )
 
 

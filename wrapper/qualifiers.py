@@ -12,21 +12,20 @@ import json
 import os
 import re
 import shutil
-import subprocess
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 
 from remote_apis import link_set
 from remote_apis.bubblewrap import SHOWN
-from remote_apis.digest_functions import DigestFunction
 from wrapper.build_scripts.names import is_below
-from wrapper.inputs.file_digests import hash_file
+from wrapper.hidden_paths import are_handed, has_bitcode
 from wrapper.inputs.inputs import Inputs
+from wrapper.inputs.macro_trust import NAMED_BY_MACRO
 from wrapper.roots import Roots
 from wrapper.rustc.arguments import Invocation, NotUnderstood
 from wrapper.sandbox import PATH
+from wrapper.system_libraries import ask_program, file_digest, system_library
 
-_TIMEOUT = 20.0
 _LOOKED_FIRST = ("COMPILER_PATH", "GCC_EXEC_PREFIX", "LIBRARY_PATH")
 OF_LINKERS = (*_LOOKED_FIRST, "LD_RUN_PATH", "LDFLAGS", "LDEMULATION")
 """Variables by which C compilers and linkers are told more."""
@@ -70,6 +69,8 @@ def qualifiers(
     if invocation.target_file is not None:
         _check_specification(invocation.target_file, invocation)
     found = _of_compile(invocation, roots, inputs)
+    if has_bitcode(invocation) and are_handed(inputs, roots, environment):
+        found["paths"] = "hidden"  # a worker's would be too
     if not invocation.links:
         return found
     linker = invocation.codegen("linker")
@@ -98,11 +99,13 @@ def _libraries(inputs: Inputs, names: Iterable[str], linker: str) -> dict[str, s
     """The system's libraries among those that are linked. Raises NotUnderstood for one of `names`
     that is not found."""
     found = {}
+    if NAMED_BY_MACRO in inputs.attributed:
+        raise NotUnderstood("links a library whose name a macro puts in")
     for name in sorted(inputs.attributed - _OF_LINK_SET):
         with suppress(NotUnderstood):  # one of another system, or of a directory among the inputs
-            found[f"lib {name}"] = _library(name, linker)
+            found[f"lib {name}"] = system_library(name, linker)
     for name in dict.fromkeys(name.rpartition("=")[2].partition(":")[0] for name in names):
-        found[f"lib {name}"] = _library(name, linker)
+        found[f"lib {name}"] = system_library(name, linker)
     return found
 
 
@@ -196,51 +199,15 @@ def _link_set(linker: str) -> str:
 def _program(name: str, linker: str) -> str:
     """The digest of a program that the linker starts. Raises NotUnderstood."""
     path = shutil.which(name, path=PATH) or shutil.which(
-        _ask(linker, f"-print-prog-name={name}"), path=PATH
+        ask_program(linker, f"-print-prog-name={name}"), path=PATH
     )
     if path is None or not _is_of_system(path):
         raise NotUnderstood(f"links with {name}, which is not one of this machine's own programs")
-    return _digest(os.path.realpath(path))
+    return file_digest(os.path.realpath(path))
 
 
 def _is_of_system(path: str) -> bool:
     return os.path.realpath(path).startswith("/usr/")
-
-
-def _library(name: str, linker: str) -> str:
-    for file in (f"lib{name}.so", f"lib{name}.a"):
-        path = _ask(linker, f"-print-file-name={file}")
-        if os.path.isabs(path) and os.path.isfile(path):
-            return _digest(os.path.realpath(path))
-    raise NotUnderstood(f"links the system library {name}, which is not found")
-
-
-def _ask(program: str, question: str) -> str:
-    st = os.stat(shutil.which(program, path=PATH) or program)
-    return _answer(program, question, st.st_mtime_ns)
-
-
-@functools.lru_cache(maxsize=1024)
-def _answer(program: str, question: str, mtime_ns: int) -> str:
-    try:
-        done = subprocess.run(
-            [program, question], capture_output=True, text=True, timeout=_TIMEOUT, check=True,
-            stdin=subprocess.DEVNULL, env={"PATH": PATH, "LC_ALL": "C"},
-        )  # fmt: skip
-    except (OSError, subprocess.SubprocessError) as error:
-        raise NotUnderstood(f"the linker {program} does not answer: {error}") from error
-    return done.stdout.strip()
-
-
-def _digest(path: str) -> str:
-    st = os.stat(path)
-    return _digest_of(path, st.st_ino, st.st_size, st.st_mtime_ns)
-
-
-@functools.lru_cache(maxsize=1024)
-def _digest_of(path: str, inode: int, size: int, mtime_ns: int) -> str:
-    _, digest = hash_file(path, DigestFunction.SHA256)
-    return digest.hash
 
 
 @functools.cache

@@ -17,7 +17,9 @@ from wrapper.roots import Roots
 from wrapper.rustc.arguments import Invocation
 from wrapper.rustc.outputs import dep_info_name
 
-_MANIFEST = "CARGO_MANIFEST_DIR"
+_OUT_DIR = "OUT_DIR"
+"""What macros of other crates, such as tonic's, only ever include files of."""
+
 _UNDEFINED = re.compile(rb"environment variable `([^`\\]+)` not defined at compile time")
 
 
@@ -84,7 +86,7 @@ def _check_path_value(unit: Unit, name: str, dep_info: bytes) -> None:
         if uses_value(source, name):
             raise CompileHere(f"puts the path in {name} into it")
         is_mentioned = is_mentioned or mentions(source, name)
-    if name == _MANIFEST and not is_mentioned:
+    if name != _OUT_DIR and not is_mentioned:
         raise CompileHere(f"a macro of another crate puts the path in {name} into it")
 
 

@@ -143,7 +143,11 @@ def test_a_module_that_is_called_build(tmp_path: Path) -> None:
     ("source", "is_elsewhere"),
     [
         ('#[path = "util.rs"] mod util; include!("more.rs"); include_str!("../a.txt")', False),
-        ('include!(concat!(env!("OUT_DIR"), "/x.rs")); // include!("../x.rs")', False),
+        ('include!("x.rs"); // include!("../x.rs")', False),
+        ('include!(concat!(env!("OUT_DIR"), "/x.rs"));', True),
+        ('include!(r"x.rs");', True),
+        ('#[path = "util.inc"] mod util;', True),
+        ("macro_rules! k { ($a:ident) => { std::$a::var(NAME) } }", True),
         ('#[path = "../../shared/util.rs"] mod util;', True),
         ('#[cfg_attr(unix, path = "../unix.rs")] mod util;', True),
         ('include!("../util.rs");', True),

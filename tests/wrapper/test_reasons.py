@@ -292,6 +292,13 @@ async def test_linker_scripts(rungs: Rung) -> None:
     provokes("links with …, and … lies in the workspace's root", said)
 
 
+async def test_a_library_that_a_macro_names(rungs: Rung) -> None:
+    source = rungs.alice.workspace / "crates/core/src/links.rs"
+    source.write_text('macro_rules! l { ($n:literal) => { #[link(name = $n)] extern "C" {} } }')
+    said = await rungs.reason(extra="--crate-type bin")
+    provokes("links a library whose name a macro puts in", said)
+
+
 async def test_targets(rungs: Rung) -> None:
     alice = rungs.alice
     rungs.alice = alice.with_environment(RUST_TARGET_PATH="/x")

@@ -23,6 +23,7 @@ from wrapper.build_scripts.environment import (
 from wrapper.build_scripts.outputs import empty_tree, leads_out, staged, take_outputs, times
 from wrapper.build_scripts.reads import Record, Values, changed_since, named
 from wrapper.build_scripts.run import NotWorthKeeping, Run, Watched, key_of, run_variables
+from wrapper.hidden_paths import BITCODE, OBJECT, pieces
 from wrapper.inputs.file_digests import FileDigests
 from wrapper.inputs.snapshot import Source
 from wrapper.local_tier import any_contains, mapped, stamp_made_here
@@ -136,15 +137,20 @@ def holds_paths(run: Run, result: re_pb.ActionResult, blobs: Mapping[Digest, Sou
     paths = {*real, *map(os.path.realpath, real)}
     if any(leads_out(link) for link in result.output_symlinks):
         return True
-    return any(_holds(source, paths) for source in blobs.values())
+    own = {run.roots.workspace, run.roots.target}
+    hidden = pieces(map(os.fsencode, {*own, *map(os.path.realpath, own)}))
+    return any(_holds(source, paths, hidden) for source in blobs.values())
 
 
-def _holds(source: Source, paths: Iterable[str]) -> bool:
-    """Whether a blob holds any of the paths."""
+def _holds(source: Source, paths: Iterable[str], hidden: Iterable[bytes]) -> bool:
+    """Whether a blob holds any of the paths, or an object pieces of one, or what hides them."""
     if isinstance(source, bytes):
         return any(holds_path(source, path) for path in paths)
     with mapped(source) as data:
-        return any(holds_path(data, path) for path in paths)
+        if any(holds_path(data, path) for path in paths):
+            return True
+        is_object = data[:8].startswith(OBJECT)
+        return is_object and any(data.find(each) >= 0 for each in (*hidden, *BITCODE))
 
 
 def holds_path(data: bytes | mmap.mmap, path: str) -> bool:

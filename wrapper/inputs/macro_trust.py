@@ -29,7 +29,10 @@ from wrapper.inputs.rust_text import (
     without_tests,
 )
 
-_LINKED = re.compile(rb'\blink\s*\(\s*(?:[^)\]"]|"[^"]*")*?\bname\s*=\s*"([\w+.-]+)"')
+_LINKED = re.compile(rb'\blink\s*\(\s*(?:[^)\]"]|"[^"]*")*?\bname\s*=\s*(?:r?#*"([\w+.-]+)"|(\$))')
+NAMED_BY_MACRO = "$"
+"""Stands for a linked library whose name is an argument of a macro."""
+
 _NAMED = re.compile(rb'\benv\s*::\s*var(?:_os)?\s*\(\s*"(\w+)"\s*\)')
 _MODULE = r"(?:env|fs|process|libc|rustix|nix|windows_sys|linux_raw_sys)"
 _TYPE = r"(?:File|OpenOptions|TcpStream|UdpSocket|UnixStream)"
@@ -43,9 +46,11 @@ _READS = re.compile(
     rf"|\.\s*{_LOOK}\s*\(\s*\)|\bPath\s*::\s*{_LOOK}\b|\bSystemTime\s*::\s*now\b".encode()
 )
 _ELSEWHERE = re.compile(
-    rb'\bpath\s*=\s*"[^"]*\.\./|\binclude\s*!\s*[(\[{]\s*"(?:[^"]*\.\./|[^"]*(?<!\.rs)")'
+    rb'\bpath\s*=\s*"(?:[^"]*\.\./|[^"]*(?<!\.rs)")|\bstd\s*::\s*\$'
+    rb'|\binclude\s*!\s*[(\[{]\s*(?!"[^"]*\.rs")|\binclude\s*!\s*[(\[{]\s*"[^"]*\.\./'
 )
-"""Code that is not among the package's sources. A published package has all of its code itself."""
+"""Code that is not among the package's sources, or is put together. A published package has all of
+its code itself."""
 
 _MAYBE = re.compile(
     rf"\b(?:{_MODULE}|{_TYPE})\s*(?:::|/|as\b)|\bextern\s*[r\"{{/]|asm!"
@@ -174,7 +179,8 @@ def is_published(package: str) -> bool:
 def linked_libraries(paths: Iterable[str]) -> frozenset[str]:
     """The names in `#[link(name = "…")]` of some sources. Raises OSError."""
     codes = (code for code in _contents(paths).values() if b"link" in code)
-    return frozenset(name.decode() for code in codes for name in _LINKED.findall(code))
+    found = (name or by_macro for code in codes for name, by_macro in _LINKED.findall(code))
+    return frozenset(name.decode() for name in found)
 
 
 def _exports_of(paths: Iterable[str]) -> ReExports:
@@ -196,7 +202,8 @@ def _read_all(paths: Iterable[str]) -> Reads:
         if not is_published(path) and _ELSEWHERE.search(source):
             match = _ELSEWHERE.search(without_comments(source))
             if match is not None:
-                return Reads(suspect=match.group().decode(errors="replace"), is_seen=False)
+                said = match.group().decode(errors="replace").strip()
+                return Reads(suspect=said, is_seen="../" not in said)
     found = [_reads_of(without_comments(each)) for each in sources.values() if _MAYBE.search(each)]
     if any(each.suspect is not None for each in found):
         found = _read_closely(sources)
@@ -251,7 +258,7 @@ def sources_of(package: str) -> list[str]:
         found += [
             os.path.join(directory, name)
             for name in files
-            if name.endswith(".rs") and not (name == "build.rs" and directory == package)
+            if name.endswith((".rs", ".inc")) and not (name == "build.rs" and directory == package)
         ]
     return found
 

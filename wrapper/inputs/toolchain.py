@@ -119,7 +119,7 @@ def _seen(path: str) -> tuple[object, ...]:
     """What of a file, or of all files below a directory, changes when they do."""
     st = os.stat(path)
     if not os.path.isdir(path):
-        return (path, st.st_ino, st.st_size, st.st_mtime_ns)
+        return (path, st.st_ino, st.st_size, st.st_mtime_ns, st.st_ctime_ns)
     with os.scandir(path) as entries:
         return (path, *(_seen(path) for path in sorted(entry.path for entry in entries)))
 

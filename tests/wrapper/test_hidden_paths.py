@@ -1,0 +1,65 @@
+"""Paths that do not stand in what was made as they are: another checkout must not get it."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from developers import developer
+
+from tests.wrapper.test_e2e_local import package
+from wrapper.build_scripts.kept import _holds
+from wrapper.hidden_paths import pieces
+
+PATH = "/tmp/abcdefgh/ws"
+MACRO = """
+#[proc_macro]
+pub fn root(_: proc_macro::TokenStream) -> proc_macro::TokenStream {
+    format!("{:?}", std::env::var("CARGO_MANIFEST_DIR").unwrap()).parse().unwrap()
+}
+"""
+
+
+def test_pieces() -> None:
+    assert pieces([b"/a/b"]) == []
+    assert pieces([b"/home/me", b"/home/you"]) == [b"/home/me", b"/home/yo", b"home/you"]
+    assert len(pieces([b"/" * 100])) == 16
+
+
+@pytest.mark.parametrize("options", [["-O2"], ["-O2", "-flto"], ["-O0"]])
+def test_an_object_of_c(tmp_path: Path, options: list[str]) -> None:
+    """The optimizer puts a text into the code that copies it, or compresses all of it."""
+    source, made = tmp_path / "a.c", tmp_path / "a.o"
+    source.write_text("void put(char *to) { __builtin_memcpy(to, ROOT, sizeof ROOT); }\n")
+    for path in (PATH, "/another/one"):
+        define = f'-DROOT="{path}/x.c"'
+        subprocess.run(["cc", *options, define, "-c", source, "-o", made], check=True)
+        is_opaque = "-flto" in options
+        found = _holds(str(made), {PATH}, pieces([PATH.encode()]))
+        assert found == (path == PATH or is_opaque)
+
+
+@pytest.mark.cargo
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("lto", ["true", '"thin"'])
+def test_bitcode(tmp_path: Path, lto: str) -> None:
+    manifest = '[workspace]\nresolver = "2"\nmembers = ["app", "lib", "macros"]\n'
+    manifest += f"[profile.release]\nlto = {lto}\n"
+    library = "pub fn root() -> &'static str { macros::root!() }"
+    with developer(tmp_path / "dev", None) as dev:
+        for name in ("one", "two"):
+            checkout = tmp_path / name
+            package(checkout / "macros", "macros", MACRO, "[lib]\nproc-macro = true\n")
+            uses = '[dependencies]\nmacros.path = "../macros"\n'
+            package(
+                checkout / "lib", "lib", "pub fn root() -> &'static str { macros::root!() }", uses
+            )
+            package(checkout / "app", "app", "", '[dependencies]\nlib.path = "../lib"\n')
+            (checkout / "app/src/lib.rs").unlink()
+            (checkout / "app/src/main.rs").write_text('fn main() { println!("{}", lib::root()); }')
+            (checkout / "Cargo.toml").write_text(manifest)
+            dev.build(checkout, "--release")
+            dev.run("cargo", "distbuild", "stop", cwd=checkout)  # all is kept that will be
+            said = dev.run(checkout / "target/release/app", cwd=checkout).stdout.strip()
+            assert said == str(checkout / "lib")
