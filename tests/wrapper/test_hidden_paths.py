@@ -52,9 +52,7 @@ def test_bitcode(tmp_path: Path, lto: str) -> None:
             checkout = tmp_path / name
             package(checkout / "macros", "macros", MACRO, "[lib]\nproc-macro = true\n")
             uses = '[dependencies]\nmacros.path = "../macros"\n'
-            package(
-                checkout / "lib", "lib", "pub fn root() -> &'static str { macros::root!() }", uses
-            )
+            package(checkout / "lib", "lib", library, uses)
             package(checkout / "app", "app", "", '[dependencies]\nlib.path = "../lib"\n')
             (checkout / "app/src/lib.rs").unlink()
             (checkout / "app/src/main.rs").write_text('fn main() { println!("{}", lib::root()); }')
