@@ -157,7 +157,7 @@ class Ladder:
                     return Miss(str(failed), replace(draft, has_failed=True))
             else:
                 if not unknown:
-                    await self._tell(ask, draft, found)
+                    await self._note(ask, draft, found)
                     return replace(found, learned=learned, key=draft.action.digest)
             learned |= Learned(frozenset(unknown))
         raise CompileHere("reads ever more of the environment")
@@ -200,8 +200,10 @@ class Ladder:
         base = self._base(ask.unit, draft)
         return await self._notes.find(base, ask.unit.roots, ask.server, ask.instance)
 
-    async def _tell(self, ask: Ask, draft: Draft, made: Result) -> None:
-        """Others need not have workers find out once more."""
+    async def _note(self, ask: Ask, draft: Draft, made: Result) -> None:
+        """Under which key it was found, and for others what workers found out."""
+        if made.is_of_path:
+            self._journal.note(Subject.of(ask.unit.invocation), made.action)
         server = ask.server
         if made.outcome != "remote" or draft.learned == NOTHING or server is None:
             return
