@@ -57,7 +57,10 @@ class LocalCompiles:
         watched it is compiled in a sandbox.
         """
         async with self.core(call):
-            return await self._compile(call, reply, unit, draft)
+            done, why = await self._compile(call, reply, unit, draft)
+        if done.status != 0:
+            why = "it does not compile"
+        return done, why
 
     @asynccontextmanager
     async def core(self, call: Call) -> AsyncIterator[None]:

@@ -255,6 +255,8 @@ def test_a_file_of_the_workspace(dev: Developer, tmp_path: Path) -> None:
 def test_what_is_mended_is_kept(dev: Developer, tmp_path: Path) -> None:
     checkout = workspace(tmp_path / "w", "fn main() { wrong!(); }")
     dev.run("cargo", "distbuild", "build", cwd=checkout, check=False)
+    reasons = {unit["crate"]: unit["reason"] for unit in dev.units(checkout)}
+    provokes("it does not compile", reasons["app"])
     (checkout / "app/src/main.rs").write_text('fn main() { println!("right"); }')
     units = {unit["crate"]: unit["outcome"] for unit in dev.build(checkout)}
     assert units == {"app": "local"}

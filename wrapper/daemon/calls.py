@@ -235,7 +235,7 @@ class CallHandler:
             call = replace(call, argv=without_incremental(call.argv))
         done, why_not_kept = await self.parts.here.compile(call, self.reply, unit, draft)
         if done.status != 0:
-            return None, None
+            return None, why_not_kept
         moved = install_launchers(self.parts.home, unit)
         learned = await asyncio.to_thread(learned_by, unit)
         self.parts.units.add(*_record(unit, learned, key))
