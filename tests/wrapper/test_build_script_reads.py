@@ -149,6 +149,7 @@ def test_paths_are_taken_by_their_normal_form(tmp_path: Path) -> None:
         (["m/tmp/x", "c/tmp/x"], "it writes /tmp/x"),
         (["o/proc/cpuinfo"], "it reads /proc/cpuinfo"),
         (["o/proc/self/environ"], "it reads /proc/self/environ"),
+        (["o/proc/12/cmdline"], "it reads /proc/12/cmdline"),
         (["o/proc/sys/kernel/osrelease"], "it reads /proc/sys/kernel/osrelease"),
         (["o/dev/shm/x"], "it reads /dev/shm/x"),
         (["s/sys/fs/selinux", "o/proc/filesystems"], None),

@@ -12,8 +12,9 @@ from wrapper.build_scripts.names import is_below
 _NEUTRAL = re.compile(
     r"/dev/(null|zero|full|u?random|tty|stdin|stdout|stderr|fd/\d+)"
     r"|/proc/(self|thread-self)"
-    r"|/proc/(self|thread-self|\d+)/(exe|maps|mountinfo|cgroup|stat|statm|status|auxv|limits|comm"
-    r"|cmdline|oom_score_adj|fd|fd/\d+(/daemon\.sock)?|task(/\d+(/\w+)?)?)"
+    r"|/proc/(self|thread-self)/(exe|comm|cmdline)"
+    r"|/proc/(self|thread-self|\d+)/(maps|mountinfo|cgroup|stat|statm|status|auxv|limits"
+    r"|oom_score_adj|fd|fd/\d+(/daemon\.sock)?|task(/\d+(/\w+)?)?)"
     r"|/proc/(meminfo|loadavg|stat|uptime|filesystems|mounts)"
     r"|/proc/sys/(vm/\w+|kernel/(ngroups_max|pid_max|threads-max|cap_last_cap|random/\w+))"
     r"|/sys/fs/selinux|/sys/fs/cgroup(/.*)?|/sys/devices/system/cpu(/.*)?|/sys/kernel/mm(/.*)?"
