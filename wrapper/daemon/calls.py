@@ -97,7 +97,9 @@ class CallHandler:
             roots = self.keyed.collector.roots(invocation, self.call.cwd, environment)
         except NotUnderstood as error:
             raise OutsideRoots(str(error)) from error
-        environment = _of_unit(environment, roots.target)
+        # cargo by itself with the wrapper has builds too
+        named = {"DISTBUILD_BUILD": build_of(self.call)}
+        environment = _of_unit(environment, roots.target) | named
         unit = Unit(invocation=invocation, roots=roots, environment=environment)
         try:
             check(unit)
