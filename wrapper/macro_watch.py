@@ -48,7 +48,10 @@ _LINKERS = (
 _ABOVE_LINKERS = ("/usr", "/usr/local", "/usr/share", "/etc")
 """Where the linker and its kind look, which keys name as a whole (remote_apis/link_set.py)."""
 
-_LINKER = re.compile(r"(?:[\w.]+-)*(?:cc|gcc|clang|lld|collect2|lto-wrapper|ld|as)(?:[-.][\w.]+)?")
+_LINKER = re.compile(
+    r"(?:[\w.]+-)*(?:cc|gcc|g\+\+|c\+\+|clang|clang\+\+|lld|ld|mold|wild|collect2|lto-wrapper|lto1|as)"
+    r"(?:[-.][\w.]+)?"
+)
 
 
 def check_reads(accesses: bytes, unit: Unit, inputs: Inputs, learned: Iterable[str] = ()) -> None:
