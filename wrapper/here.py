@@ -8,8 +8,9 @@ import asyncio
 import itertools
 import logging
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 
 from wrapper.daemon.protocol import Call, LocalRun, Reply
@@ -29,6 +30,14 @@ WATCHED = "DISTBUILD_WATCHED"
 
 METADATA = b'"emit":"metadata"'
 """In rustc's message that the metadata is there."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Rustc:
+    """A command, and what is replaced in what it says."""
+
+    argv: list[str]
+    replacements: list[tuple[str, str]]
 
 
 class LocalCompiles:
@@ -78,15 +87,15 @@ class LocalCompiles:
     async def _compile(
         self, call: Call, reply: Reply, unit: Unit, draft: Draft | None
     ) -> tuple[LocalRun, str | None]:
-        argv, replacements = list(call.argv), []
+        rustc = _Rustc(list(call.argv), [])
         if not unit.keeps_paths:
-            argv += unit.roots.remap_options(staged=False)
-            replacements = unit.roots.recorded_to_real()
+            remapped = [*call.argv, *unit.roots.remap_options(staged=False)]
+            rustc = _Rustc(remapped, unit.roots.recorded_to_real())
         if draft is None or not (_runs_others_code(unit, draft) or _is_members(unit)):
-            return await reply.run(argv, replacements), None
+            return await reply.run(rustc.argv, rustc.replacements), None
         if await self._can_watch():
-            return await self._watched(reply, argv, replacements, unit, draft)
-        return await self._confined(call, reply, argv, replacements, unit, draft)
+            return await self._watched(reply, rustc, unit, draft)
+        return await self._confined(reply, rustc, unit, draft)
 
     async def _can_watch(self) -> bool:
         """Whether there is a watcher, and this machine lets it watch."""
@@ -97,23 +106,18 @@ class LocalCompiles:
         return self._watches is True
 
     async def _watched(
-        self,
-        reply: Reply,
-        argv: Sequence[str],
-        replacements: Sequence[tuple[str, str]],
-        unit: Unit,
-        draft: Draft,
+        self, reply: Reply, rustc: _Rustc, unit: Unit, draft: Draft
     ) -> tuple[LocalRun, str | None]:
         """As cargo asked; what was read is looked at."""
         file = self._home.path / f"watched-{next(self._numbers)}"
-        command = [str(self._home.launcher), "--watch", str(file), *argv]
-        done = await reply.run(command, replacements, on_trial=True)
+        command = [str(self._home.launcher), "--watch", str(file), *rustc.argv]
+        done = await reply.run(command, rustc.replacements, on_trial=True)
         accesses = await asyncio.to_thread(_taken, file)
         # without any access it was the watcher that failed
         is_disturbed = b"!" in accesses or not accesses
         if done.status != 0 and is_disturbed and METADATA not in done.stderr:
             why = "it does not compile when it is watched"
-            return await reply.run(argv, replacements), why
+            return await reply.run(rustc.argv, rustc.replacements), why
         if done.status != 0:
             reply.let_stand()
             return done, None
@@ -125,13 +129,7 @@ class LocalCompiles:
         return done, None
 
     async def _confined(
-        self,
-        call: Call,
-        reply: Reply,
-        argv: Sequence[str],
-        replacements: Sequence[tuple[str, str]],
-        unit: Unit,
-        draft: Draft,
+        self, reply: Reply, rustc: _Rustc, unit: Unit, draft: Draft
     ) -> tuple[LocalRun, str | None]:
         """In a sandbox; when it fails there, as cargo asked, and so until it has compiled: whoever
         looks at compile errors must not wait for them twice each time.
@@ -147,10 +145,10 @@ class LocalCompiles:
             why = "it does not compile where it sees its inputs alone"
         if program is not None and not draft.has_failed and stem not in self._failing:
             command = sandboxed(
-                program, argv, invocation=unit.invocation, roots=unit.roots, inputs=draft.inputs,
-                environment=call.environment,
+                program, rustc.argv, invocation=unit.invocation, roots=unit.roots,
+                inputs=draft.inputs, environment=unit.environment,
             )  # fmt: skip
-            tried = await reply.run(command, replacements, on_trial=True)
+            tried = await reply.run(command, rustc.replacements, on_trial=True)
             if tried.status == 0:
                 return tried, None  # it stands when the caller has noted its outputs
             if METADATA in tried.stderr:
@@ -158,7 +156,7 @@ class LocalCompiles:
                 return tried, None
             said = tried.stderr[-_WORDS:].decode(errors="replace")
             _LOG.info("%s fails in the sandbox: %s", unit.invocation.crate_name, said)
-        done = await reply.run(argv, replacements)
+        done = await reply.run(rustc.argv, rustc.replacements)
         (self._failing.discard if done.status == 0 else self._failing.add)(stem)
         return done, why
 

@@ -89,18 +89,10 @@ class CallHandler:
             self.reply.exec_rustc()
 
     async def _compile(self, invocation: Invocation) -> None:
-        environment = self.call.environment
         settings = RemoteSettings.of(self.call.settings)
         remote = await self.parts.remotes.get(settings, self.call, self.reply.tell_user)
         self.keyed = self.parts.keyed_for(remote)
-        try:
-            roots = self.keyed.collector.roots(invocation, self.call.cwd, environment)
-        except NotUnderstood as error:
-            raise OutsideRoots(str(error)) from error
-        # cargo by itself with the wrapper has builds too
-        named = {"DISTBUILD_BUILD": build_of(self.call)}
-        environment = _of_unit(environment, roots.target) | named
-        unit = Unit(invocation=invocation, roots=roots, environment=environment)
+        unit = self._unit(invocation)
         try:
             check(unit)
             if isinstance(remote, Remote):
@@ -131,6 +123,18 @@ class CallHandler:
         stat = self._count(invocation, "local", reason=reason)
         if compiled is not None:
             self._submit(compiled, stat, remote if isinstance(remote, Remote) else None)
+
+    def _unit(self, invocation: Invocation) -> Unit:
+        """Raises OutsideRoots."""
+        environment = self.call.environment
+        try:
+            roots = self.keyed.collector.roots(invocation, self.call.cwd, environment)
+        except NotUnderstood as error:
+            raise OutsideRoots(str(error)) from error
+        # cargo by itself with the wrapper has builds too
+        named = {"DISTBUILD_BUILD": build_of(self.call)}
+        environment = _of_unit(environment, roots.target) | named
+        return Unit(invocation=invocation, roots=roots, environment=environment)
 
     def _offer(self, unit: Unit, found: Result, remote: Remote | str | None) -> None:
         """Have the server get what is here already, when there is time."""

@@ -107,10 +107,7 @@ class Collector:
         cargo = environment.get("CARGO", "")
         shows_cargo = cargo.startswith((f"{toolchain.sysroot}/", "/usr/"))
         self._dependencies(invocation, roots, inputs, shows_cargo=shows_cargo)
-        learned: dict[Digest, Source] = {}
-        for path in files:
-            for each in (path, *_places_of_module(path)):
-                learned |= self._add_file(each, roots, inputs)
+        learned = self._add_files(files, roots, inputs)
         if inputs.macros.libraries:
             sources = [learned, *(each.blobs for each in snapshots)]
             inputs.macros = self._macros.with_named(inputs.macros, sources, environment)
@@ -161,6 +158,16 @@ class Collector:
             return
         refuse_left_out(path, roots, inputs)
         inputs.add_file(staged_or_refuse(roots, path), self._files.digest(path), path)
+
+    def _add_files(
+        self, paths: Iterable[str], roots: Roots, inputs: Inputs
+    ) -> dict[Digest, Source]:
+        """Files outside of the package as far as they are there, which are returned."""
+        found: dict[Digest, Source] = {}
+        for path in paths:
+            for each in (path, *_places_of_module(path)):
+                found |= self._add_file(each, roots, inputs)
+        return found
 
     def _add_file(self, path: str, roots: Roots, inputs: Inputs) -> dict[Digest, str]:
         """A file outside of the package, if it is there, which is returned."""
