@@ -19,7 +19,7 @@ from wrapper.build_scripts.accesses import (
     left_behind,
     sort_out,
 )
-from wrapper.build_scripts.names import is_below
+from wrapper.build_scripts.names import above, is_below
 from wrapper.inputs.collect import CLIPPY_SETTINGS
 from wrapper.inputs.inputs import Inputs
 from wrapper.inputs.snapshot import RealPlaces, is_left_out
@@ -44,8 +44,10 @@ _LINKERS = (
     *("/usr/bin", "/usr/lib", "/usr/lib32", "/usr/lib64", "/usr/libx32", "/usr/libexec"),
     *("/usr/local/bin", "/usr/local/lib"),
     "/etc/alternatives",
+    *(f"/etc/{name}" for name in ("debian_version", "lsb-release", "os-release", "redhat-release")),
+    *(f"/etc/{name}" for name in ("alpine-release", "gentoo-release", "SuSE-release")),
 )
-_ABOVE_LINKERS = ("/usr", "/usr/local", "/usr/share", "/etc")
+_ABOVE_LINKERS = ("/usr", "/usr/local", "/usr/share", "/etc", "/opt")
 """Where the linker and its kind look, which keys name as a whole (remote_apis/link_set.py)."""
 
 _LINKER = re.compile(
@@ -135,7 +137,7 @@ class _Places:
         hidden = _both_forms(inputs.left_out)
         self._is_shown = {**dict.fromkeys(hidden, False), **dict.fromkeys(shown, True)}
         around = _both_forms([roots.workspace, roots.out_dir])
-        self._above = around | {above for path in shown | around for above in _above(path)}
+        self._above = around | {each for path in shown | around for each in above(path)}
         self._packages = _both_forms([roots.package])
         odd = {os.path.dirname(path) for path in hidden}
         self._unlisted = odd | self._packages | self._above
@@ -155,19 +157,14 @@ class _Places:
 
     def _nearest(self, path: str) -> str:
         """What the key has, or leaves out, that a path is or lies below."""
-        while path not in self._is_shown and path != "/":
-            directory, name = os.path.split(path)
-            if directory in self._packages and (is_left_out(name) or path in self._target):
-                return "/"  # it may come and go, and no key changes
-            path = directory
-        return path
+        for each in (path, *above(path)):
+            if each in self._is_shown:
+                return each
+            directory, name = os.path.split(each)
+            if directory in self._packages and (is_left_out(name) or each in self._target):
+                break  # it may come and go, and no key changes
+        return "/"
 
 
 def _both_forms(paths: Iterable[str]) -> set[str]:
     return {form for path in paths for form in (path, os.path.realpath(path))}
-
-
-def _above(path: str) -> Iterable[str]:
-    while path != "/":
-        path = os.path.dirname(path)
-        yield path

@@ -14,6 +14,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 
 from remote_apis.bubblewrap import find_bubblewrap, show_programs
+from wrapper.build_scripts.names import above
 from wrapper.inputs.inputs import Inputs
 from wrapper.roots import Roots
 from wrapper.rustc.arguments import Invocation
@@ -112,12 +113,11 @@ def _as_one_mount(written: Sequence[str]) -> dict[str, str]:
 def _place(path: str, mounts: Mapping[str, str]) -> str:
     """Where a path is mounted: where it leads, if a link on the way is shown as part of another,
     such as a package's `target` on another disk."""
-    link, is_within = os.path.dirname(path), False
-    while link != "/":
-        is_within = is_within or os.path.islink(link)
-        link = os.path.dirname(link)
-        if is_within and link in mounts:
+    is_within = False
+    for directory in above(path):
+        if is_within and directory in mounts:
             return os.path.realpath(path)
+        is_within = is_within or os.path.islink(directory)
     return path
 
 

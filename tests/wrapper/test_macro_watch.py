@@ -82,6 +82,9 @@ def place(tmp_path: Path) -> Place:
         "o/lib/x86_64-linux-gnu/libc.so.6",
         "o/etc/ld.so.cache",
         "o/sys/fs/cgroup/cpu.max",
+        "o/sys/devices/system/node/node1",
+        "o//lib/x86_64-linux-gnu/libc.so.6",
+        "s//",
     ],
 )
 def test_what_a_compile_does(place: Place, access: str) -> None:
@@ -132,6 +135,8 @@ def test_what_nothing_watched_may_do(place: Place, access: str, words: str) -> N
 def test_the_linker(place: Place) -> None:
     link = ("x{t}/bin/rustc", "X/usr/bin/cc", "O/usr/lib/gcc/crt1.o", "O{out}/x.o", "S{w}/libc.so")
     assert place.why(*link, kind="bin") is None
+    for more in ("O//usr/lib", "O/etc/debian_version", "O/opt", "X/usr/bin/mold", "X/usr/bin/clang"):
+        assert place.why(*link, more, kind="bin") is None, more
     said = place.why(*link)
     assert said is not None, "what does not link runs none"
     provokes("the compile runs …, and nobody knows what that reads", said)

@@ -7,7 +7,7 @@ import re
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from wrapper.build_scripts.names import is_below
+from wrapper.build_scripts.names import above, is_below
 
 _NEUTRAL = re.compile(
     r"/dev/(null|zero|full|u?random|tty|stdin|stdout|stderr|fd/\d+)"
@@ -17,7 +17,7 @@ _NEUTRAL = re.compile(
     r"|oom_score_adj|fd|fd/\d+(/daemon\.sock)?|task(/\d+(/\w+)?)?)"
     r"|/proc/(meminfo|loadavg|stat|uptime|filesystems|mounts)"
     r"|/proc/sys/(vm/\w+|kernel/(ngroups_max|pid_max|threads-max|cap_last_cap|random/\w+))"
-    r"|/sys/fs/selinux|/sys/fs/cgroup(/.*)?|/sys/devices/system/cpu(/.*)?|/sys/kernel/mm(/.*)?"
+    r"|/sys/fs/selinux|/sys/fs/cgroup(/.*)?|/sys/devices/system/(cpu|node)(/.*)?|/sys/kernel/mm(/.*)?"
     r"|/etc/ld\.so\.cache|/etc/localtime|/"
 )
 """What tells about the machine's load and limits, or where libraries are, which are seen anyway;
@@ -100,7 +100,7 @@ def sort_out(accesses: Iterable[tuple[str, str]], around: Surroundings) -> Seen:
 
 
 def _is_made(path: str, made: Container[str]) -> bool:
-    return any(part in made for part in _self_and_above(path))
+    return any(part in made for part in (path, *above(path)))
 
 
 def _is_made_up(path: str, temporary: str) -> bool:
@@ -120,7 +120,7 @@ def left_behind(seen: Seen) -> str | None:
 def _led(path: str, kind: str, around: Surroundings) -> str:
     """Where a path through a link that leads out of OUT_DIR really lies."""
     if around.links and is_below(path, (around.own,)):
-        for each in _self_and_above(path):
+        for each in (path, *above(path)):
             if each in around.links and (each != path or kind in "osx"):
                 return around.links[each] + path[len(each) :]
     return path
@@ -133,13 +133,9 @@ def _note_read(seen: Seen, kind: str, path: str) -> None:
         seen.reads[path] = "s" if kind == "s" else "o"
 
 
-def _self_and_above(path: str) -> Iterable[str]:
-    while path != "/":
-        yield path
-        path = os.path.dirname(path)
-
-
 def _normal(path: str) -> str:
+    if path.startswith("//"):
+        path = "/" + path.lstrip("/")
     if "/.." in path:  # what a link leads to may have another parent
         directory, name = os.path.split(path)
         if name in ("..", "."):

@@ -8,7 +8,7 @@ for all directories above all places. The rest, the system's own, keeps its path
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from wrapper.roots import Place, Roots, cargo_home
@@ -35,8 +35,8 @@ class Names:
         self.roots = roots
         self._search = [each.rstrip("/") for each in search.split(":") if each.startswith("/")]
         self._places = [place for place in roots.places if place.staged]
-        above = {each for place in self._places for each in _above(place.real)}
-        self._above = sorted(above, key=len, reverse=True)
+        parents = {each for place in self._places for each in above(place.real)}
+        self._above = sorted(parents, key=len, reverse=True)
 
     def leads_here(self, path: str) -> bool:
         """Whether the path is a directory above a place: it is there for everybody."""
@@ -72,18 +72,17 @@ class Names:
             return [
                 (f"{place.staged}^{level}", os.path.join(directory, rest))
                 for place in self._places
-                for level, directory in enumerate(_above(place.real))
+                for level, directory in enumerate(above(place.real))
                 if directory != "/"
             ] + [("/", "/" + rest)]
         return [("", self.roots.real(name) or f"/{name}")]
 
 
-def _above(path: str) -> list[str]:
-    found = []
-    while path != "/":
-        path = os.path.dirname(path)
-        found.append(path)
-    return found
+def above(path: str) -> Iterator[str]:
+    """The directories above an absolute path, the nearest first; it may begin with two slashes."""
+    while (parent := os.path.dirname(path)) != path:
+        path = parent
+        yield path
 
 
 def _wrappers_home(environment: Mapping[str, str]) -> str:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Mapping
 
 from remote_apis.digest import Digest
-from wrapper.build_scripts.names import is_below
+from wrapper.build_scripts.names import above, is_below
 from wrapper.inputs.file_digests import FileDigests
 from wrapper.inputs.inputs import Inputs, refuse_left_out, staged_or_refuse
 from wrapper.inputs.macro_trust import MacroTrust, is_published
@@ -135,9 +135,7 @@ class Collector:
         """clippy takes its settings from the package's directory or any above it."""
         if "CLIPPY_CONF_DIR" in environment:
             raise NotUnderstood("clippy's settings come from CLIPPY_CONF_DIR")
-        directory = roots.package
-        while directory != "/":
-            directory = os.path.dirname(directory)
+        for directory in above(roots.package):
             for name in CLIPPY_SETTINGS:
                 self._add_file(os.path.join(directory, name), roots, inputs)
 
