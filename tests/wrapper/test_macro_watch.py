@@ -135,7 +135,8 @@ def test_what_nothing_watched_may_do(place: Place, access: str, words: str) -> N
 def test_the_linker(place: Place) -> None:
     link = ("x{t}/bin/rustc", "X/usr/bin/cc", "O/usr/lib/gcc/crt1.o", "O{out}/x.o", "S{w}/libc.so")
     assert place.why(*link, kind="bin") is None
-    for more in ("O//usr/lib", "O/etc/debian_version", "O/opt", "X/usr/bin/mold", "X/usr/bin/clang"):
+    beside = ("O//usr/lib", "O/etc/debian_version", "O/opt", "X/usr/bin/mold", "X/usr/bin/clang")
+    for more in beside:
         assert place.why(*link, more, kind="bin") is None, more
     said = place.why(*link)
     assert said is not None, "what does not link runs none"
