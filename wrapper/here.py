@@ -18,9 +18,7 @@ from wrapper.home import Home
 from wrapper.inputs.macro_trust import is_published
 from wrapper.inputs.unit_records import record_of
 from wrapper.ladder import Draft
-from wrapper.macro_watch import check_reads
-from wrapper.recorded import NotKept
-from wrapper.result_checks import Unit, learned_by
+from wrapper.result_checks import Unit
 from wrapper.sandbox import find_sandbox, sandboxed
 
 _LOG = logging.getLogger("distbuild.here")
@@ -30,6 +28,16 @@ WATCHED = "DISTBUILD_WATCHED"
 
 METADATA = b'"emit":"metadata"'
 """In rustc's message that the metadata is there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """How a compile ended, and why its result must not be kept, if it must not; `accesses` are
+    those of a watched one, which are still to be looked at."""
+
+    run: LocalRun
+    why_not_kept: str | None = None
+    accesses: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,20 +64,19 @@ class LocalCompiles:
         """Whether this machine could compile one more at once."""
         return self._running < self._count
 
-    async def compile(
-        self, call: Call, reply: Reply, unit: Unit, draft: Draft | None
-    ) -> tuple[LocalRun, str | None]:
-        """How it ended, and why it may have read something beside its inputs, if it may.
+    async def compile(self, call: Call, reply: Reply, unit: Unit, draft: Draft | None) -> Ended:
+        """Compile a unit, when there is a core for it.
 
         What runs others' code, macros or a linker, is watched, and so is what is not a registry's:
         assembly may include any file, and clippy asks cargo of the workspace. Where nothing can be
         watched it is compiled in a sandbox.
         """
         async with self.core(call):
-            done, why = await self._compile(call, reply, unit, draft)
-        if done.status != 0:
+            ended = await self._compile(call, reply, unit, draft)
+        if ended.run.status != 0:
             why = "it does not compile"
-        return done, why
+            return Ended(run=ended.run, why_not_kept=why)
+        return ended
 
     @asynccontextmanager
     async def core(self, call: Call) -> AsyncIterator[None]:
@@ -84,15 +91,13 @@ class LocalCompiles:
         finally:
             self._running -= 1
 
-    async def _compile(
-        self, call: Call, reply: Reply, unit: Unit, draft: Draft | None
-    ) -> tuple[LocalRun, str | None]:
+    async def _compile(self, call: Call, reply: Reply, unit: Unit, draft: Draft | None) -> Ended:
         rustc = _Rustc(list(call.argv), [])
         if not unit.keeps_paths:
             remapped = [*call.argv, *unit.roots.remap_options(staged=False)]
             rustc = _Rustc(remapped, unit.roots.recorded_to_real())
         if draft is None or not (_runs_others_code(unit, draft) or _is_members(unit)):
-            return await reply.run(rustc.argv, rustc.replacements), None
+            return Ended(run=await reply.run(rustc.argv, rustc.replacements))
         if await self._can_watch():
             return await self._watched(reply, rustc, unit, draft)
         return await self._confined(reply, rustc, unit, draft)
@@ -105,32 +110,25 @@ class LocalCompiles:
             self._watches = await started.wait() == 0
         return self._watches is True
 
-    async def _watched(
-        self, reply: Reply, rustc: _Rustc, unit: Unit, draft: Draft
-    ) -> tuple[LocalRun, str | None]:
-        """As cargo asked; what was read is looked at."""
+    async def _watched(self, reply: Reply, rustc: _Rustc, unit: Unit, draft: Draft) -> Ended:
+        """As cargo asked."""
         file = self._home.path / f"watched-{next(self._numbers)}"
-        command = [str(self._home.launcher), "--watch", str(file), *rustc.argv]
+        option = "--watch" if _must_be_seen(unit, draft) else "--watch-most"
+        command = [str(self._home.launcher), option, str(file), *rustc.argv]
         done = await reply.run(command, rustc.replacements, on_trial=True)
         accesses = await asyncio.to_thread(_taken, file)
         # without any access it was the watcher that failed
         is_disturbed = b"!" in accesses or not accesses
         if done.status != 0 and is_disturbed and METADATA not in done.stderr:
             why = "it does not compile when it is watched"
-            return await reply.run(rustc.argv, rustc.replacements), why
+            done = await reply.run(rustc.argv, rustc.replacements)
+            return Ended(run=done, why_not_kept=why)
         if done.status != 0:
             reply.let_stand()
-            return done, None
-        try:
-            learned = await asyncio.to_thread(learned_by, unit)
-            await asyncio.to_thread(check_reads, accesses, unit, draft.inputs, learned.files)
-        except NotKept as why:
-            return done, str(why)
-        return done, None
+        # it stands when the caller has noted its outputs
+        return Ended(run=done, accesses=accesses)
 
-    async def _confined(
-        self, reply: Reply, rustc: _Rustc, unit: Unit, draft: Draft
-    ) -> tuple[LocalRun, str | None]:
+    async def _confined(self, reply: Reply, rustc: _Rustc, unit: Unit, draft: Draft) -> Ended:
         """In a sandbox; when it fails there, as cargo asked, and so until it has compiled: whoever
         looks at compile errors must not wait for them twice each time.
         """
@@ -150,15 +148,15 @@ class LocalCompiles:
             )  # fmt: skip
             tried = await reply.run(command, rustc.replacements, on_trial=True)
             if tried.status == 0:
-                return tried, None  # it stands when the caller has noted its outputs
+                return Ended(run=tried)
             if METADATA in tried.stderr:
                 reply.let_stand()
-                return tried, None
+                return Ended(run=tried)
             said = tried.stderr[-_WORDS:].decode(errors="replace")
             _LOG.info("%s fails in the sandbox: %s", unit.invocation.crate_name, said)
         done = await reply.run(rustc.argv, rustc.replacements)
         (self._failing.discard if done.status == 0 else self._failing.add)(stem)
-        return done, why
+        return Ended(run=done, why_not_kept=why)
 
 
 def _taken(file: Path) -> bytes:
@@ -184,7 +182,7 @@ def _runs_others_code(unit: Unit, draft: Draft) -> bool:
 
 
 def _must_be_seen(unit: Unit, draft: Draft) -> bool:
-    """Whether what is not found in a sandbox may make another result, and no failure."""
+    """Whether others' code in it may do anything at all, by what its text says."""
     return draft.inputs.macros.suspect is not None or unit.invocation.is_clippy
 
 

@@ -30,6 +30,7 @@ from wrapper.inputs.unit_records import NOTHING, Learned
 from wrapper.ladder import Draft, build
 from wrapper.learned import LearnedNotes, publish_learned
 from wrapper.local_tier import LocalTier, any_contains, stamp_made_here
+from wrapper.macro_watch import check_reads
 from wrapper.recorded import NotKept, Recorded, keep_and_share
 from wrapper.remote import Remote
 from wrapper.result_checks import (
@@ -56,7 +57,8 @@ class Compiled:
     """A compile that has ended here with success.
 
     `outputs` are the files that it left, by name, where they are and as they were before cargo went
-    on; `stderr` is rustc's own; `shares`: servers may have the result.
+    on; `stderr` is rustc's own; `accesses` what a watcher noted of it; `shares`: servers may have
+    the result.
     """
 
     unit: Unit
@@ -66,6 +68,7 @@ class Compiled:
     started_ns: int
     seconds: float
     shares: bool
+    accesses: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +184,10 @@ class Keeper:
         dep_info_path = os.path.join(roots.out_dir, dep_info_name(unit.invocation))
         with open(dep_info_path, "rb") as file:
             dep_info = file.read()
-        known = compiled.draft.learned | learned_by(unit)
+        read = learned_by(unit)
+        if compiled.accesses is not None:
+            check_reads(compiled.accesses, unit, compiled.draft.inputs, read.files)
+        known = compiled.draft.learned | read
         base, action = self._keys(compiled, dep_info, known)
         result = re_pb.ActionResult(stdout_raw=f"{_ROOT}\n".encode())
         blobs: dict[Digest, Source] = {}

@@ -143,6 +143,7 @@ class _Places:
         self._unlisted = odd | self._packages | self._above
         self._target = _both_forms([roots.target])
         self._real_places = RealPlaces()
+        self._known: dict[str, str] = {}
 
     def has(self, path: str, *, is_opened: bool) -> bool:
         """Whether the key covers what a program learns of a path."""
@@ -157,13 +158,17 @@ class _Places:
 
     def _nearest(self, path: str) -> str:
         """What the key has, or leaves out, that a path is or lies below."""
-        for each in (path, *above(path)):
-            if each in self._is_shown:
-                return each
-            directory, name = os.path.split(each)
-            if directory in self._packages and (is_left_out(name) or each in self._target):
-                break  # it may come and go, and no key changes
-        return "/"
+        known = self._known.get(path)
+        if known is None:
+            directory, name = os.path.split(path)
+            if path in self._is_shown:
+                known = path
+            elif directory in self._packages and (is_left_out(name) or path in self._target):
+                known = "/"  # it may come and go, and no key changes
+            else:
+                known = "/" if directory == path else self._nearest(directory)
+            self._known[path] = known
+        return known
 
 
 def _both_forms(paths: Iterable[str]) -> set[str]:

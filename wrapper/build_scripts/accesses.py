@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from wrapper.build_scripts.names import above, is_below
+from wrapper.inputs.snapshot import RealPlaces
 
 _NEUTRAL = re.compile(
     r"/dev/(null|zero|full|u?random|tty|stdin|stdout|stderr|fd/\d+)"
@@ -28,6 +29,7 @@ _OF_RUSTC = re.compile(r"(?:rmeta|rustc)[A-Za-z0-9]{6}")
 """Directories that rustc makes, and removes, beside what it writes: a probe of a compiler that
 writes to its standard output has them in the package."""
 
+_FEW = 8
 _SPECIAL = ("/proc", "/sys", "/dev")
 
 OWN_PROCESSOR = "it compiles for this machine's own processor"
@@ -73,12 +75,12 @@ def decode(data: bytes) -> list[tuple[str, str]]:
 
 def sort_out(accesses: Iterable[tuple[str, str]], around: Surroundings) -> Seen:
     """What of the accesses the run's result depends on."""
-    seen = Seen()
+    seen, places = Seen(), RealPlaces()
     for kind, named in accesses:
         if kind == "!":
             seen.trouble = seen.trouble or named
             continue
-        path = _led(_normal(named), kind, around)
+        path = _led(_normal(named, places), kind, around)
         if is_below(path, (around.own, *around.unseen)) or _is_neutral(kind, path):
             seen.runs_own |= kind == "x" and is_below(path, (around.own,))
             continue
@@ -99,7 +101,9 @@ def sort_out(accesses: Iterable[tuple[str, str]], around: Surroundings) -> Seen:
     return seen
 
 
-def _is_made(path: str, made: Container[str]) -> bool:
+def _is_made(path: str, made: Collection[str]) -> bool:
+    if len(made) <= _FEW:
+        return is_below(path, made)
     return any(part in made for part in (path, *above(path)))
 
 
@@ -133,12 +137,11 @@ def _note_read(seen: Seen, kind: str, path: str) -> None:
         seen.reads[path] = "s" if kind == "s" else "o"
 
 
-def _normal(path: str) -> str:
+def _normal(path: str, places: RealPlaces) -> str:
     if path.startswith("//"):
         path = "/" + path.lstrip("/")
     if "/.." in path:  # what a link leads to may have another parent
-        directory, name = os.path.split(path)
-        if name in ("..", "."):
+        if os.path.basename(path) in ("..", "."):
             return os.path.realpath(path)
-        return os.path.join(os.path.realpath(directory), name)
+        return places.of(path)
     return os.path.normpath(path) if "//" in path or "/." in path or path.endswith("/") else path

@@ -239,19 +239,20 @@ class CallHandler:
         if self.early is not None:
             # dependents have the metadata of a compile from nothing
             call = replace(call, argv=without_incremental(call.argv))
-        done, why_not_kept = await self.parts.here.compile(call, self.reply, unit, draft)
-        if done.status != 0:
-            return None, why_not_kept
+        ended = await self.parts.here.compile(call, self.reply, unit, draft)
+        if ended.run.status != 0:
+            return None, ended.why_not_kept
         moved = install_launchers(self.parts.home, unit)
         learned = await asyncio.to_thread(learned_by, unit)
         self.parts.units.add(*_record(unit, learned, key))
-        if draft is None or why_not_kept is not None:
-            return None, why_not_kept
+        if draft is None or ended.why_not_kept is not None:
+            return None, ended.why_not_kept
         compiled = Compiled(
             unit=unit,
             draft=draft,
             outputs=outputs_of(unit, moved),
-            stderr=done.stderr,
+            stderr=ended.run.stderr,
+            accesses=ended.accesses,
             started_ns=started_ns,
             seconds=time.monotonic() - started,
             shares=was_fresh,

@@ -5,7 +5,8 @@
 // a run. Otherwise it runs the script and tells the daemon what that read. Without a daemon, or
 // outside of a build with the wrapper, it becomes the script.
 //
-// `--watch FILE PROGRAM ARGUMENTS` runs any program so, and writes what it read to a file.
+// `--watch FILE PROGRAM ARGUMENTS` runs any program so, and writes what it read to a file;
+// `--watch-most` does so without what watch.h calls not all.
 //
 // Its own file ends with: DISTBUILD_HOME, the script's name in the same directory and the
 // workspace, each ended by NUL, then their length in all (u32) and the mark.
@@ -78,11 +79,13 @@ static void batch_access(const char *data, unsigned size) {
 static pid_t child;
 static void pass_on(int number) { if (child > 0) kill(child, number); }
 
+static int not_all;
+
 // Put this process under watch, once the listener is received at the socket's other end.
 static void be_watched(pid_t parent, int socket) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != parent) _exit(1);
-    int listener = watch_self(), error = errno;
+    int listener = watch_self(not_all), error = errno;
     char byte = 0, space[CMSG_SPACE(sizeof(int))] = {0};
     struct iovec data = {&byte, 1};
     struct msghdr message = {.msg_iov = &data, .msg_iovlen = 1};
@@ -265,9 +268,10 @@ static void obey(void) {
 int main(int argc, char **argv) {
     arguments = argv;
     if (argc < 1 || read_own_end() != 0) {
-        if (argc > 3 && strcmp(argv[1], "--watch") == 0) watch_program(argv[2], argv + 3);
+        not_all = argc > 3 && strcmp(argv[1], "--watch-most") == 0;
+        if (not_all || (argc > 3 && strcmp(argv[1], "--watch") == 0)) watch_program(argv[2], argv + 3);
         // by itself it can be asked whether it could do its work here
-        if (argc == 2 && strcmp(argv[1], "--can-watch") == 0) return watch_self() < 0;
+        if (argc == 2 && strcmp(argv[1], "--can-watch") == 0) return watch_self(0) < 0;
         fputs("error: this file was cut; remove the target directory\n", stderr);
         return 1;
     }

@@ -275,15 +275,24 @@ static int is_recent(void) {
     return major > 5 || (major == 5 && minor >= 8);
 }
 
-int watch_self(void) {
+// Whether a call is one of those that `not_all` leaves out.
+static int is_left_out(int number) {
+    for (size_t i = 0; i < CALLS; i++)
+        if (calls[i].number == number && (calls[i].what == LOOK || calls[i].what == ALTER)) return 1;
+    return 0;
+}
+
+int watch_self(int not_all) {
     struct sock_filter filter[CALLS + 6];
     size_t n = 0;
     filter[n++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch));
     filter[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, ARCHITECTURE, 0, CALLS + 3);
     filter[n++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr));
     filter[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, OTHER_NUMBERS, CALLS + 1, 0);
-    for (size_t i = 0; i < CALLS; i++)
-        filter[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)calls[i].number, (unsigned char)(CALLS - i), 0);
+    for (size_t i = 0; i < CALLS; i++) {
+        unsigned number = not_all && is_left_out(calls[i].number) ? UINT32_MAX : (unsigned)calls[i].number;
+        filter[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, number, (unsigned char)(CALLS - i), 0);
+    }
     filter[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
     filter[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_USER_NOTIF);
     struct sock_fprog program = {(unsigned short)n, filter};

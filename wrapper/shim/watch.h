@@ -17,7 +17,9 @@
 #define OTHER_RIGHTS "it runs a program with another user's rights"
 
 // Puts this process and its children under watch; the descriptor for `serve`, or -1 with errno.
-int watch_self(void);
+// `not_all`: without whether files are there, what links say, and what changes or removes files,
+// which compilers and linkers ask and do by the thousand.
+int watch_self(int not_all);
 
 void tell_apart(pid_t process);
 
