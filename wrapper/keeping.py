@@ -28,9 +28,10 @@ from wrapper.inputs.inputs import Inputs
 from wrapper.inputs.snapshot import Source
 from wrapper.inputs.unit_records import NOTHING, Learned
 from wrapper.ladder import Draft, build
-from wrapper.learned import LearnedNotes, publish_learned
+from wrapper.learned import note_of
 from wrapper.local_tier import LocalTier, any_contains, stamp_made_here
 from wrapper.macro_watch import check_reads
+from wrapper.notes import Notes, publish_note
 from wrapper.recorded import NotKept, Recorded, keep_and_share
 from wrapper.remote import Remote
 from wrapper.result_checks import (
@@ -38,7 +39,7 @@ from wrapper.result_checks import (
     Unit,
     environment_not_carried,
     files_outside,
-    learned_by,
+    learned_from,
     read_and_not_staged,
 )
 from wrapper.roots import OUTPUTS, ROOT_DIRECTORY, Roots
@@ -98,7 +99,7 @@ class Keeper:
         self._collector = collector
         self._files = files
         self._local = local
-        self._notes = LearnedNotes(local)
+        self._notes = Notes(local)
         self._on_kept = on_kept
         self._tasks: set[asyncio.Task[None]] = set()
         self._turn = asyncio.Lock()
@@ -174,7 +175,8 @@ class Keeper:
         await self._store(compiled, found.blobs)
         await self._local.keep(instance, found.action.digest, found.result)
         if found.known != NOTHING:
-            await self._notes.keep(found.base, found.known, compiled.unit.roots, instance)
+            name, note = note_of(found.base, found.known, compiled.unit.roots)
+            await self._notes.keep(name, note, instance)
         self._on_kept(found.action.digest)
         return found
 
@@ -184,7 +186,7 @@ class Keeper:
         dep_info_path = os.path.join(roots.out_dir, dep_info_name(unit.invocation))
         with open(dep_info_path, "rb") as file:
             dep_info = file.read()
-        read = learned_by(unit)
+        read = learned_from(unit, dep_info)
         if compiled.accesses is not None:
             check_reads(compiled.accesses, unit, compiled.draft.inputs, read.files)
         known = compiled.draft.learned | read
@@ -270,7 +272,7 @@ async def _share(
 ) -> None:
     """Have a server take what was kept. Raises DistbuildError and OSError."""
     if kept.known != NOTHING:
-        await publish_learned(kept.base, kept.known, roots, remote)
+        await publish_note(*note_of(kept.base, kept.known, roots), remote)
     key, everything = kept.action.digest, {**kept.blobs, **command_of(kept.action)}
     if await remote.publish(key, everything, kept.result):
         on_shared(key)

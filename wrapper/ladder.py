@@ -27,8 +27,9 @@ from wrapper.inputs.inputs import Inputs
 from wrapper.inputs.toolchain import machine
 from wrapper.inputs.unit_records import NOTHING, Learned
 from wrapper.keys.journal import KeyJournal, Subject
-from wrapper.learned import LearnedNotes, note_of, publish_learned
+from wrapper.learned import find_learned, note_of
 from wrapper.local_tier import LocalTier
+from wrapper.notes import Notes, publish_note
 from wrapper.qualifiers import check_linker, qualifiers
 from wrapper.remote import Remote
 from wrapper.result_checks import (
@@ -122,7 +123,7 @@ class Ladder:
         self._collector = collector
         self._local = local
         self._journal = journal
-        self._notes = LearnedNotes(local)
+        self._notes = Notes(local)
         self._unusable: dict[Digest, str] = {}
 
     async def resolve(self, ask: Ask) -> Result | Miss:
@@ -166,8 +167,7 @@ class Ladder:
         """What others have to know to find a result. Raises CompileHere and NotUnderstood."""
         if found.learned == NOTHING:
             return []
-        base = self._draft(unit, NOTHING, "").action
-        return [note_of(base, found.learned, unit.roots)]
+        return [note_of(self._base(unit), found.learned, unit.roots)]
 
     def made_anew(self, action: Digest) -> None:
         """There is another result under this key than the one that could not be used."""
@@ -191,14 +191,14 @@ class Ladder:
         is_edited = _is_edited(unit, last_key, action)
         return Draft(action=action, inputs=inputs, learned=learned, is_edited=is_edited)
 
-    def _base(self, unit: Unit, draft: Draft) -> BuiltAction:
+    def _base(self, unit: Unit) -> BuiltAction:
         """The unit's key without what it turned out to read."""
-        return draft.action if draft.learned == NOTHING else self._draft(unit, NOTHING, "").action
+        return self._draft(unit, NOTHING, "").action
 
     async def _told(self, ask: Ask, draft: Draft) -> Learned | None:
         """What compiles of the unit in other places turned out to read."""
-        base = self._base(ask.unit, draft)
-        return await self._notes.find(base, ask.unit.roots, ask.server, ask.instance)
+        base = draft.action if draft.learned == NOTHING else self._base(ask.unit)
+        return await find_learned(self._notes, base, ask.unit.roots, ask.server, ask.instance)
 
     async def _note(self, ask: Ask, draft: Draft, made: Result) -> None:
         """Under which key it was found, and for others what workers found out."""
@@ -207,10 +207,10 @@ class Ladder:
         server = ask.server
         if made.outcome != "remote" or draft.learned == NOTHING or server is None:
             return
-        base, roots = self._base(ask.unit, draft), ask.unit.roots
+        name, note = note_of(self._base(ask.unit), draft.learned, ask.unit.roots)
         try:
-            await self._notes.keep(base, draft.learned, roots, ask.instance)
-            await publish_learned(base, draft.learned, roots, server)
+            await self._notes.keep(name, note, ask.instance)
+            await publish_note(name, note, server)
         except DistbuildError as error:
             _LOG.info("what a worker has read is not noted: %s", error)
 

@@ -14,8 +14,7 @@ from remote_apis.errors import DistbuildError
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
 from wrapper.action import BuiltAction
 from wrapper.inputs.unit_records import Learned
-from wrapper.local_tier import LocalTier
-from wrapper.notes import Notes, naming_action, publish_note
+from wrapper.notes import Notes, naming_action
 from wrapper.remote import Remote
 from wrapper.roots import Roots
 
@@ -23,45 +22,26 @@ _KIND = "unit-reads-1"
 _LOG = logging.getLogger("distbuild.learned")
 
 
-class LearnedNotes:
-    """The notes about it. One a daemon."""
-
-    def __init__(self, local: LocalTier) -> None:
-        self._notes = Notes(local)
-
-    async def find(
-        self, base: BuiltAction, roots: Roots, remote: Remote | None, instance: str
-    ) -> Learned | None:
-        """What compiles of a unit turned out to read; `base` is its key without that."""
-        action = _naming(base)
-        try:
-            note = await self._notes.here(action, instance)
-            if note is None and remote is not None:
-                note = await self._notes.there(action, remote)
-                if note is not None:
-                    await self._notes.keep(action, note, instance)
-            return _load(note, roots) if note is not None else None
-        except (DistbuildError, TypeError, ValueError) as error:
-            _LOG.info("what others learned of a unit is not known: %s", error)
-            return None
-
-    async def keep(self, base: BuiltAction, learned: Learned, roots: Roots, instance: str) -> None:
-        """Note it on this machine. Raises DistbuildError."""
-        name, note = note_of(base, learned, roots)
-        await self._notes.keep(name, note, instance)
+async def find_learned(
+    notes: Notes, base: BuiltAction, roots: Roots, remote: Remote | None, instance: str
+) -> Learned | None:
+    """What compiles of a unit turned out to read; `base` is its key without that."""
+    action = _naming(base)
+    try:
+        note = await notes.here(action, instance)
+        if note is None and remote is not None:
+            note = await notes.there(action, remote)
+            if note is not None:
+                await notes.keep(action, note, instance)
+        return _load(note, roots) if note is not None else None
+    except (DistbuildError, TypeError, ValueError) as error:
+        _LOG.info("what others learned of a unit is not known: %s", error)
+        return None
 
 
 def note_of(base: BuiltAction, learned: Learned, roots: Roots) -> tuple[BuiltAction, bytes]:
     """The note, and its name."""
     return _naming(base), _dump(learned, roots)
-
-
-async def publish_learned(
-    base: BuiltAction, learned: Learned, roots: Roots, remote: Remote
-) -> None:
-    """Note it on a server, if that takes any. Raises DistbuildError."""
-    name, note = note_of(base, learned, roots)
-    await publish_note(name, note, remote)
 
 
 def _naming(base: BuiltAction) -> BuiltAction:

@@ -91,7 +91,7 @@ def _is_of_rustc(path: str, unit: Unit, inputs: Inputs) -> bool:
     has their hash."""
     directory, name = os.path.split(path)
     if unit.invocation.is_clippy and name in CLIPPY_SETTINGS:
-        return is_below(unit.roots.package, (directory.rstrip("/"),))
+        return directory in (unit.roots.package, *above(unit.roots.package))
     is_quoted = name.endswith(".rs") and is_below(path, inputs.unpublished)
     return is_quoted and inputs.macros.suspect is None
 

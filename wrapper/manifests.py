@@ -13,6 +13,7 @@ import json
 import logging
 import os
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from remote_apis.digest import Digest
@@ -20,6 +21,7 @@ from remote_apis.digest_functions import DigestFunction
 from remote_apis.errors import DistbuildError
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
 from wrapper.action import BuiltAction
+from wrapper.build_scripts.names import above
 from wrapper.fetching import Budget, fetch_blobs
 from wrapper.local_tier import LocalTier, named_blobs
 from wrapper.notes import Notes, naming_action, publish_note
@@ -34,15 +36,10 @@ _LOG = logging.getLogger("distbuild.manifests")
 
 def find_lock(directory: str) -> bytes | None:
     """The nearest Cargo.lock at or above a directory."""
-    while True:
-        try:
-            with open(os.path.join(directory, "Cargo.lock"), "rb") as file:
-                return file.read()
-        except OSError:
-            parent = os.path.dirname(directory)
-            if parent == directory:
-                return None
-            directory = parent
+    for each in (directory, *above(directory)):
+        with suppress(OSError), open(os.path.join(each, "Cargo.lock"), "rb") as file:
+            return file.read()
+    return None
 
 
 def manifest_action(

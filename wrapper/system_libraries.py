@@ -76,7 +76,7 @@ def _directories(linker: str) -> list[str]:
     triple = f"{machine()}-linux-gnu"
     ends = (f"lib/{triple}", "lib64", "lib")
     usual = [f"{root}/{end}" for end in ends for root in ("/usr/local", "", "/usr")]
-    return list(dict.fromkeys(os.path.realpath(each) for each in (*own, *usual) if each))
+    return list(dict.fromkeys(each for each in (*own, *usual) if each))
 
 
 def _files_of(name: str, directories: list[str], seen: set[str]) -> Iterator[str]:
@@ -87,8 +87,10 @@ def _files_of(name: str, directories: list[str], seen: set[str]) -> Iterator[str
 
 def _with_named(path: str, directories: list[str], seen: set[str]) -> Iterator[str]:
     """A file, if it is there, and all that it names where it is a script of the linker's."""
+    if not os.path.isfile(path):
+        return
     real = os.path.realpath(path)
-    if real in seen or not os.path.isfile(real):
+    if real in seen:
         return
     seen.add(real)
     yield real

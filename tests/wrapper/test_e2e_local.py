@@ -63,6 +63,11 @@ def built(dev: Developer, checkout: Path) -> tuple[str, str]:
     return units["app"], dev.run(checkout / "target/debug/app", cwd=checkout).stdout.strip()
 
 
+def reasons(dev: Developer, checkout: Path) -> dict[str, str]:
+    """Why the units of the last build were compiled here, by crate."""
+    return {unit["crate"]: unit["reason"] for unit in dev.units(checkout)}
+
+
 @pytest.fixture
 def dev(tmp_path: Path) -> Iterator[Developer]:
     with developer(tmp_path / "dev", None) as person:
@@ -231,14 +236,23 @@ def test_why_a_unit_is_not_kept(dev: Developer, tmp_path: Path) -> None:
         time.sleep(0.2)
 
 
-def test_a_program_that_reads_outside(dev: Developer, tmp_path: Path) -> None:
-    (tmp_path / "note").write_text("a note")
-    main = f'fn main() {{ println!("{{}}", include_str!("{tmp_path}/note")); }}'
-    checkout = workspace(tmp_path / "w", main)
+def why_a_read_outside_is_not_kept(dev: Developer, directory: Path) -> str:
+    """A program that includes a file beside its workspace is compiled anew each time."""
+    note = directory.with_name("note")
+    note.write_text("a note")
+    main = f'fn main() {{ println!("{{}}", include_str!("{note}")); }}'
+    checkout = workspace(directory, main)
+    seen = []
     for _ in range(2):
         assert built(dev, checkout) == ("local", "a note")
-        reasons = {unit["crate"]: unit["reason"] for unit in dev.units(checkout)}
-        provokes("the compile reads …, which no key names", reasons["app"])
+        seen.append(reasons(dev, checkout)["app"])
+    assert len(set(seen)) == 1
+    return seen[0]
+
+
+def test_a_program_that_reads_outside(dev: Developer, tmp_path: Path) -> None:
+    said = why_a_read_outside_is_not_kept(dev, tmp_path / "w")
+    provokes("the compile reads …, which no key names", said)
 
 
 def test_a_file_of_the_workspace(dev: Developer, tmp_path: Path) -> None:
@@ -255,8 +269,7 @@ def test_a_file_of_the_workspace(dev: Developer, tmp_path: Path) -> None:
 def test_what_is_mended_is_kept(dev: Developer, tmp_path: Path) -> None:
     checkout = workspace(tmp_path / "w", "fn main() { wrong!(); }")
     dev.run("cargo", "distbuild", "build", cwd=checkout, check=False)
-    reasons = {unit["crate"]: unit["reason"] for unit in dev.units(checkout)}
-    provokes("it does not compile", reasons["app"])
+    provokes("it does not compile", reasons(dev, checkout)["app"])
     (checkout / "app/src/main.rs").write_text('fn main() { println!("right"); }')
     units = {unit["crate"]: unit["outcome"] for unit in dev.build(checkout)}
     assert units == {"app": "local"}
@@ -285,17 +298,11 @@ def test_a_machine_without_watcher(dev: Developer, tmp_path: Path) -> None:
     main = 'fn main() { println!("{}", macros::text_of!("said")); }'
     for name, outcome in (("one", "local"), ("two", "hit-local")):
         assert built(dev, workspace(tmp_path / name, main)) == (outcome, "said")
-    (tmp_path / "note").write_text("a note")
-    main = f'fn main() {{ println!("{{}}", include_str!("{tmp_path}/note")); }}'
-    checkout = workspace(tmp_path / "three", main)
-    for _ in range(2):
-        assert built(dev, checkout) == ("local", "a note")
-    reasons = {unit["crate"]: unit["reason"] for unit in dev.units(checkout)}
-    provokes("it does not compile where it sees its inputs alone", reasons["app"])
+    said = why_a_read_outside_is_not_kept(dev, tmp_path / "three")
+    provokes("it does not compile where it sees its inputs alone", said)
     checkout = workspace(tmp_path / "four", "fn main() {}", READING_MACRO)
     assert built(dev, checkout) == ("local", "")
-    reasons = {unit["crate"]: unit["reason"] for unit in dev.units(checkout)}
-    said = reasons["app"]
+    said = reasons(dev, checkout)["app"]
     provokes("what it reads has to be watched, and this machine watches nothing", said)
 
 
@@ -304,10 +311,10 @@ def test_a_machine_without_bubblewrap_and_watcher(dev: Developer, tmp_path: Path
     without_watcher(dev, tmp_path)
     checkout = workspace(tmp_path / "w", 'fn main() { println!("said"); }')
     assert built(dev, checkout) == ("local", "said")
-    reasons = {unit["crate"]: unit["reason"] for unit in dev.units(checkout)}
-    why = reasons["app"]
+    found = reasons(dev, checkout)
+    why = found["app"]
     provokes("others' code runs in it, and this machine can neither watch nor confine it", why)
-    assert reasons == {"app": why, "macros": why}
+    assert found == {"app": why, "macros": why}
 
 
 def test_errors_are_shown_once(dev: Developer, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from tests.wrapper.test_e2e_local import built, package, workspace
 from tests.wrapper.test_reasons import Rung, rung
 from wrapper.inputs.unit_records import NOTHING, Learned
 from wrapper.ladder import Ask, Miss
-from wrapper.learned import LearnedNotes, _naming
+from wrapper.learned import _naming, find_learned
 from wrapper.notes import Notes
 
 TEXT = """
@@ -104,5 +104,6 @@ async def told(place: Rung, note: bytes) -> Learned | None:
     missed = await place.ladder.resolve(Ask(unit=unit, remote=None, instance="", on_early=never))
     assert isinstance(missed, Miss)
     base = missed.draft.action
-    await Notes(place.local).keep(_naming(base), note, "")
-    return await LearnedNotes(place.local).find(base, unit.roots, None, "")
+    notes = Notes(place.local)
+    await notes.keep(_naming(base), note, "")
+    return await find_learned(notes, base, unit.roots, None, "")

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Iterator
 from typing import Any
+
+from wrapper.build_scripts.names import above
 
 
 def says_all_names(package: str) -> bool:
@@ -17,19 +18,10 @@ def says_all_names(package: str) -> bool:
     try:
         if "workspace" in _table(_load(package), "package"):
             return False  # it says itself where its workspace is
-        return not any(_renames(_load(each)) for each in _above(package))
+        beside = (each for each in above(package) if os.path.isfile(f"{each}/Cargo.toml"))
+        return not any(_renames(_load(each)) for each in beside)
     except tomllib.TOMLDecodeError:
         return False
-
-
-def _above(package: str) -> Iterator[str]:
-    directory = os.path.dirname(package)
-    while True:
-        if os.path.isfile(os.path.join(directory, "Cargo.toml")):
-            yield directory
-        if directory == os.path.dirname(directory):
-            return
-        directory = os.path.dirname(directory)
 
 
 def _load(directory: str) -> dict[str, Any]:
