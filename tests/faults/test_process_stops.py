@@ -51,21 +51,28 @@ def nap(seconds: int, chance: random.Random) -> str:
     return f"{seconds}.{chance.randrange(10**9):09}"
 
 
+def parents_first(pids: list[int], parents: dict[int, int]) -> list[int]:
+    return sorted(pids, key=lambda pid: parents[pid] in pids)
+
+
 async def family(nap: str, *, is_sandboxed: bool = True) -> dict[int, list[int]]:
-    """Processes of an action whose shell naps, oldest first, once it does.
+    """Processes of an action whose shell naps, parents first, once it does.
 
     By where they are: 0 outside of a namespace, 1 for its first process, 2 for the shell and sleep.
     """
     async with asyncio.timeout(30):
         while True:
             found: dict[int, list[int]] = {0: [], 1: [], 2: []}
+            parents: dict[int, int] = {}
             for pid in commands(nap):
                 with contextlib.suppress(OSError):
                     status = Path(f"/proc/{pid}/status").read_text()
                     inside = status.partition("NSpid:")[2].splitlines()[0].split()[1:]
+                    parents[pid] = int(status.partition("PPid:")[2].splitlines()[0])
                     found[min(int(inside[-1]), 2) if inside else 0].append(pid)
             if len(found[2 if is_sandboxed else 0]) >= 2:
-                return found
+                # Not by pid: their numbers begin anew in the middle of a long run of tests.
+                return {where: parents_first(pids, parents) for where, pids in found.items()}
             await asyncio.sleep(0.01)
 
 
