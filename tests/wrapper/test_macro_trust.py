@@ -162,6 +162,25 @@ def test_sources_elsewhere(tmp_path: Path, source: str, is_elsewhere: bool) -> N
     )
 
 
+@pytest.mark.parametrize(
+    ("manifest", "is_compiled_in"),
+    [
+        ("", False),
+        ("not a manifest", False),
+        ('[lib]\npath = "src/other.rs"\n[[test]]\npath = "tests/lib.rs"\nname = "x"', False),
+        ('[lib]\npath = "tests/lib.rs"', True),
+        ('lib.path = "./tests/../lib.rs"', True),
+        ('lib = { path = "../elsewhere/lib.rs" }', True),
+    ],
+)
+def test_where_the_library_is(tmp_path: Path, manifest: str, is_compiled_in: bool) -> None:
+    """What lies with tests is compiled in if the library is there too, or beside."""
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "more.rs").write_text(READS)
+    (tmp_path / "Cargo.toml").write_text(manifest)
+    assert (_package(tmp_path, lib="mod more;") is not None) == is_compiled_in
+
+
 def test_sources_behind_a_link(tmp_path: Path) -> None:
     (tmp_path / "shared").mkdir()
     (tmp_path / "shared" / "util.rs").write_text(READS)

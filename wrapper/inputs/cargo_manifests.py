@@ -1,4 +1,5 @@
-"""Whether a package's own manifest alone says what its dependencies are called.
+"""What cargo's manifests say of a package: where its library is, and if they alone name what it
+depends on.
 
 The crate proc-macro-crate asks cargo for the workspace's manifest too, where it can. That matters
 only if `[workspace.dependencies]` gives a dependency another name than its package's.
@@ -22,6 +23,15 @@ def says_all_names(package: str) -> bool:
         return not any(_renames(_load(each)) for each in beside)
     except tomllib.TOMLDecodeError:
         return False
+
+
+def library_root(package: str) -> str:
+    """The path of a library's first source, relative to its package's directory. Raises OSError."""
+    try:
+        path = _table(_load(package), "lib").get("path")
+    except (FileNotFoundError, tomllib.TOMLDecodeError):
+        path = None
+    return os.path.normpath(path) if isinstance(path, str) else "src/lib.rs"
 
 
 def _load(directory: str) -> dict[str, Any]:

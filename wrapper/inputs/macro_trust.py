@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from wrapper.inputs.cargo_manifests import says_all_names
+from wrapper.inputs.cargo_manifests import library_root, says_all_names
 from wrapper.inputs.package_states import PublishedStates, state_of
 from wrapper.inputs.re_exports import ReExports, re_exports_of
 from wrapper.inputs.rust_text import (
@@ -92,7 +92,8 @@ _ROOTS = ("/lib", "/main", "/mod")
 _PUBLISHED = re.compile(r"/registry/src/[^/]+-[0-9a-f]{16}/[^/]+")
 _State = tuple[str, int, int, int]
 _T = TypeVar("_T")
-_NOT_COMPILED_IN = ("tests", "benches", "examples", "target", ".git", "fuzz")
+_OF_OTHER_TARGETS = ("tests", "benches", "examples", "fuzz", "build.rs")
+_NOT_COMPILED_IN = ("target", ".git")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,6 +154,8 @@ class MacroTrust:
             return Reads()
         if not package:
             return Reads(suspect="nobody knows what", is_seen=False)
+        if not is_published(package) and (root := library_root(package)).startswith(("../", "/")):
+            return Reads(suspect=f'path = "{root}"', is_seen=False)
         found = self._remembered(package, self._found, _read_all)
         return replace(found, is_seen=True) if _TIMES_ALONE.fullmatch(package) else found
 
@@ -246,6 +249,9 @@ def _of_tests(sources: Mapping[str, bytes]) -> set[str]:
 
 def sources_of(package: str) -> list[str]:
     """The Rust sources of a package that may be compiled in. Raises OSError."""
+    top, below, _ = library_root(package).partition("/")
+    is_apart = below != "" and top not in _OF_OTHER_TARGETS
+    left_out = _NOT_COMPILED_IN + (_OF_OTHER_TARGETS if is_apart else ())
     found = []
     seen: set[str] = set()
     for directory, names, files in os.walk(package, followlinks=True):
@@ -253,13 +259,13 @@ def sources_of(package: str) -> list[str]:
         names[:] = [
             name
             for name in names
-            if not (directory == package and name in _NOT_COMPILED_IN)
+            if not (directory == package and name in left_out)
             and os.path.realpath(os.path.join(directory, name)) not in seen
         ]
         found += [
             os.path.join(directory, name)
             for name in files
-            if name.endswith((".rs", ".inc")) and not (name == "build.rs" and directory == package)
+            if name.endswith((".rs", ".inc")) and not (name in left_out and directory == package)
         ]
     return found
 
