@@ -27,7 +27,7 @@ from wrapper.inputs.inputs import Inputs
 from wrapper.inputs.toolchain import machine
 from wrapper.inputs.unit_records import NOTHING, Learned
 from wrapper.keys.journal import KeyJournal, Subject
-from wrapper.learned import find_learned, note_of
+from wrapper.learned import find_learned, note_name, note_of
 from wrapper.local_tier import LocalTier
 from wrapper.notes import Notes, publish_note
 from wrapper.qualifiers import check_linker, qualifiers
@@ -250,6 +250,7 @@ class Ladder:
         server = ask.server
         if server is None:
             return None
+        server.look_up_at_once(_asked_for(keys, draft))
         try:
             there = await look_up(server, keys, draft.action)
             return await self._fetched(ask, draft, server, there) if there else None
@@ -318,6 +319,14 @@ class Ladder:
                 await ask.on_early(replace(result, key=draft.action.digest, learned=draft.learned))
         except CompileHere as reason:
             _LOG.info("%s: no early metadata: %s", unit.invocation.crate_name, reason)
+
+
+def _asked_for(keys: _Keys, draft: Draft) -> Iterator[Digest]:
+    """What is asked for of a unit that nobody has, in this order."""
+    for action in keys:
+        yield action.digest
+    if draft.learned == NOTHING:
+        yield note_name(draft.action).digest
 
 
 def _trouble(remote: Remote, error: DistbuildError, draft: Draft) -> Miss:

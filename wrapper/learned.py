@@ -26,7 +26,7 @@ async def find_learned(
     notes: Notes, base: BuiltAction, roots: Roots, remote: Remote | None, instance: str
 ) -> Learned | None:
     """What compiles of a unit turned out to read; `base` is its key without that."""
-    action = _naming(base)
+    action = note_name(base)
     try:
         note = await notes.here(action, instance)
         if note is None and remote is not None:
@@ -41,10 +41,11 @@ async def find_learned(
 
 def note_of(base: BuiltAction, learned: Learned, roots: Roots) -> tuple[BuiltAction, bytes]:
     """The note, and its name."""
-    return _naming(base), _dump(learned, roots)
+    return note_name(base), _dump(learned, roots)
 
 
-def _naming(base: BuiltAction) -> BuiltAction:
+def note_name(base: BuiltAction) -> BuiltAction:
+    """The action under which the note is."""
     command = re_pb.Command(arguments=[_KIND, f"{base.digest.hash}/{base.digest.size}"])
     return naming_action(command, {}, base.digest.function)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from remote_apis.client.action_cache import ActionCacheClient
@@ -29,6 +29,7 @@ from remote_apis.stubs.distbuild.workers.v1 import workers_pb2 as w_pb
 from wrapper.action import BuiltAction, early_digest, platform_key
 from wrapper.early import EarlyWatch, OnEarly
 from wrapper.inputs.snapshot import Source
+from wrapper.lookups import LookupsAhead
 from wrapper.meter import meter
 from wrapper.preferred import PREFERRED
 
@@ -40,8 +41,6 @@ PATIENCE = 3.0
 RETRY_AFTER = 20.0
 TRUST_PRESENCE = 120.0
 TRUST_SLOTS = 15.0
-TRUST_AHEAD = 60.0
-LOOKUPS_AHEAD = 16
 
 _NOT_FOR_US = (w_pb.Worker.DRAINING, w_pb.Worker.DRAINED, w_pb.Worker.AWAY)
 
@@ -86,8 +85,7 @@ class Remote:
         self._present: dict[Digest, float] = {}
         self._has: set[Digest] = set()
         self._uploading = asyncio.Lock()
-        self._ahead: dict[Digest, asyncio.Task[re_pb.ActionResult | None]] = {}
-        self._lookups = asyncio.Semaphore(LOOKUPS_AHEAD)
+        self._lookups = LookupsAhead(self._lookup, clock)
 
     @property
     def blob_directory(self) -> str | None:
@@ -125,28 +123,17 @@ class Remote:
         self.trouble = trouble
         self._down_until = self._clock() + RETRY_AFTER
 
-    def look_ahead(self, actions: Sequence[Digest]) -> None:
-        """Begin to look up what will be asked for; a result serves for a while.
+    def look_ahead(self, actions: Iterable[Digest]) -> None:
+        """Begin to look up what will be asked for."""
+        self._lookups.begin(actions)
 
-        Whoever asks for one that was not there, or failed, asks the server.
+    def look_up_at_once(self, actions: Iterator[Digest]) -> None:
+        """The same for what is asked for one after another as long as nothing is there.
+
+        It is no use where the server is near, or the first is looked up already.
         """
-        for action in actions:
-            if action not in self._ahead:
-                self._ahead[action] = asyncio.create_task(self._lookup_ahead(action))
-        asyncio.get_running_loop().call_later(TRUST_AHEAD, self._forget_ahead, actions)
-
-    async def _lookup_ahead(self, action: Digest) -> re_pb.ActionResult | None:
-        async with self._lookups:
-            try:
-                return await self._lookup(action)
-            except DistbuildError:
-                return None  # whoever needs it is told
-
-    def _forget_ahead(self, actions: Iterable[Digest]) -> None:
-        for action in actions:
-            task = self._ahead.pop(action, None)
-            if task is not None:
-                task.cancel()
+        if not self._is_local and (first := next(actions)) not in self._lookups:
+            self._lookups.begin([first, *actions])
 
     def has(self, action: Digest) -> bool:
         """Whether the server was seen to have a result of the action."""
@@ -154,13 +141,7 @@ class Remote:
 
     async def lookup(self, action: Digest) -> re_pb.ActionResult | None:
         """The cached result of an action, or None."""
-        ahead = self._ahead.get(action)
-        found = None
-        if ahead is not None and not ahead.cancelled():
-            found = await asyncio.shield(ahead)
-            if found is None:
-                self._ahead.pop(action, None)
-        found = found or await self._lookup(action)
+        found = await self._lookups.get(action)
         if found is not None:
             self._has.add(action)
         return found
@@ -291,7 +272,7 @@ class Remote:
 
     async def close(self) -> None:
         """Close the connection."""
-        self._forget_ahead(list(self._ahead))
+        self._lookups.close()
         await self._channel.close()
 
 

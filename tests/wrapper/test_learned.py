@@ -12,7 +12,7 @@ from tests.wrapper.test_e2e_local import built, package, workspace
 from tests.wrapper.test_reasons import Rung, rung
 from wrapper.inputs.unit_records import NOTHING, Learned
 from wrapper.ladder import Ask, Miss
-from wrapper.learned import _naming, find_learned
+from wrapper.learned import find_learned, note_name
 from wrapper.notes import Notes
 
 TEXT = """
@@ -105,5 +105,5 @@ async def told(place: Rung, note: bytes) -> Learned | None:
     assert isinstance(missed, Miss)
     base = missed.draft.action
     notes = Notes(place.local)
-    await notes.keep(_naming(base), note, "")
+    await notes.keep(note_name(base), note, "")
     return await find_learned(notes, base, unit.roots, None, "")
