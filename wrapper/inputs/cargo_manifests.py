@@ -7,11 +7,14 @@ only if `[workspace.dependencies]` gives a dependency another name than its pack
 
 from __future__ import annotations
 
+import functools
 import os
 import tomllib
 from typing import Any
 
 from wrapper.build_scripts.names import above
+
+_LIBRARY = "src/lib.rs"
 
 
 def says_all_names(package: str) -> bool:
@@ -28,10 +31,19 @@ def says_all_names(package: str) -> bool:
 def library_root(package: str) -> str:
     """The path of a library's first source, relative to its package's directory. Raises OSError."""
     try:
+        st = os.stat(os.path.join(package, "Cargo.toml"))
+    except FileNotFoundError:
+        return _LIBRARY
+    return _library_root(package, (st.st_ino, st.st_size, st.st_mtime_ns, st.st_ctime_ns))
+
+
+@functools.lru_cache(maxsize=1000)
+def _library_root(package: str, _state: tuple[int, ...]) -> str:
+    try:
         path = _table(_load(package), "lib").get("path")
-    except (FileNotFoundError, tomllib.TOMLDecodeError):
+    except tomllib.TOMLDecodeError:
         path = None
-    return os.path.normpath(path) if isinstance(path, str) else "src/lib.rs"
+    return os.path.normpath(path) if isinstance(path, str) else _LIBRARY
 
 
 def _load(directory: str) -> dict[str, Any]:

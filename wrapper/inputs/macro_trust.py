@@ -165,11 +165,11 @@ class MacroTrust:
         if is_published(package):
             key = (package, *self._published.of(package))
         else:
-            key = (package, *state_of(os.stat(path) for path in sources_of(package)))
+            key = (package, *state_of(source.stat() for source in sources_of(package)))
         with self._lock:
             if key in known:
                 return known[key]
-        found = look(sources_of(package))
+        found = look(source.path for source in sources_of(package))
         with self._lock:
             known[key] = found
         return found
@@ -247,26 +247,29 @@ def _of_tests(sources: Mapping[str, bytes]) -> set[str]:
     return found
 
 
-def sources_of(package: str) -> list[str]:
+def sources_of(package: str) -> list[os.DirEntry[str]]:
     """The Rust sources of a package that may be compiled in. Raises OSError."""
     top, below, _ = library_root(package).partition("/")
     is_apart = below != "" and top not in _OF_OTHER_TARGETS
     left_out = _NOT_COMPILED_IN + (_OF_OTHER_TARGETS if is_apart else ())
     found = []
-    seen: set[str] = set()
-    for directory, names, files in os.walk(package, followlinks=True):
-        seen.add(os.path.realpath(directory))
-        names[:] = [
-            name
-            for name in names
-            if not (directory == package and name in left_out)
-            and os.path.realpath(os.path.join(directory, name)) not in seen
-        ]
-        found += [
-            os.path.join(directory, name)
-            for name in files
-            if name.endswith((".rs", ".inc")) and not (name in left_out and directory == package)
-        ]
+    followed = {os.path.realpath(package)}
+    pending = [package]
+    while pending:
+        directory = pending.pop()
+        with os.scandir(directory) as entries:
+            for entry in entries:
+                if directory == package and entry.name in left_out:
+                    continue
+                if entry.is_symlink() and entry.is_dir():
+                    real = os.path.realpath(entry.path)
+                    if real not in followed:
+                        followed.add(real)
+                        pending.append(entry.path)
+                elif entry.is_dir():
+                    pending.append(entry.path)
+                elif entry.name.endswith((".rs", ".inc")) and entry.is_file():
+                    found.append(entry)
     return found
 
 
