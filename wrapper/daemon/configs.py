@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from wrapper.config import ConfigError, Value, config_files, read_file, variables_of
 from wrapper.daemon.cargos import cargos_directory
 from wrapper.daemon.protocol import Call
+from wrapper.daemon.telling import Tell, Warnings
 
 _REMEMBERED = 200
 
@@ -19,9 +19,9 @@ class Configs:
 
     def __init__(self) -> None:
         self._read: dict[Path, tuple[tuple[int, int, int], dict[str, Value] | ConfigError]] = {}
-        self._told: dict[tuple[int, str], None] = {}
+        self._warnings = Warnings()
 
-    def apply(self, call: Call, tell: Callable[[str], None]) -> Call:
+    def apply(self, call: Call, tell: Tell) -> Call:
         """The call with its settings. A file that is wrong is left out, and the user is told."""
         if "DISTBUILD_BUILD" in call.environment:
             return call  # cargo distbuild has read them, and passed them on
@@ -29,7 +29,8 @@ class Configs:
         for path in config_files(Path(cargos_directory(call)), call.environment):
             found = self._file(path)
             if isinstance(found, ConfigError):
-                self._tell(call.parent, str(found), tell)
+                line = f"{found}; the file is left out"
+                self._warnings.warn(call, tell, line, about=str(found))
             else:
                 values = found | values
         return replace(call, configured=variables_of(values, call.environment))
@@ -50,11 +51,3 @@ class Configs:
                 known = (stamp, error)
             self._read[path] = known
         return known[1]
-
-    def _tell(self, parent: int, what: str, tell: Callable[[str], None]) -> None:
-        if (parent, what) in self._told:
-            return
-        if len(self._told) >= _REMEMBERED:
-            self._told.clear()
-        self._told[parent, what] = None
-        tell(f"warning: distbuild: {what}; the file is left out")

@@ -6,19 +6,17 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from remote_apis.digest_functions import DigestFunction
 from remote_apis.errors import DistbuildError
 from wrapper.daemon.embedded import EmbeddedServer
 from wrapper.daemon.protocol import Call
+from wrapper.daemon.telling import Tell, Warnings
 from wrapper.home import EMBEDDED, Home, RemoteSettings
 from wrapper.preferred import PREFERRED
 from wrapper.remote import Remote
 
-Tell = Callable[[str], None]
-_REMEMBERED = 200
 _LEARN_SECONDS = 15.0
 _LOG = logging.getLogger("distbuild.remotes")
 
@@ -34,7 +32,7 @@ class Remotes:
         self._tasks: set[asyncio.Task[None]] = set()
         self._open: dict[tuple[str, str], Remote] = {}
         self._wrong: dict[str, str] = {}
-        self._warned: dict[tuple[int, str | None], None] = {}
+        self._warnings = Warnings()
 
     async def get(self, settings: RemoteSettings, call: Call, tell: Tell) -> Remote | str | None:
         """The server of a build, None when it wants none, or why it cannot be had.
@@ -91,13 +89,7 @@ class Remotes:
             self._warn(settings, call, tell, f"the server {remote.url} {remote.trouble}")
 
     def _warn(self, settings: RemoteSettings, call: Call, tell: Tell, why: str) -> None:
-        key = (call.parent, settings.url)
-        if key in self._warned:
-            return
-        if len(self._warned) >= _REMEMBERED:
-            self._warned.clear()
-        self._warned[key] = None
-        tell(f"warning: distbuild: {why}; compiling on this machine")
+        self._warnings.warn(call, tell, f"{why}; compiling on this machine", about=settings.url)
 
     async def close(self) -> None:
         """Close all connections."""

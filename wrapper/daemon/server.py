@@ -15,10 +15,10 @@ from wrapper.daemon.configs import Configs
 from wrapper.daemon.parts import Parts
 from wrapper.daemon.protocol import BadCall, Call, Reply, read_call
 from wrapper.daemon.script_calls import ScriptCallHandler
+from wrapper.daemon.telling import Warnings
 from wrapper.wording import trouble
 
 IDLE_SECONDS = 3 * 3600.0
-_REMEMBERED = 1000
 _log = logging.getLogger("distbuild.daemon")
 
 
@@ -29,7 +29,7 @@ class DaemonServer:
         self._parts = parts
         self._configs = Configs()
         self._active = 0
-        self._warned: set[int] = set()
+        self._warnings = Warnings()
         self._last_call = time.monotonic()
 
     async def serve(self, stop: asyncio.Event) -> None:
@@ -74,13 +74,10 @@ class DaemonServer:
 
     def _warn(self, call: Call | None, reply: Reply, error: Exception) -> None:
         """Tell the user, once a build, that something is wrong: a full disk, most often."""
-        if call is None or call.parent in self._warned:
-            return
-        if len(self._warned) >= _REMEMBERED:
-            self._warned.clear()
-        self._warned.add(call.parent)
-        why = trouble(error) or type(error).__name__
-        reply.tell_user(f"warning: distbuild: {why}; compiling without it (see `doctor`)")
+        if call is not None:
+            why = trouble(error) or type(error).__name__
+            line = f"{why}; compiling without it (see `doctor`)"
+            self._warnings.warn(call, reply.tell_user, line)
 
 
 @contextlib.contextmanager
