@@ -29,7 +29,10 @@ from wrapper.inputs.rust_text import (
     without_tests,
 )
 
-_LINKED = re.compile(rb'\blink\s*\(\s*(?:[^)\]"]|"[^"]*")*?\bname\s*=\s*(?:r?#*"([\w+.-]+)"|(\$))')
+_LINKED = re.compile(
+    # a word first: a search for one is ten times as quick as for where a word begins
+    rb'link(?<!\wlink)\s*\(\s*(?:[^)\]"]|"[^"]*")*?\bname\s*=\s*(?:r?#*"([\w+.-]+)"|(\$))'
+)
 NAMED_BY_MACRO = "$"
 """Stands for a linked library whose name is an argument of a macro."""
 
