@@ -20,7 +20,7 @@ from remote_apis.client.cas import CasClient
 from remote_apis.early_outputs import VARIABLE
 from remote_apis.errors import DistbuildError, FailedPrecondition
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
-from worker.action_reader import ActionReader
+from worker.action_reader import ActionReader, ReadAction
 from worker.assignment import Assignment
 from worker.cgroup import ControlGroups, beyond_groups
 from worker.command import CommandSpec
@@ -110,21 +110,14 @@ class ActionRunner:
         read = await parts.reader.read(assignment, cas)
         action, command, wishes = read.action, read.command, read.wishes
         sandbox = await parts.containers.sandbox(wishes)
-        owner = sandbox.owner(self._slot)
         root = directory / "root"
         async with (
-            parts.inputs.open(
-                read.input_root, cas, root, owner, working_directory=command.working_directory
-            ) as inputs,
+            self._inputs(read, sandbox, cas, root) as inputs,
             self._live(assignment, directory) as has_ended,
         ):
             inside = sandbox.inside(root, is_file_system=inputs.is_file_system)
             action_root = ActionRoot(root, inside)
-            await in_thread(
-                parts.executor,
-                lambda: make_output_parents(command, action_root, owner),
-                is_short=len(command.outputs) <= FEW,
-            )
+            await self._make_parents(command, action_root, sandbox)
             self._stamp(metadata.input_fetch_completed_timestamp)
             on_stage(Stage.RUNNING)
             network = wishes.network and parts.config.allows_network
@@ -135,14 +128,30 @@ class ActionRunner:
             check_room(directory)
             await inputs.check(metadata.execution_start_timestamp.ToNanoseconds())
             on_stage(Stage.UPLOADING_OUTPUTS)
-            self._stamp(metadata.output_upload_start_timestamp)
             response.result.exit_code = finished.exit_code
             await self._upload(command, action_root, directory, assignment, response, cas)
-            self._stamp(metadata.output_upload_completed_timestamp)
             await inputs.keep()
         self._explain(response, finished, lacked_network=wishes.network and not network)
-        if parts.action_cache is not None and not action.do_not_cache:
-            await self._cache(response, assignment, parts.action_cache(assignment))
+        if not action.do_not_cache:
+            await self._cache(response, assignment)
+
+    def _inputs(
+        self, read: ReadAction, sandbox: Sandbox, cas: CasClient, root: Path
+    ) -> AbstractAsyncContextManager[InputRoot]:
+        owner, directory = sandbox.owner(self._slot), read.command.working_directory
+        return self._parts.inputs.open(
+            read.input_root, cas, root, owner, working_directory=directory
+        )
+
+    async def _make_parents(
+        self, command: CommandSpec, action_root: ActionRoot, sandbox: Sandbox
+    ) -> None:
+        owner = sandbox.owner(self._slot)
+        await in_thread(
+            self._parts.executor,
+            lambda: make_output_parents(command, action_root, owner),
+            is_short=len(command.outputs) <= FEW,
+        )
 
     def _explain(
         self, response: re_pb.ExecuteResponse, finished: Finished, *, lacked_network: bool
@@ -197,15 +206,15 @@ class ActionRunner:
             node_properties=command.output_node_properties,
         )
 
-    async def _cache(
-        self, response: re_pb.ExecuteResponse, assignment: Assignment, cache: ActionCacheClient
-    ) -> None:
-        """Write a result that is worth it to the ActionCache, if that can be reached."""
-        if response.status.code or response.result.exit_code:
+    async def _cache(self, response: re_pb.ExecuteResponse, assignment: Assignment) -> None:
+        """Write a result that is worth it to the ActionCache, if that is this worker's to write and
+        can be reached."""
+        cache = self._parts.action_cache
+        if cache is None or response.status.code or response.result.exit_code:
             return
         self._stamp(response.result.execution_metadata.worker_completed_timestamp)
         try:
-            await cache.update(assignment.action_digest, response.result)
+            await cache(assignment).update(assignment.action_digest, response.result)
         except DistbuildError as error:
             _LOG.warning("action %s: its result is not cached: %s", assignment.action_digest, error)
 
@@ -264,6 +273,7 @@ class ActionRunner:
     ) -> None:
         blobs = self._blobs(assignment, command)
         result = response.result
+        self._stamp(result.execution_metadata.output_upload_start_timestamp)
         wrong: FailedPrecondition | None = None
 
         def collect() -> None:
@@ -288,6 +298,7 @@ class ActionRunner:
         await cas.upload_missing(blobs.blobs.values())
         if wrong is not None:
             raise wrong
+        self._stamp(result.execution_metadata.output_upload_completed_timestamp)
 
     def _stamp(self, timestamp: Timestamp) -> None:
         timestamp.FromNanoseconds(self._parts.now_ns())
