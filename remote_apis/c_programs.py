@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -16,13 +17,15 @@ class CProgram:
     """A program of some sources in a directory; those that end with `.c` are compiled.
 
     Called without arguments it says what it is, and exits with 1 or 2. `is_static`: it needs no
-    libraries, where the C compiler can do that.
+    libraries, where the C compiler can do that. `is_library`: it is no program, but loaded into
+    others beside what they are linked with.
     """
 
     name: str
     directory: Path
     sources: tuple[str, ...]
     is_static: bool = False
+    is_library: bool = False
 
     def texts(self) -> list[bytes]:
         """The sources' content. Raises OSError."""
@@ -50,6 +53,8 @@ class CProgram:
         try:
             shutil.copyfile(built, output)
             output.chmod(0o755)
+            if self.is_library:
+                return _can_be_loaded(output)
             # another code than its own says that it cannot start on this machine
             done = subprocess.run([output], capture_output=True, timeout=_TIMEOUT, check=False)
         except (OSError, subprocess.TimeoutExpired):
@@ -61,7 +66,8 @@ class CProgram:
         if compiler is None:
             return False
         files = [str(self.directory / name) for name in self.sources if name.endswith(".c")]
-        for options in [["-static"], []] if self.is_static else [[]]:
+        ways = [["-static"], []] if self.is_static else [["-shared", "-fPIC"] * self.is_library]
+        for options in ways:
             command = [compiler, "-O1", *options, "-o", str(output), *files]
             try:
                 done = subprocess.run(command, capture_output=True, timeout=_TIMEOUT, check=False)
@@ -70,3 +76,12 @@ class CProgram:
             if done.returncode == 0:
                 return True
         return False
+
+
+def _can_be_loaded(library: Path) -> bool:
+    """Whether programs of this machine start with a library. Raises OSError."""
+    environment = {**os.environ, "LD_PRELOAD": str(library)}
+    done = subprocess.run(
+        ["true"], env=environment, capture_output=True, timeout=_TIMEOUT, check=False
+    )
+    return done.returncode == 0 and not done.stderr

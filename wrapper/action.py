@@ -48,10 +48,14 @@ def build_action(
     inputs: Inputs,
     platform: Mapping[str, str],
     qualifiers: Mapping[str, str] = MappingProxyType({}),
+    unset: Iterable[str] = (),
 ) -> BuiltAction:
-    """The Action of a compile. Raises NotUnderstood when a path has no shared name."""
+    """The Action of a compile. Raises NotUnderstood when a path has no shared name.
+
+    `unset`: variables that count by not being set.
+    """
     function, blobs = inputs.function, dict(inputs.blobs)
-    root = _input_root(inputs, _script(invocation, roots, environment), blobs)
+    root = _input_root(inputs, _script(invocation, roots, environment, unset), blobs)
     names = output_names(invocation)
     command = _command(names, early_names(invocation))
     action = re_pb.Action(
@@ -163,7 +167,9 @@ def _add_unless_inside(tree: TreeBuilder, path: str, digest: Digest, inputs: Inp
         tree.add_directory(f"{ROOT_DIRECTORY}/{path}", digest)
 
 
-def _script(invocation: Invocation, roots: Roots, environment: Mapping[str, str]) -> bytes:
+def _script(
+    invocation: Invocation, roots: Roots, environment: Mapping[str, str], unset: Iterable[str]
+) -> bytes:
     staged = {"PATH": PATH}
     staged |= {name: roots.stage_text(value) for name, value in environment.items()}
     driver = f"{ROOT}/toolchain/bin/{os.path.basename(invocation.driver)}"
@@ -172,7 +178,10 @@ def _script(invocation: Invocation, roots: Roots, environment: Mapping[str, str]
         command += _staged_option(option, roots)
     command += roots.remap_options(staged=True)
     return runner_script(
-        directory=f"{ROOT}/{roots.staged(roots.workspace)}", environment=staged, command=command
+        directory=f"{ROOT}/{roots.staged(roots.workspace)}",
+        environment=staged,
+        command=command,
+        unset=unset,
     )
 
 

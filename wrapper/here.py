@@ -114,7 +114,9 @@ class LocalCompiles:
         """As cargo asked."""
         file = self._home.path / f"watched-{next(self._numbers)}"
         option = "--watch" if _must_be_seen(unit, draft) else "--watch-most"
-        command = [str(self._home.launcher), option, str(file), *rustc.argv]
+        library = self._home.asked_variables
+        asked = ["--asked", str(library)] if draft.inputs.has_macros and library.exists() else []
+        command = [str(self._home.launcher), option, str(file), *asked, *rustc.argv]
         done = await reply.run(command, rustc.replacements, on_trial=True)
         accesses = await asyncio.to_thread(_taken, file)
         # without any access it was the watcher that failed

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from wrapper.inputs.inputs import Inputs
 from wrapper.roots import Roots
 from wrapper.rustc.arguments import Invocation
 
@@ -44,8 +43,8 @@ def has_bitcode(invocation: Invocation) -> bool:
     )
 
 
-def are_handed(inputs: Inputs, roots: Roots, environment: Mapping[str, str]) -> bool:
-    """Whether macros ask for a variable that holds a path of this checkout, whatever they do with
+def are_handed(names: Iterable[str], roots: Roots, environment: Mapping[str, str]) -> bool:
+    """Whether a variable for which macros ask holds a path of this checkout, whatever they do with
     it."""
-    values = (environment.get(name, "") for name in inputs.macros.variables)
+    values = (environment.get(name, "") for name in names)
     return any(value and roots.stage_text(value) != value for value in values)

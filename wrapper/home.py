@@ -40,6 +40,11 @@ class Home:
         return self.path / "bin" / "build-script-launcher"
 
     @property
+    def asked_variables(self) -> Path:
+        """The library that is loaded into watched compilers; not there where no C compiler is."""
+        return self.path / "bin" / "asked-variables.so"
+
+    @property
     def start_daemon(self) -> Path:
         """The shell script by which the shim starts the daemon."""
         return self.path / "bin" / "start-daemon"

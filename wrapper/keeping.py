@@ -20,6 +20,7 @@ from remote_apis.digest import Digest
 from remote_apis.file_copy import is_unchanged
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
 from wrapper.action import BuiltAction, command_of, of_paths
+from wrapper.asked import asked_for
 from wrapper.dep_info import rewrite_dep_info, rewrite_messages
 from wrapper.hidden_paths import are_handed, has_bitcode, is_optimized, pieces
 from wrapper.inputs.collect import Collector
@@ -188,6 +189,7 @@ class Keeper:
             dep_info = file.read()
         read = learned_from(unit, dep_info)
         if compiled.accesses is not None:
+            read |= Learned(asked=asked_for(compiled.accesses, unit.environment))
             check_reads(compiled.accesses, unit, compiled.draft.inputs, read.files)
         known = compiled.draft.learned | read
         base, action = self._keys(compiled, dep_info, known)
@@ -216,7 +218,7 @@ class Keeper:
         end = time.time_ns()
         started = end - int(compiled.seconds * 1e9)
         stamp_made_here(result, started, end, shares=compiled.shares)
-        if _holds_paths(compiled, dep_info, known.variables):
+        if _holds_paths(compiled, dep_info, known):
             action = of_paths(action, roots)
         return _Result(action, result, blobs, compiled.shares, base, known)
 
@@ -236,7 +238,7 @@ class Keeper:
         for path in files_outside(unit, dep_info):
             if os.stat(path).st_ctime_ns >= compiled.started_ns - _TICK_NS:
                 raise NotKept(f"{path} changed while it was compiled")
-        before = build(unit, _without(inputs, new_files), draft.learned.variables)
+        before = build(unit, _without(inputs, new_files), draft.learned)
         # what was changed and put back since may have been read in between
         is_touched = inputs.changed_ns != draft.inputs.changed_ns
         if is_touched or before.digest != draft.action.digest:
@@ -246,9 +248,9 @@ class Keeper:
             raise NotKept(f"it reads {hidden}, which is no input")
         if known == NOTHING:
             return before, before
-        base = build(unit, collect(()), frozenset())
-        is_same = not new_files and known.variables == draft.learned.variables
-        return base, before if is_same else build(unit, inputs, known.variables)
+        base = build(unit, collect(()), NOTHING)
+        is_same = not new_files and replace(known, files=()) == replace(draft.learned, files=())
+        return base, before if is_same else build(unit, inputs, known)
 
     async def _store(self, compiled: Compiled, blobs: Mapping[Digest, Source]) -> None:
         files = {path: (status, name) for name, (path, status) in compiled.outputs.items()}
@@ -292,13 +294,13 @@ def _check_unchanged(compiled: Compiled) -> None:
             raise NotKept(f"{name} was made anew meanwhile")
 
 
-def _holds_paths(compiled: Compiled, dep_info: bytes, learned: frozenset[str]) -> bool:
+def _holds_paths(compiled: Compiled, dep_info: bytes, known: Learned) -> bool:
     """Whether the result is right for this checkout's paths alone."""
     unit = compiled.unit
     if unit.keeps_paths:
         return True
     try:
-        environment_not_carried(unit, dep_info, learned)
+        environment_not_carried(unit, dep_info, known.names)
     except CompileHere:
         return True
     paths = [
@@ -307,7 +309,8 @@ def _holds_paths(compiled: Compiled, dep_info: bytes, learned: frozenset[str]) -
         if st.st_size and not name.endswith(".d")
     ]
     needles = real_paths(unit.roots)
-    if are_handed(compiled.draft.inputs, unit.roots, unit.environment):
+    asked = compiled.draft.inputs.macros.variables | known.asked
+    if are_handed(asked, unit.roots, unit.environment):
         if has_bitcode(unit.invocation):
             return True
         if is_optimized(unit.invocation):

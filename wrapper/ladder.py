@@ -153,7 +153,7 @@ class Ladder:
                     return found
                 unknown = _not_carried(unit, found, learned)
             except FailedThere as failed:
-                unknown = undefined_variables(failed.stderr, unit.environment) - learned.variables
+                unknown = undefined_variables(failed.stderr, unit.environment) - learned.names
                 if not unknown:
                     return Miss(str(failed), replace(draft, has_failed=True))
             else:
@@ -187,7 +187,7 @@ class Ladder:
             )
         except OSError as error:
             raise CompileHere(f"cannot read {error.filename}: {error.strerror}") from error
-        action = build(unit, inputs, learned.variables)
+        action = build(unit, inputs, learned)
         is_edited = _is_edited(unit, last_key, action)
         return Draft(action=action, inputs=inputs, learned=learned, is_edited=is_edited)
 
@@ -337,9 +337,7 @@ def _trouble(remote: Remote, error: DistbuildError, draft: Draft) -> Miss:
 
 
 def _not_carried(unit: Unit, found: Result, learned: Learned) -> set[str]:
-    return environment_not_carried(
-        unit, found.dep_info, learned.variables, is_of_path=found.is_of_path
-    )
+    return environment_not_carried(unit, found.dep_info, learned.names, is_of_path=found.is_of_path)
 
 
 def _is_edited(unit: Unit, last_key: str, action: BuiltAction) -> bool:
@@ -347,7 +345,7 @@ def _is_edited(unit: Unit, last_key: str, action: BuiltAction) -> bool:
     return last_key not in ("", action.digest.hash) and not is_fresh(unit.invocation)
 
 
-def build(unit: Unit, inputs: Inputs, learned: frozenset[str]) -> BuiltAction:
+def build(unit: Unit, inputs: Inputs, learned: Learned) -> BuiltAction:
     """The unit's action under its shared key. Raises NotUnderstood."""
     if inputs.macros.suspect is not None and not inputs.macros.is_seen:
         raise NotUnderstood(f"a macro may read what no key names: {inputs.macros.suspect}")
@@ -358,7 +356,10 @@ def build(unit: Unit, inputs: Inputs, learned: frozenset[str]) -> BuiltAction:
     return build_action(
         invocation=unit.invocation,
         roots=unit.roots,
-        environment=environment_of_action(unit.environment, learned | inputs.macros.variables),
+        environment=environment_of_action(
+            unit.environment, learned.names | inputs.macros.variables
+        ),
+        unset=learned.asked - unit.environment.keys(),
         inputs=inputs,
         platform=platform_of(unit.invocation, machine(), set_digest),
         qualifiers=qualifiers(unit.invocation, unit.roots, inputs, unit.environment),

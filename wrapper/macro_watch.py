@@ -56,6 +56,13 @@ _LINKER = re.compile(
 )
 
 
+AT_WORK = ("v", "")
+"""Said by what tells of variables, so that one knows whether it does."""
+
+_VARIABLES = "vV"
+"""Kinds of accesses that name variables, of which keys learn (wrapper/asked.py)."""
+
+
 def check_reads(accesses: bytes, unit: Unit, inputs: Inputs, learned: Iterable[str] = ()) -> None:
     """Raises NotKept for what a compile did that its key says nothing of. Blocks.
 
@@ -63,11 +70,14 @@ def check_reads(accesses: bytes, unit: Unit, inputs: Inputs, learned: Iterable[s
     capitals: the linker's, where the unit links. `learned` are the files that it turned out to
     read, which its key will have.
     """
-    noted = decode(accesses)
+    decoded = decode(accesses)
+    noted = [each for each in decoded if each[0] not in _VARIABLES]
     if unit.invocation.codegen("target-cpu") == "native":  # its key has the processor
         noted = [each for each in noted if each != ("!", OWN_PROCESSOR)]
     if not noted:
         raise NotKept("its watcher saw nothing")
+    if inputs.macros.suspect is not None and AT_WORK not in decoded:
+        raise NotKept("its watcher is not told of variables")
     around = _surroundings(unit)
     own = sort_out((each for each in noted if not each[0].isupper()), around)
     others = sort_out(((kind.lower(), path) for kind, path in noted if kind.isupper()), around)

@@ -27,7 +27,14 @@ from wrapper.sandbox import PATH
 from wrapper.system_libraries import ask_program, file_digest, system_library
 
 _LOOKED_FIRST = ("COMPILER_PATH", "GCC_EXEC_PREFIX", "LIBRARY_PATH")
-OF_LINKERS = (*_LOOKED_FIRST, "LD_RUN_PATH", "LDFLAGS", "LDEMULATION")
+OF_LINKERS = (
+    *_LOOKED_FIRST,
+    "LD_RUN_PATH",
+    "LDFLAGS",
+    "LDEMULATION",
+    "GNUTARGET",
+    "CCC_OVERRIDE_OPTIONS",
+)
 """Variables by which C compilers and linkers are told more."""
 _STARTED_BY_LINKERS = ("cc", "ld", "ld.bfd", "ld.gold", "ld.lld", "ld.mold", "ld.wild")
 """What rustc or a C compiler looks for along PATH."""
@@ -69,7 +76,7 @@ def qualifiers(
     if invocation.target_file is not None:
         _check_specification(invocation.target_file, invocation)
     found = _of_compile(invocation, roots, inputs)
-    if has_bitcode(invocation) and are_handed(inputs, roots, environment):
+    if has_bitcode(invocation) and are_handed(inputs.macros.variables, roots, environment):
         found["paths"] = "hidden"  # a worker's would be too
     if not invocation.links:
         return found

@@ -7,7 +7,7 @@ it from `pwd`, prints it as the first line of stdout, and puts it wherever ROOT 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from wrapper.roots import ROOT
 
@@ -19,11 +19,19 @@ def quote(text: str) -> str:
 
 
 def runner_script(
-    *, directory: str, environment: Mapping[str, str], command: Sequence[str]
+    *,
+    directory: str,
+    environment: Mapping[str, str],
+    command: Sequence[str],
+    unset: Iterable[str] = (),
 ) -> bytes:
-    """The script that runs `command` in `directory`, both with ROOT in them."""
+    """The script that runs `command` in `directory`, both with ROOT in them.
+
+    Nothing is set in it but `environment`; `unset` names what it is said of.
+    """
     lines = ["#!/bin/sh", "set -e", "R=$(pwd -P)", "printf '%s\\n' \"$R\""]
     lines.append(f"cd {quote(directory)}")
+    lines += [f"# without {quote(name)}" for name in sorted(unset) if "\n" not in name]
     # not by `export`: some names are the shell's own, and CARGO_BIN_EXE_a-b is none for it
     variables = [f"{name}={value}" for name, value in sorted(environment.items())]
     # nothing of the worker's own environment gets through

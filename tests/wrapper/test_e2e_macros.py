@@ -57,6 +57,31 @@ pub fn say(input: TokenStream) -> TokenStream {
     literal(std::env::var(word(&input)).unwrap_or("unset".into()))
 }
 """
+BACKWARDS = """
+#[proc_macro]
+pub fn say(input: TokenStream) -> TokenStream {
+    let name: String = word(&input).chars().rev().collect();
+    literal(std::env::var(name).unwrap_or("unset".into()))
+}
+"""
+BY_C = """
+extern "C" { fn getenv(name: *const std::ffi::c_char) -> *const std::ffi::c_char; }
+#[proc_macro]
+pub fn say(input: TokenStream) -> TokenStream {
+    let name = std::ffi::CString::new(word(&input)).unwrap();
+    let value = unsafe { getenv(name.as_ptr()) };
+    if value.is_null() { return literal("unset".into()); }
+    literal(unsafe { std::ffi::CStr::from_ptr(value) }.to_str().unwrap().into())
+}
+"""
+HIDDEN = """
+macro_rules! quote { ($($code:tt)*) => { $($code)* } }
+quote! { fn variable(name: &str) -> Option<String> { std::env::var(name).ok() } }
+#[proc_macro]
+pub fn say(input: TokenStream) -> TokenStream {
+    literal(variable(&word(&input)).unwrap_or("unset".into()))
+}
+"""
 COMMAND = """
 #[proc_macro]
 pub fn say(input: TokenStream) -> TokenStream {
@@ -205,6 +230,9 @@ def test_what_is_no_input_may_come(dev: Developer, tmp_path: Path, name: str) ->
     [
         pytest.param(VARIABLE, "word", "MYOWN_WORD", id="put together"),
         pytest.param(NAMED_VARIABLE, "ENDPOINT", "ENDPOINT", id="in the source"),
+        pytest.param(BACKWARDS, "tniopdne", "endpoint", id="backwards"),
+        pytest.param(BY_C, "NUMBER", "NUMBER", id="by C"),
+        pytest.param(HIDDEN, "ENDPOINT", "ENDPOINT", id="hidden from who reads the sources"),
     ],
 )
 def test_a_variable_that_no_literal_of_the_macro_names(

@@ -80,6 +80,24 @@ def test_what_may_read(source: bytes) -> None:
     assert reads_of(source).suspect is not None
 
 
+@pytest.mark.parametrize(
+    ("source", "is_seen"),
+    [
+        (b'extern "C" { fn open(path: *const u8) -> i32; fn getenv(name: *const u8); }', True),
+        (b'extern "C" { fn open(path: *const u8) -> i32; fn geteuid() -> u32; }', False),
+        (b"unsafe extern { safe fn uname(to: *mut u8); }", False),
+        (b"extern { static mut environ: *const u8; }", False),
+        (b"use libc::{c_int, getuid}; getuid()", False),
+        (b"nix::unistd::getuid()", False),
+        (b"fn time(input: TokenStream) { fs::read(x) }", True),
+        (b"fs::read(x); SystemTime::now()", False),
+    ],
+)
+def test_what_a_watcher_sees(source: bytes, is_seen: bool) -> None:
+    found = reads_of(source)
+    assert found.suspect is not None and found.is_seen == is_seen
+
+
 def test_named_variables() -> None:
     found = reads_of(b'std::env::var("A"); env::var_os( "B_2" ); // env::var("C")')
     assert found.suspect is None

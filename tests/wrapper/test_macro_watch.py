@@ -37,12 +37,15 @@ class Place:
     def why(self, *accesses: str, kind: str = "lib", out: str = "") -> str | None:
         """Why a compile that did this is not kept; `{w}`, `{p}`, `{t}`, `{out}` are directories.
 
+        A `!` alone: nothing told of variables.
         `out`: where the compile writes, if not to `{out}`, where dependencies are.
         """
         own = self.base / out if out else self.out
         names = {
             "w": self.base / "w", "p": self.package, "t": self.base / "tc", "out": self.out,
         }  # fmt: skip
+        told = () if "!" in accesses or not accesses else ("v", "vNAME")
+        accesses = (*told, *(each for each in accesses if each != "!"))
         noted = b"".join(each.format(**names).encode() + b"\0" for each in accesses)
         argv = ["rustc", "--crate-name", "p", "--crate-type", kind, "--emit=dep-info,link"]
         argv += ["--out-dir", str(own), "-L", f"dependency={self.out}"]
@@ -173,6 +176,15 @@ def test_nothing_was_noted(place: Place) -> None:
     said = place.why()
     assert said is not None
     provokes("its watcher saw nothing", said)
+
+
+def test_variables_of_which_nobody_tells(place: Place) -> None:
+    """Where a macro may ask for some, by what it says."""
+    said = place.why("o{p}/src/lib.rs", "!")
+    assert said is not None
+    provokes("its watcher is not told of variables", said)
+    place.inputs.macros = Reads()
+    assert place.why("o{p}/src/lib.rs", "!") is None
 
 
 def test_by_where_links_lead(place: Place, tmp_path: Path) -> None:

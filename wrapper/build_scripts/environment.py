@@ -79,6 +79,11 @@ def cargos_variables(environment: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in environment.items() if _CARGOS.fullmatch(name)}
 
 
+def is_neutral(name: str) -> bool:
+    """Whether a variable differs between users and runs, and changes no result."""
+    return _NEUTRAL.fullmatch(name) is not None
+
+
 def tokens_of(program: bytes) -> str:
     """All that a program may call a variable, as one text in which names are searched.
 
@@ -130,7 +135,7 @@ def users_variables(
 
 
 def _counts(name: str, tokens: str, reach: str) -> bool:
-    if _NEUTRAL.fullmatch(name):
+    if is_neutral(name):
         return False
     if _SESSION.fullmatch(name) or _LOCALE.fullmatch(name):
         # SHELL is part of names like CC_SHELL_ESCAPED_FLAGS

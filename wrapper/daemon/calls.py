@@ -12,6 +12,7 @@ from pathlib import Path
 
 from remote_apis.digest import Digest
 from remote_apis.errors import DistbuildError
+from wrapper.asked import asked_for
 from wrapper.build_scripts.launcher import install_launchers
 from wrapper.build_scripts.names import is_below
 from wrapper.daemon.parts import Keyed, Parts
@@ -244,6 +245,7 @@ class CallHandler:
             return None, ended.why_not_kept
         moved = install_launchers(self.parts.home, unit)
         learned = await asyncio.to_thread(learned_by, unit)
+        learned |= Learned(asked=asked_for(ended.accesses or b"", unit.environment))
         self.parts.units.add(*_record(unit, learned, key))
         if draft is None or ended.why_not_kept is not None:
             return None, ended.why_not_kept

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 
-from remote_apis.digest import Digest
 from wrapper.build_scripts.names import above, is_below
 from wrapper.inputs.file_digests import FileDigests
 from wrapper.inputs.inputs import Inputs, refuse_left_out, staged_or_refuse
@@ -16,7 +15,6 @@ from wrapper.inputs.snapshot import (
     NotSendable,
     Skip,
     Snapshot,
-    Source,
     skip_in_out_dir,
     skip_in_package,
     take_snapshot,
@@ -39,7 +37,7 @@ class Collector:
         self._toolchains = Toolchains(files, trusted_for=_TOOLCHAIN_SECONDS)
         self._published = PublishedStates()
         self._trust = MacroTrust(self._published)
-        self._macros = Macros(files, units, self._trust)
+        self._macros = Macros(units, self._trust)
         self._packages_taken: dict[str, tuple[State, Snapshot]] = {}
 
     def compiler(self, driver: str, environment: Mapping[str, str]) -> str:
@@ -96,21 +94,16 @@ class Collector:
         self._add_toolchain(toolchain, invocation, inputs, looks_again=looks_again)
         package = self._package(roots)
         inputs.add(staged_or_refuse(roots, roots.package), package, roots.package)
-        snapshots = [package]
         if not inputs.is_for_host:
             self._add_target(invocation, roots, environment, inputs)
         out_dir = environment.get("OUT_DIR")
         if out_dir:
             made = self._snapshot(out_dir, skip_in_out_dir)
             inputs.add(staged_or_refuse(roots, out_dir), made, out_dir)
-            snapshots.append(made)
         cargo = environment.get("CARGO", "")
         shows_cargo = cargo.startswith((f"{toolchain.sysroot}/", "/usr/"))
         self._dependencies(invocation, roots, inputs, shows_cargo=shows_cargo)
-        learned = self._add_files(files, roots, inputs)
-        if inputs.macros.libraries:
-            sources = [learned, *(each.blobs for each in snapshots)]
-            inputs.macros = self._macros.with_named(inputs.macros, sources, environment)
+        self._add_files(files, roots, inputs)
         if invocation.is_clippy:
             self._clippy_settings(roots, environment, inputs)
         return inputs
@@ -157,24 +150,17 @@ class Collector:
         refuse_left_out(path, roots, inputs)
         inputs.add_file(staged_or_refuse(roots, path), self._files.digest(path), path)
 
-    def _add_files(
-        self, paths: Iterable[str], roots: Roots, inputs: Inputs
-    ) -> dict[Digest, Source]:
-        """Files outside of the package as far as they are there, which are returned."""
-        found: dict[Digest, Source] = {}
+    def _add_files(self, paths: Iterable[str], roots: Roots, inputs: Inputs) -> None:
+        """Files outside of the package as far as they are there."""
         for path in paths:
             for each in (path, *_places_of_module(path)):
-                found |= self._add_file(each, roots, inputs)
-        return found
+                self._add_file(each, roots, inputs)
 
-    def _add_file(self, path: str, roots: Roots, inputs: Inputs) -> dict[Digest, str]:
-        """A file outside of the package, if it is there, which is returned."""
-        if not os.path.isfile(path):
-            return {}
-        refuse_left_out(path, roots, inputs)
-        digest = self._files.digest(path)
-        inputs.add_file(staged_or_refuse(roots, path), digest, path)
-        return {digest: path}
+    def _add_file(self, path: str, roots: Roots, inputs: Inputs) -> None:
+        """A file outside of the package, if it is there."""
+        if os.path.isfile(path):
+            refuse_left_out(path, roots, inputs)
+            inputs.add_file(staged_or_refuse(roots, path), self._files.digest(path), path)
 
     def _package(self, roots: Roots) -> Snapshot:
         package, skip = roots.package, skip_in_package(roots.target)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 _ALLOWED = re.compile(
     r"CARGO_PKG_\w+|CARGO_BIN_EXE_.+|CARGO_(CRATE|BIN)_NAME|CARGO_MANIFEST_(DIR|PATH|LINKS)"
     r"|CARGO_PRIMARY_PACKAGE|CARGO_TARGET_TMPDIR|OUT_DIR|RUSTC_BOOTSTRAP|SOURCE_DATE_EPOCH"
-    r"|CLIPPY_ARGS|CLIPPY_CONF_DIR|MACOSX_DEPLOYMENT_TARGET"
+    r"|CLIPPY_ARGS|CLIPPY_CONF_DIR|CLIPPY_DISABLE_DOCS_LINKS|MACOSX_DEPLOYMENT_TARGET"
 )
 _RUSTC_ENV = re.compile(rb"^cargo::?rustc-env=([^=\n]+)=", re.MULTILINE)
 
@@ -21,10 +21,15 @@ def environment_of_action(
 
     `learned` are names that an earlier result of the same unit turned out to read.
     """
-    names = {name for name in environment if _ALLOWED.fullmatch(name)}
+    names = {name for name in environment if is_in_every_key(name)}
     names.update(build_script_variables(environment.get("OUT_DIR")))
     names.update(learned)
     return {name: environment[name] for name in sorted(names) if name in environment}
+
+
+def is_in_every_key(name: str) -> bool:
+    """Whether each compile's key has a variable, where it is set."""
+    return _ALLOWED.fullmatch(name) is not None
 
 
 def build_script_variables(out_dir: str | None) -> set[str]:

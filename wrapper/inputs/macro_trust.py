@@ -63,11 +63,21 @@ _MAYBE = re.compile(
 )
 """Finds at least what `_READS` and `_NAMED` find, also with comments in between, and is quick."""
 
+_OF_THE_SYSTEM = (
+    rb"(?:time|clock|s?rand(?:om)?|environ|uname|getpgrp|getsid|getlogin(?:_r)?|getgroups|getcpu"
+    rb"|getpp?id|gete?[ug]id|getres[ug]id|getauxval)"
+)
+"""Functions of the C library that say something of the user, the machine or the time."""
+
 _UNSEEN = re.compile(
     rb"\bSystemTime\s*(?:::\s*now|as)\b|\bprocess\s*::\s*id\b"
     rb"|\benv\s*::\s*(?:\{[^}]*\b)?vars(?:_os)?\b|\bvars(?:_os)?\s*\(\s*\)"
-    rb"|\blibc\s*::\s*(?:\{[^}]*\b)?(?:time|s?rand(?:om)?|environ|getpid|uname)\b"
-    rb"|\b(?:secure_)?getenv\b|\bclock_gettime\b|\bgettimeofday\b|\bgethostname\b"
+    rb"|\b(?:libc|unistd|rustix\s*::\s*\w+)\s*::\s*(?:\{[^}]*\b)?"
+    + _OF_THE_SYSTEM
+    + rb"\b|\bextern\s*(?:r?#*\"[^\"]*\"#*\s*)?\{[^}]*\b(?:fn|static)\s+(?:mut\s+)?"
+    + _OF_THE_SYSTEM
+    + rb"\b"
+    rb"|\bclock_gettime\b|\bgettimeofday\b|\bgethostname\b"
     rb"|\.\s*(?:modified|accessed|created|[amc]time(?:_nsec)?)\s*\(\s*\)|\bst_[amc]tim\w*"
     rb"|\bUNIX_EPOCH\s*\.\s*elapsed\b"
     rb"|\bgetrandom\b|\bgetentropy\b|\barc4random\w*|\b_?(?:rdtsc|rdrand|rdseed)\w*"
@@ -103,14 +113,12 @@ _NOT_COMPILED_IN = ("target", ".git")
 class Reads:
     """What code may read: variables by name, and a word that says that there may be more.
 
-    `is_seen`: a watcher would see the rest. Then `libraries` are the paths of the shared libraries
-    that this is said of, in the reads of a whole compile.
+    `is_seen`: a watcher would see the rest.
     """
 
     variables: frozenset[str] = frozenset()
     suspect: str | None = None
     is_seen: bool = True
-    libraries: tuple[str, ...] = ()
 
 
 class MacroTrust:

@@ -22,15 +22,22 @@ _SCHEMA = "CREATE TABLE IF NOT EXISTS units (stem BLOB PRIMARY KEY, record TEXT 
 
 @dataclass(frozen=True, slots=True)
 class Learned:
-    """What a compile turned out to read: variables by name, beside cargo's own, and real paths of
-    files outside of its package and OUT_DIR."""
+    """What a compile turned out to read: variables by name, beside cargo's own, real paths of files
+    outside of its package and OUT_DIR, and the variables for which macros asked. Of these it counts
+    also that they are not set; what rustc itself reads, its dep-info tells with every result."""
 
     variables: frozenset[str] = frozenset()
     files: tuple[str, ...] = ()
+    asked: frozenset[str] = frozenset()
+
+    @property
+    def names(self) -> frozenset[str]:
+        """All of the variables."""
+        return self.variables | self.asked
 
     def __or__(self, other: Learned) -> Learned:
         files = tuple(sorted({*self.files, *other.files}))
-        return Learned(self.variables | other.variables, files)
+        return Learned(self.variables | other.variables, files, self.asked | other.asked)
 
 
 NOTHING = Learned()
@@ -40,10 +47,11 @@ NOTHING = Learned()
 class UnitRecord:
     """One compiled unit. `externs` are the stems of its direct dependencies, `native` the search
     paths it was given, `system` the libraries that the final link must find by itself;
-    `environment` and `files` are what it turned out to read (`learned`). `key` is the hash of its
-    last action, empty when it had none; `package` is the directory of its sources, `recorded` what
-    artifacts call it, if it lies neither in the workspace nor in CARGO_HOME; `types` are its crate
-    types, and `names` what its sources call its `externs`, missing in old records as `recorded` is.
+    `environment`, `files` and `asked` are what it turned out to read (`learned`). `key` is the hash
+    of its last action, empty when it had none; `package` is the directory of its sources,
+    `recorded` what artifacts call it, if it lies neither in the workspace nor in CARGO_HOME;
+    `types` are its crate types, and `names` what its sources call its `externs`, missing in old
+    records as `recorded` is.
     """
 
     externs: tuple[str, ...]
@@ -51,6 +59,7 @@ class UnitRecord:
     system: tuple[str, ...] = ()
     environment: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
+    asked: tuple[str, ...] = ()
     key: str = ""
     package: str = ""
     recorded: str = ""
@@ -60,7 +69,7 @@ class UnitRecord:
     @property
     def learned(self) -> Learned:
         """What the compile turned out to read."""
-        return Learned(frozenset(self.environment), self.files)
+        return Learned(frozenset(self.environment), self.files, frozenset(self.asked))
 
     @property
     def may_be_macro(self) -> bool:
@@ -93,6 +102,7 @@ def record_of(
         system=tuple(v for v in invocation.native_libraries if not v.startswith("static")),
         environment=tuple(sorted(learned.variables)),
         files=tuple(sorted(learned.files)),
+        asked=tuple(sorted(learned.asked)),
         key=key,
         package=package,
         recorded=recorded,

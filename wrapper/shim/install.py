@@ -23,6 +23,10 @@ _LAUNCHER = CProgram(
     sources=("launcher.c", "watch.c", "daemon.c", "daemon.h", "watch.h"),
 )
 
+_ASKED = CProgram(
+    name="asked-variables.so", directory=_HERE, sources=("asked.c", "watch.h"), is_library=True
+)
+
 
 def ensure_shim(home: Home) -> Path:
     """The shim's path, installing what is missing or of another version. Raises OSError.
@@ -38,11 +42,12 @@ def ensure_shim(home: Home) -> Path:
 
 
 def ensure_launcher(home: Home) -> None:
-    """Have what stands in for build scripts, where a C compiler is. Raises OSError.
+    """Have what stands in for build scripts, and watches, where a C compiler is. Raises OSError.
 
     Units that are compiled before it is there run their build scripts as ever.
     """
     _ensure(home.launcher, _LAUNCHER, None)
+    _ensure(home.asked_variables, _ASKED, None)
 
 
 def write_start_script(home: Home) -> None:
@@ -78,8 +83,8 @@ def _ensure(program: Path, source: CProgram, stand_in: Path | None) -> None:
 
 
 def build_programs(directory: Path) -> None:
-    """Compile both for later, where a C compiler is. Raises OSError."""
-    for program in (_SHIM, _LAUNCHER):
+    """Compile them for later, where a C compiler is. Raises OSError."""
+    for program in (_SHIM, _LAUNCHER, _ASKED):
         program.build(directory)
 
 

@@ -6,7 +6,8 @@
 // outside of a build with the wrapper, it becomes the script.
 //
 // `--watch FILE PROGRAM ARGUMENTS` runs any program so, and writes what it read to a file;
-// `--watch-most` does so without what watch.h calls not all.
+// `--watch-most` does so without what watch.h calls not all. `--asked LIBRARY` before the program
+// loads a library into compilers that tells for which variables they ask (asked.c).
 //
 // Its own file ends with: DISTBUILD_HOME, the script's name in the same directory and the
 // workspace, each ended by NUL, then their length in all (u32) and the mark.
@@ -184,15 +185,31 @@ static int can_wait(void) {
 static FILE *accesses;
 static void write_access(const char *data, unsigned size) { fwrite(data, 1, size, accesses); }
 
+// Have the program load a library, by a descriptor: paths may have what separates the names.
+static void preload(const char *library) {
+    char value[PATH_MAX];
+    const char *others = getenv("LD_PRELOAD");
+    int fd = open(library, O_RDONLY);
+    if (fd < 0) return;
+    snprintf(value, sizeof value, PRELOADED "%d%s%s", fd, others ? ":" : "", others ? others : "");
+    setenv("LD_PRELOAD", value, 1);
+}
+
 // Run a program with this one's own input and output. Without a file it was not watched.
 static void watch_program(const char *file, char **program) {
     int pair[2], is_ready = 0;
+    const char *library = NULL;
+    if (strcmp(program[0], "--asked") == 0 && program[1] && program[2]) {
+        library = program[1];
+        program += 2;
+    }
     accesses = can_wait() ? fopen(file, "we") : NULL;
     if (accesses && !socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair)) {
         note_to(write_access);
         pid_t self = getpid();
         child = fork();
         is_ready = child >= 0;
+        if (child == 0 && library) preload(library);
         if (child == 0) be_watched(self, pair[1]);
         if (child > 0) {
             signal(SIGTERM, pass_on);

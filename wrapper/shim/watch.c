@@ -84,6 +84,10 @@ static const struct call calls[] = {
 };
 #define CALLS (sizeof calls / sizeof *calls)
 
+// SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, which older headers lack
+#define WAIT_KILLABLE (1UL << 5)
+#define NEW_LISTENER SECCOMP_FILTER_FLAG_NEW_LISTENER
+
 // SECCOMP_IOCTL_NOTIF_SET_FLAGS and SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP, which older headers lack
 #define SET_FLAGS SECCOMP_IOW(4, uint64_t)
 #define SYNC_WAKE_UP 1UL
@@ -260,6 +264,10 @@ static void look_at(const struct seccomp_notif *asked) {
             enum found found = path_of(asked, call, path);
             if (found == HIDDEN) note('!', "it names a file that cannot be seen");
             if (found != FOUND) continue;
+            if (strncmp(path, VARIABLES, sizeof VARIABLES - 1) == 0) {
+                note('v', path + sizeof VARIABLES - 1);
+                continue;
+            }
             note(kind_of(asked, call, path), path);
             if (call->what == RUN) note_run(asked, call, path);
             if (call->what == LINK) note_target(asked, path);
@@ -301,7 +309,10 @@ int watch_self(int not_all) {
         return -1;
     }
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return -1;
-    int listener = (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER, &program);
+    // a signal that comes while a call is looked at must not end the call; before Linux 5.19 it may
+    int listener = (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, NEW_LISTENER | WAIT_KILLABLE, &program);
+    if (listener < 0 && errno == EINVAL)
+        listener = (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, NEW_LISTENER, &program);
     // who asks and who answers take turns on one processor: half the time, from Linux 6.6 on
     if (listener >= 0) ioctl(listener, SET_FLAGS, SYNC_WAKE_UP);
     return listener;

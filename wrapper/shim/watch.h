@@ -5,7 +5,7 @@
 // them go on. An access is one byte of kind, the path, absolute, and NUL:
 //   s whether it is there, or what a link says    o opened to be read    x run as a program
 //   c made where nothing was    m something that was there may be changed or removed
-//   l where a link leads that is made
+//   l where a link leads that is made    v a variable that was asked for: its name, and no path
 //   ! what may reach farther than paths tell, in words
 // After `tell_apart` the kinds of what other processes than the one named ask for are capitals.
 #ifndef DISTBUILD_WATCH_H
@@ -15,6 +15,12 @@
 
 // Said of programs that do less under watch than they would otherwise: sudo and its kind.
 #define OTHER_RIGHTS "it runs a program with another user's rights"
+
+// What asked.c opens to say that a variable was asked for, before its name; without a name it says
+// that it is at work.
+#define VARIABLES "/.distbuild-variable/"
+// How the library of asked.c is named to whom it is loaded into, before its descriptor.
+#define PRELOADED "/proc/self/fd/"
 
 // Puts this process and its children under watch; the descriptor for `serve`, or -1 with errno.
 // `not_all`: without whether files are there, what links say, and what changes or removes files,

@@ -1,0 +1,23 @@
+"""The variables for which a compile asked, as wrapper/shim/asked.c told its watcher."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from wrapper.build_scripts.environment import is_neutral
+from wrapper.inputs.environment import environment_of_action, is_in_every_key
+
+_NOTED = re.compile(rb"(?<![^\0])v([^\0]+)")
+
+
+def asked_for(accesses: bytes, environment: Mapping[str, str]) -> frozenset[str]:
+    """The names for which macros asked, set or not, but for those that every key has.
+
+    `environment` is the unit's.
+    """
+    names = {name.decode(errors="surrogateescape") for name in _NOTED.findall(accesses)}
+    carried = environment_of_action(environment).keys()
+    return frozenset(
+        name for name in names - carried if not (is_in_every_key(name) or is_neutral(name))
+    )
