@@ -8,6 +8,7 @@ import asyncio
 import itertools
 import logging
 import os
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ _LOG = logging.getLogger("distbuild.here")
 _WORDS = 2000
 WATCHED = "DISTBUILD_WATCHED"
 """Names, to all that a watched build script starts, its run."""
+
+_NOT_READ = re.compile(rb"couldn't read `/distbuild/")
 
 METADATA = b'"emit":"metadata"'
 """In rustc's message that the metadata is there."""
@@ -97,10 +100,19 @@ class LocalCompiles:
             remapped = [*call.argv, *unit.roots.remap_options(staged=False)]
             rustc = _Rustc(remapped, unit.roots.recorded_to_real())
         if draft is None or not (_runs_others_code(unit, draft) or _is_members(unit)):
-            return Ended(run=await reply.run(rustc.argv, rustc.replacements))
+            return await self._plain(call, reply, rustc)
         if await self._can_watch():
-            return await self._watched(reply, rustc, unit, draft)
+            return await self._watched(call, reply, rustc, unit, draft)
         return await self._confined(reply, rustc, unit, draft)
+
+    async def _plain(self, call: Call, reply: Reply, rustc: _Rustc) -> Ended:
+        """As cargo asked, but for recorded paths."""
+        done = await reply.run(rustc.argv, rustc.replacements, on_trial=True)
+        if _looks_by_name(done):
+            return await _with_own_paths(call, reply)
+        if done.status != 0:
+            reply.let_stand()
+        return Ended(run=done)
 
     async def _can_watch(self) -> bool:
         """Whether there is a watcher, and this machine lets it watch."""
@@ -110,8 +122,10 @@ class LocalCompiles:
             self._watches = await started.wait() == 0
         return self._watches is True
 
-    async def _watched(self, reply: Reply, rustc: _Rustc, unit: Unit, draft: Draft) -> Ended:
-        """As cargo asked."""
+    async def _watched(
+        self, call: Call, reply: Reply, rustc: _Rustc, unit: Unit, draft: Draft
+    ) -> Ended:
+        """The same under watch."""
         file = self._home.path / f"watched-{next(self._numbers)}"
         option = "--watch" if _must_be_seen(unit, draft) else "--watch-most"
         library = self._home.asked_variables
@@ -125,6 +139,8 @@ class LocalCompiles:
             why = "it does not compile when it is watched"
             done = await reply.run(rustc.argv, rustc.replacements)
             return Ended(run=done, why_not_kept=why)
+        if _looks_by_name(done):
+            return await _with_own_paths(call, reply)
         if done.status != 0:
             reply.let_stand()
         # it stands when the caller has noted its outputs
@@ -159,6 +175,18 @@ class LocalCompiles:
         done = await reply.run(rustc.argv, rustc.replacements)
         (self._failing.discard if done.status == 0 else self._failing.add)(stem)
         return Ended(run=done, why_not_kept=why)
+
+
+def _looks_by_name(done: LocalRun) -> bool:
+    """Whether a compile failed for the names that artifacts give to files elsewhere: by `file!()`
+    it looked for what lies beside its source."""
+    is_whole = done.status != 0 and METADATA not in done.stderr
+    return is_whole and _NOT_READ.search(done.stderr) is not None
+
+
+async def _with_own_paths(call: Call, reply: Reply) -> Ended:
+    why = "it looks for files by its sources' names"
+    return Ended(run=await reply.run(list(call.argv), []), why_not_kept=why)
 
 
 def _taken(file: Path) -> bytes:

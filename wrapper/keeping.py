@@ -75,12 +75,14 @@ class Compiled:
 
 @dataclass(frozen=True, slots=True)
 class _Result:
-    """What is kept, and under which key; servers may have it too if it `is_shared`. The key has
-    what `known` says beside what every key has, and would be `base` without."""
+    """What is kept, and under which key, which `is_of_path` if it is for this checkout alone;
+    servers may have it too if it `is_shared`. The key has what `known` says beside what every key
+    has, and would be `base` without."""
 
     action: BuiltAction
     result: re_pb.ActionResult
     blobs: Mapping[Digest, Source]
+    is_of_path: bool
     is_shared: bool
     base: BuiltAction
     known: Learned
@@ -218,9 +220,10 @@ class Keeper:
         end = time.time_ns()
         started = end - int(compiled.seconds * 1e9)
         stamp_made_here(result, started, end, shares=compiled.shares)
-        if _holds_paths(compiled, dep_info, known):
-            action = of_paths(action, roots)
-        return _Result(action, result, blobs, compiled.shares, base, known)
+        is_of_path = _holds_paths(compiled, dep_info, known)
+        if is_of_path:
+            action = of_paths(action, roots.with_links_followed())
+        return _Result(action, result, blobs, is_of_path, compiled.shares, base, known)
 
     def _keys(
         self, compiled: Compiled, dep_info: bytes, known: Learned
@@ -276,7 +279,8 @@ async def _share(
     if kept.known != NOTHING:
         await publish_note(*note_of(kept.base, kept.known, roots), remote)
     key, everything = kept.action.digest, {**kept.blobs, **command_of(kept.action)}
-    if await remote.publish(key, everything, kept.result):
+    # nobody else can use what is for this checkout alone
+    if await remote.publish(key, everything, kept.result) and not kept.is_of_path:
         on_shared(key)
 
 
@@ -337,7 +341,8 @@ def real_paths(roots: Roots) -> list[bytes]:
     """What of this checkout must not be in an artifact that others get: the fewest paths, each
     of which begins the others."""
     found: list[str] = []
-    for path in sorted(place.real for place in roots.places if place.staged):
+    places = roots.with_links_followed().places
+    for path in sorted(place.real for place in places if place.staged):
         if not found or not path.startswith(found[-1]):
             found.append(path)
     return [os.fsencode(path) for path in found]

@@ -112,7 +112,7 @@ class _Keys:
         if not self._only_own:
             yield self._shared
         if self._own is None:
-            self._own = of_paths(self._shared, self._roots)
+            self._own = of_paths(self._shared, self._roots.with_links_followed())
         yield self._own
 
 

@@ -25,6 +25,7 @@ def place_outputs(
     files: Mapping[str, tuple[Path | bytes, bool]],
     dep_info: tuple[str, bytes] | None,
     linked: Container[str] = (),
+    umask: int | None = None,
 ) -> dict[str, os.stat_result]:
     """Put each file under its name into `out_dir`; returns the stats of what is there then.
 
@@ -32,14 +33,16 @@ def place_outputs(
     unit up to date. A file named in `linked` may be the source itself, under a second name: where
     it has no other yet, as the same inode in two target directories would carry one's times into
     the other's. All others are copies.
-    `files` maps names to (a file or bytes, executable); `dep_info` is the rewritten `.d` file.
+    `files` maps names to (a file or bytes, executable); `dep_info` is the rewritten `.d` file;
+    `umask` is who asks for them's, if it is not known to be our own.
     Raises OSError.
     """
     os.makedirs(out_dir, exist_ok=True)
     placed: dict[str, os.stat_result] = {}
     if dep_info is not None:
         name, data = dep_info
-        placed[name] = _place(out_dir, name, partial(write_all, data), executable=False)
+        fill = partial(write_all, data)
+        placed[name] = _place(out_dir, name, fill, executable=False, umask=umask)
     mode = stat.S_IMODE(placed[name].st_mode) if dep_info is not None else None
     for name, (source, executable) in files.items():
         status = None
@@ -50,16 +53,15 @@ def place_outputs(
             if name in linked and mode is not None:
                 of_program = (mode & 0o444) >> 2 if executable else 0
                 status = _link(out_dir, name, source, mode | of_program)
-        placed[name] = status or _place(out_dir, name, fill, executable=executable)
+        placed[name] = status or _place(out_dir, name, fill, executable=executable, umask=umask)
     return placed
 
 
 def _place(
-    out_dir: str, name: str, fill: Callable[[int], None], *, executable: bool
+    out_dir: str, name: str, fill: Callable[[int], None], *, executable: bool, umask: int | None
 ) -> os.stat_result:
     temporary = _temporary(out_dir)
-    mode = 0o777 if executable else 0o666  # the umask takes its part, as it does for rustc
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+    fd = open_new(temporary, 0o777 if executable else 0o666, umask)
     try:
         fill(fd)
     except BaseException:
@@ -98,6 +100,15 @@ def _link(out_dir: str, name: str, source: Path, mode: int) -> os.stat_result | 
         os.unlink(temporary)
         raise
     return os.stat(path)
+
+
+def open_new(path: str, mode: int, umask: int | None) -> int:
+    """A descriptor to write a new file; of its mode the umask takes its part, as it does for what
+    rustc and build scripts make. Raises OSError."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    if umask is not None and stat.S_IMODE(os.fstat(fd).st_mode) != mode & ~umask:
+        os.fchmod(fd, mode & ~umask)
+    return fd
 
 
 def write_all(data: bytes, fd: int) -> None:

@@ -38,21 +38,26 @@ class Recorded:
     subject: Subject
     noted: Digest
 
-    def kept(self, action: BuiltAction) -> None:
-        """Its result is kept under this action."""
+    def kept(self, action: BuiltAction, *, is_of_path: bool) -> None:
+        """Its result is kept under this action; `is_of_path`: for this place alone."""
+        if is_of_path and (self.stat.reason or "").startswith("new: no "):
+            why = "new: it holds a path of this checkout, for which alone it is kept"
+            self._explain(why)
+        # what explains looks for the one before
         self.journal.amend(self.subject, self.noted, action)
 
     def not_kept(self, reason: str) -> None:
         """It is kept under none: whoever asks for a reason is given this one."""
         _LOG.info("%s (%s) is not kept: %s", self.stat.crate, self.stat.kind, reason)
-        if reason == self.stat.reason:
-            return
-        reason = not_kept(self.stat.reason, reason)
+        if reason != self.stat.reason:
+            self._explain(not_kept(self.stat.reason, reason))
+
+    def _explain(self, reason: str) -> None:
         try:
             add_not_kept(self.home, self.build, self.stat, reason)
         except OSError as error:
             _LOG.warning("the statistics cannot be written: %s", trouble(error))
-        self.journal.not_kept(self.subject, self.noted, self.build, reason)
+        self.journal.explain(self.subject, self.noted, self.build, reason)
 
     def not_shared(self, error: Exception) -> None:
         """It is kept here, and a server that was to have it does not."""
@@ -60,10 +65,14 @@ class Recorded:
 
 
 class Kept(Protocol):
-    """What is on this machine now: under which key, and whether servers may have it."""
+    """What is on this machine now: under which key, whether that is for this place alone, and
+    whether servers may have it."""
 
     @property
     def action(self) -> BuiltAction: ...
+
+    @property
+    def is_of_path(self) -> bool: ...
 
     @property
     def is_shared(self) -> bool: ...
@@ -92,7 +101,7 @@ async def keep_and_share(
     except (DistbuildError, OSError) as error:
         why = f"it could not be kept: {trouble(error)}"
     else:
-        await asyncio.to_thread(recorded.kept, kept.action)
+        await asyncio.to_thread(recorded.kept, kept.action, is_of_path=kept.is_of_path)
         if remote is not None and not remote.is_down and kept.is_shared:
             try:
                 await share(kept, remote)

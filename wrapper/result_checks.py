@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Set
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 
 from wrapper.build_scripts.names import is_below
 from wrapper.dep_info import environment_read, files_read
@@ -15,7 +17,7 @@ from wrapper.inputs.unit_records import NOTHING, Learned
 from wrapper.path_values import mentions, uses_value
 from wrapper.roots import Roots
 from wrapper.rustc.arguments import Invocation
-from wrapper.rustc.outputs import dep_info_name
+from wrapper.rustc.outputs import dep_info_name, unit_kind
 
 _OUT_DIR = "OUT_DIR"
 """What macros of other crates, such as tonic's, only ever include files of."""
@@ -27,7 +29,7 @@ class CompileHere(Exception):
     """rustc has to run on this machine; the message is the reason."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Unit:
     """One compile as cargo asked for it, and its places."""
 
@@ -35,13 +37,23 @@ class Unit:
     roots: Roots
     environment: Mapping[str, str]
 
-    @property
+    @cached_property
     def keeps_paths(self) -> bool:
         """Whether the result must hold this checkout's own paths: coverage reports go by them, and
-        tests of a package outside of the workspace by `file!()`, which has no other name there.
+        by `file!()` tests of a package outside of the workspace, where it has no other name, and
+        build scripts of any, to find what lies beside them.
         """
         is_outside = bool(self.roots.outside) and self.invocation.is_test
-        return self.invocation.keeps_paths or is_outside
+        return self.invocation.keeps_paths or is_outside or _finds_by_name(self.invocation)
+
+
+def _finds_by_name(invocation: Invocation) -> bool:
+    """Whether it is a build script, by an absolute path, that asks for its source's name."""
+    if unit_kind(invocation) != "build-script" or not os.path.isabs(invocation.source):
+        return False
+    with suppress(OSError), open(invocation.source, "rb") as file:
+        return b"file!" in file.read()
+    return False
 
 
 def undefined_variables(stderr: bytes, environment: Mapping[str, str]) -> set[str]:

@@ -74,6 +74,18 @@ class Roots:
         ]
         return replace(self, places=tuple(sorted(places, key=lambda place: len(place.real))))
 
+    def with_links_followed(self) -> Roots:
+        """The same with where the places, the package and `out_dir` really lie, behind links."""
+        known = {place.real for place in self.places}
+        named = {place.real: place.staged for place in self.places if place.staged}
+        for path in (self.package, self.out_dir):
+            if staged := self.staged(path):
+                named[path] = staged
+        real = {os.path.realpath(path): staged for path, staged in named.items()}
+        more = [Place(real=path, staged=real[path], recorded="") for path in real.keys() - known]
+        more.sort(key=lambda place: place.real)
+        return replace(self, places=(*self.places, *more)) if more else self
+
     def staged(self, path: str) -> str | None:
         """The place of an absolute real path in the input root, or None when it is outside."""
         for place in reversed(self.places):

@@ -140,7 +140,7 @@ def _digest(path: Path) -> str:
     """Of a build script's launcher, which names its home, the script's beside it."""
     content = path.read_bytes()
     if content.endswith(b"distbld1"):
-        (script,) = path.parent.glob(".*.real")
+        (script,) = path.parent.glob("*.real")
         content = script.read_bytes()
     return hashlib.sha256(content).hexdigest()
 

@@ -455,6 +455,28 @@ def key(roots: Roots, *, program: bytes = b"p", reads: str = "", **more: str) ->
     return run_action(script, DependsOn(reads=values, variables=variables)).digest.hash
 
 
+@pytest.mark.parametrize("way", ["one", "link"])
+def test_ways_that_led_elsewhere(tmp_path: Path, way: str) -> None:
+    """A directory that was renamed and back, or a link that was turned and back, while it ran."""
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / "text").touch()
+    (tmp_path / "link").symlink_to("one")
+    seen = Seen(reads={str(tmp_path / way / "text"): "o"})
+    places = [str(tmp_path)]
+    time.sleep(0.05)
+    started = time.time_ns()
+    assert changed_since(seen, started + 10**9, "/target", (), places) is None
+    time.sleep(0.05)
+    if way == "one":
+        (tmp_path / "one").rename(tmp_path / "away")
+        (tmp_path / "away").rename(tmp_path / "one")
+    else:
+        (tmp_path / "link").unlink()
+        (tmp_path / "link").symlink_to("one")
+    assert changed_since(seen, started, "/target", (), places) == str(tmp_path / way)
+    assert changed_since(seen, started, str(tmp_path), (), places) is None
+
+
 def test_keys() -> None:
     assert key(ALICE, A=f"{ALICE.workspace}/x") == key(BOB, A=f"{BOB.workspace}/x")
     different = [

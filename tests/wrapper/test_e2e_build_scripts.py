@@ -371,6 +371,23 @@ def test_a_script_that_fails_is_heard_once(dev: Developer, tmp_path: Path) -> No
     assert sorted(said) == sorted(plain.stderr.splitlines())
 
 
+SAYS = 'fn main() { println!("{}", env!("SAID")); }'
+WHERE = """fn main() {
+    let out = std::env::var("OUT_DIR").unwrap();
+    std::fs::write(format!("{out}/text"), &out).unwrap();
+    println!("cargo::rustc-env=SAID={out}");
+}"""
+
+
+def test_a_run_that_says_where_it_was(dev: Developer, tmp_path: Path) -> None:
+    app = package(tmp_path / "app", "app", WHERE, "[workspace]\n", SAYS)
+    assert built(dev, app)[0] == "local"
+    reason = runs(dev, app)["app"]["reason"]
+    provokes("new: it holds a path of this checkout, for which alone it is kept", reason)
+    outcome, said = built(dev, app)
+    assert outcome == "hit-local" and said.startswith(str(app))
+
+
 def test_old_files_in_out_dir_stay_as_with_cargo(dev: Developer, tmp_path: Path) -> None:
     script = """fn main() {
         println!("cargo::rerun-if-changed=note");

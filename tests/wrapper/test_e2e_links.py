@@ -158,7 +158,7 @@ def test_the_program_of_a_build_script_is_shared_and_still_runs(
     )
 
     def program() -> os.stat_result:
-        (found,) = checkout.glob("target/debug/build/base-*/.build_script_build-*.real")
+        (found,) = checkout.glob("target/debug/build/base-*/build_script_build-*.real")
         assert os.access(found, os.X_OK)
         return found.stat()
 

@@ -139,6 +139,37 @@ async def test_a_source_that_changes_and_is_put_back(desk: Desk) -> None:
     assert isinstance(await desk.resolve(), Miss)
 
 
+@pytest.mark.parametrize("way", ["a directory", "a link"])
+async def test_another_directory_in_the_place_of_one(desk: Desk, way: str) -> None:
+    """And the first one back: what was read in between may have been the other's."""
+    package = desk.package
+    for name in ("one", "two"):
+        (package / name).mkdir()
+        (package / name / "text").write_text(name)
+    (package / "way").symlink_to("one")
+    compiled = await desk.compiled()
+    time.sleep(0.02)
+    if way == "a directory":
+        (package / "one").rename(package / "away")
+        (package / "away").rename(package / "one")
+    else:
+        for target in ("two", "one"):
+            (package / "way").unlink()
+            (package / "way").symlink_to(target)
+    provokes("its inputs changed while it was compiled", await desk.said(compiled))
+
+
+async def test_what_holds_paths_is_kept_for_them(desk: Desk) -> None:
+    compiled = await desk.compiled()
+    path, _ = next(each for name, each in compiled.outputs.items() if name.endswith(".rlib"))
+    Path(path).write_bytes(b"in " + bytes(desk.package))
+    compiled = replace(compiled, outputs=outputs_of(compiled.unit, {}))
+    said = await desk.said(compiled)
+    provokes("new: it holds a path of this checkout, for which alone it is kept", said)
+    found = await desk.resolve()
+    assert isinstance(found, Result) and found.is_of_path
+
+
 async def test_a_file_outside_that_gives_way_to_an_older_one(desk: Desk) -> None:
     note = desk.rung.alice.workspace / "crates" / "note"
     note.write_text("old")

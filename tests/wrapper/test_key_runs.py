@@ -8,9 +8,8 @@ import pytest
 
 from remote_apis.digest import Digest
 from tests.wrapper.test_build_script_reads import ALICE, BOB
-from wrapper.action import BuiltAction
+from wrapper.action import BuiltAction, of_paths
 from wrapper.build_scripts.keys import DependsOn, Value, run_action, script_action
-from wrapper.build_scripts.run import of_all_paths
 from wrapper.cli.why_miss import answer
 from wrapper.keys.explain import Comparison, Explainer
 from wrapper.keys.journal import Ended, KeyJournal, Subject
@@ -158,7 +157,7 @@ def test_other_reads_are_told_when_nothing_else_is(tmp_path: Path) -> None:
 
 def test_a_result_for_its_own_paths_alone(tmp_path: Path) -> None:
     action = run_action(script(), run(at("o", "/x")))
-    there, here = of_all_paths(action, BOB), of_all_paths(action, ALICE)
+    there, here = of_paths(action, BOB), of_paths(action, ALICE)
     found, _ = compared(tmp_path, there, here)
     assert found.causes
     assert {cause.change.kind for cause in found.causes} == {"path"}
@@ -170,9 +169,9 @@ def test_what_turns_out_later(tmp_path: Path) -> None:
     ended = Ended(crate="a", package="a", outcome="local", worker=None, reason="new", build="b")
     journal.note(SUBJECT, first)
     journal.ended(SUBJECT, ended)
-    journal.not_kept(SUBJECT, second.digest, "b", "of another")
-    journal.not_kept(SUBJECT, first.digest, "earlier", "of another build")
-    journal.not_kept(SUBJECT, first.digest, "b", "odd")
+    journal.explain(SUBJECT, second.digest, "b", "of another")
+    journal.explain(SUBJECT, first.digest, "earlier", "of another build")
+    journal.explain(SUBJECT, first.digest, "b", "odd")
     journal.amend(SUBJECT, first.digest, second)
     journal.close()
     explainer = Explainer(tmp_path / "keys")

@@ -71,6 +71,22 @@ def test_names_are_those_that_rustc_writes(tmp_path: Path, source: str, extra: s
 
 
 @pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        ("--crate-type bin", {"app_x.wasm"}),
+        ("--crate-type cdylib --crate-type rlib", {"app_x.wasm", "libapp_x.rlib"}),
+        ("--test", {"app_x.wasm"}),
+        ("--crate-type staticlib", {"libapp_x.a"}),
+    ],
+)
+def test_names_for_wasm(options: str, names: set[str]) -> None:
+    """As seen; the target's standard library is not everywhere."""
+    text = f"--crate-name app_x x.rs {options} --emit=link --out-dir /o"
+    found = invocation(f"{text} --target wasm32-unknown-unknown")
+    assert set(output_names(found)) == names
+
+
+@pytest.mark.parametrize(
     ("text", "kind"),
     [
         ("--crate-name x --crate-type lib", "lib"),

@@ -29,6 +29,9 @@ _OF_RUSTC = re.compile(r"(?:rmeta|rustc)[A-Za-z0-9]{6}")
 """Directories that rustc makes, and removes, beside what it writes: a probe of a compiler that
 writes to its standard output has them in the package."""
 
+_UPWARDS = re.compile(r".*/\.\.(?![^/])")
+"""A path as far as it goes up; links after that are ways on which something may change."""
+
 _FEW = 8
 _SPECIAL = ("/proc", "/sys", "/dev")
 
@@ -140,8 +143,6 @@ def _note_read(seen: Seen, kind: str, path: str) -> None:
 def _normal(path: str, places: RealPlaces) -> str:
     if path.startswith("//"):
         path = "/" + path.lstrip("/")
-    if "/.." in path:  # what a link leads to may have another parent
-        if os.path.basename(path) in ("..", "."):
-            return os.path.realpath(path)
-        return places.of(path)
+    if match := _UPWARDS.match(path):  # what a link leads to may have another parent
+        path = os.path.dirname(places.of(f"{match.group()}/_")) + path[match.end() :]
     return os.path.normpath(path) if "//" in path or "/." in path or path.endswith("/") else path

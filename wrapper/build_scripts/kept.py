@@ -25,6 +25,7 @@ from wrapper.build_scripts.reads import Record, Values, changed_since, named
 from wrapper.build_scripts.run import NotWorthKeeping, Run, Watched, key_of, run_variables
 from wrapper.hidden_paths import BITCODE, OBJECT, pieces
 from wrapper.inputs.file_digests import FileDigests
+from wrapper.inputs.macro_trust import is_published
 from wrapper.inputs.snapshot import Source
 from wrapper.local_tier import any_contains, mapped, stamp_made_here
 from wrapper.recorded import NotKept
@@ -37,8 +38,8 @@ _MAX_TEXT = 1 << 20
 _NO_TEXT = (b"\x7fELF", b"!<arch>\n")
 _TELL_NAME = ("hostname", "hostnamectl")
 _OF_THE_MACHINE = ("/usr/", "/lib", "/bin/", "/sbin/", "/etc/", "/proc/", "/sys/", "/dev/")
-_OF_NO_INTEREST = {"SHELL", "TERM", "LANG", "LC_ALL", "LC_CTYPE"}
-"""Variables whose values stand in many a file by chance."""
+_OF_NO_INTEREST = {"SHELL", "TERM", "LANG", "LC_ALL", "LC_CTYPE", "MAKEFLAGS", "CARGO_MAKEFLAGS"}
+"""Variables whose values stand in many a file by chance, or say how many jobs there were."""
 
 _MAX_FILES = 20_000
 _MAX_BYTES = 1 << 30
@@ -95,7 +96,8 @@ def key_then(watched: Watched, script: BuiltAction, record: Record, values: Valu
     action = key_of(watched.run, script, record, values)
     run, started = watched.run, int(watched.started * 1e9)
     busy = {run.environment.get("TMPDIR", "/tmp").rstrip("/"), run.environment.get("HOME", "")}
-    changed = changed_since(watched.seen, started, run.roots.target, busy)
+    places = (run.roots.workspace, run.roots.package)
+    changed = changed_since(watched.seen, started, run.roots.target, busy, places)
     if changed is not None:
         raise NotKept(f"{changed} was changed while it ran")
     return action
@@ -106,7 +108,7 @@ def result_of(
 ) -> tuple[re_pb.ActionResult, dict[Digest, Source]]:
     """The run's result and its blobs. Raises NotKept, NotStorable and OSError."""
     run = watched.run
-    result, blobs = take_outputs(run.out_dir, files, run.roots)
+    result, blobs = take_outputs(run.out_dir, files, run.roots, run.umask)
     for data, target in (
         (watched.stdout, result.stdout_digest),
         (watched.stderr, result.stderr_digest),
@@ -137,7 +139,10 @@ def holds_paths(run: Run, result: re_pb.ActionResult, blobs: Mapping[Digest, Sou
     paths = {*real, *map(os.path.realpath, real)}
     if any(leads_out(link) for link in result.output_symlinks):
         return True
-    own = {run.roots.workspace, run.roots.target}
+    # of a registry's package all share the name but CARGO_HOME, which short pieces do not tell
+    own = {run.roots.target}
+    if not is_published(run.roots.package):
+        own.add(run.roots.workspace)
     hidden = pieces(map(os.fsencode, {*own, *map(os.path.realpath, own)}))
     return any(_holds(source, paths, hidden) for source in blobs.values())
 

@@ -16,8 +16,11 @@ _MARK = b"distbld1"
 
 
 def real_name(name: str) -> str:
-    """The name under which the build script itself lies beside its launcher."""
-    return f".{name}.real"
+    """The name under which the build script itself lies beside its launcher.
+
+    No hidden one: what saves target directories for later may leave such files out.
+    """
+    return f"{name}.real"
 
 
 def trailer(home: Home, name: str, workspace: str) -> bytes:

@@ -32,9 +32,11 @@ class NotStorable(Exception):
 
 
 def take_outputs(
-    out_dir: str, files: FileDigests, roots: Roots
+    out_dir: str, files: FileDigests, roots: Roots, umask: int | None = None
 ) -> tuple[re_pb.ActionResult, dict[Digest, Source]]:
     """The result with all that is below OUT_DIR, and where its blobs are.
+
+    A file's mode is kept where it is not what the umask makes of a new file's.
 
     Links, and other build systems' notes about paths, are kept with staged paths, the latter
     marked so. Raises NotStorable and OSError.
@@ -59,6 +61,9 @@ def take_outputs(
             elif stat.S_ISREG(st.st_mode):
                 file, digest, source = _output(path, st, files, roots)
                 file.path = f"{prefix}/{name}"
+                mode = stat.S_IMODE(st.st_mode)
+                if umask is not None and mode not in (0o666 & ~umask, 0o777 & ~umask):
+                    file.node_properties.unix_mode.value = mode
                 blobs[digest] = source
                 result.output_files.append(file)
             elif not stat.S_ISDIR(st.st_mode):

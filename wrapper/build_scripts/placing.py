@@ -14,7 +14,7 @@ from remote_apis.errors import BlobNotFound
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
 from wrapper.build_scripts.keys import OUTPUTS
 from wrapper.build_scripts.outputs import is_staged, unstaged
-from wrapper.materialise import copy_file, write_all
+from wrapper.materialise import copy_file, open_new, write_all
 from wrapper.roots import Roots
 
 SMALL = 1 << 20
@@ -29,17 +29,19 @@ def put_outputs(
     function: DigestFunction,
     path_of: Callable[[Digest], str],
     roots: Roots,
+    umask: int | None = None,
 ) -> list[tuple[os.stat_result, Digest]]:
     """Fill an empty OUT_DIR, with all or nothing; the stat and digest of each file that is a blob.
 
     `path_of` says where a blob's file is. Small ones are checked here, the others must have been.
+    `umask` is who asks for them's, if it is not known to be our own.
     Raises BlobNotFound for one that is gone or has other bytes, and OSError.
     """
     beside = os.path.dirname(out_dir)
     whole = os.path.join(beside, f".distbuild-out-{os.getpid()}-{next(_numbers)}")
     os.mkdir(whole)
     try:
-        placed = _fill(whole, result, function, path_of, roots)
+        placed = _fill(whole, result, function, path_of, roots, umask)
         os.rename(whole, out_dir)  # takes an empty directory's place
     except BaseException:
         shutil.rmtree(whole, ignore_errors=True)
@@ -53,6 +55,7 @@ def _fill(
     function: DigestFunction,
     path_of: Callable[[Digest], str],
     roots: Roots,
+    umask: int | None,
 ) -> list[tuple[os.stat_result, Digest]]:
     tree = _Tree(directory)
     placed = []
@@ -62,10 +65,10 @@ def _fill(
         digest = Digest.from_message(file.digest, function)
         path, source = tree.path(file.path), path_of(digest)
         is_own = file.HasField("node_properties") and is_staged(file)
-        # the umask takes its part, as it does for a script
-        mode = 0o777 if file.is_executable else 0o666
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+        fd = open_new(path, 0o777 if file.is_executable else 0o666, umask)
         try:
+            if file.node_properties.HasField("unix_mode"):
+                os.fchmod(fd, file.node_properties.unix_mode.value & 0o777)
             if digest.size > SMALL:
                 copy_file(Path(source), fd)
             else:

@@ -7,14 +7,16 @@ import json
 import os
 import stat
 import time
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from wrapper.build_scripts.accesses import Seen
 from wrapper.build_scripts.keys import LISTING, NONE, Value
-from wrapper.build_scripts.names import Names, is_below
+from wrapper.build_scripts.names import Names, above, is_below
 from wrapper.inputs.file_digests import FileDigests
+from wrapper.inputs.snapshot import when_moved
 
 _MAX_READS = 20_000
 _MAX_RECORDS = 8
@@ -195,14 +197,18 @@ def _mark(entry: os.DirEntry[str]) -> str:
 
 
 def changed_since(
-    seen: Seen, started_ns: int, target: str, busy: Container[str] = ()
+    seen: Seen, started_ns: int, target: str, busy: Container[str] = (), places: Sequence[str] = ()
 ) -> str | None:
     """A path that may have been changed since the run began, or None.
 
     Where nothing is something may have been: then its directory has changed. Not in the target
-    directory, where other units come and go, nor in `busy` ones, where others' files do.
+    directory, where other units come and go, nor in `busy` ones, where others' files do. Below
+    `places` it may also have been a way that led elsewhere.
     """
     started_ns -= _CLOCK_STEP_NS
+    moved = _moved_since(seen.reads, started_ns, target, places)
+    if moved is not None:
+        return moved
     for path, kind in seen.reads.items():
         try:
             states = [os.lstat(path), os.stat(path)]
@@ -219,6 +225,19 @@ def changed_since(
             is_content = not stat.S_ISDIR(st.st_mode) or kind != "s"
             if is_content and max(st.st_mtime_ns, st.st_ctime_ns) >= started_ns:
                 return path
+    return None
+
+
+def _moved_since(
+    paths: Iterable[str], started_ns: int, target: str, places: Sequence[str]
+) -> str | None:
+    """A directory or link on the way to some paths that got its name since, or None."""
+    ways = {way for path in paths if is_below(path, places) for way in above(path)}
+    for way in sorted(ways):
+        if is_below(way, places) and not is_below(way, (target,)):
+            with suppress(OSError):
+                if when_moved(os.lstat(way)) >= started_ns:
+                    return way
     return None
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from wrapper.action import BuiltAction, of_paths
+from wrapper.action import BuiltAction
 from wrapper.build_scripts.accesses import Seen
 from wrapper.build_scripts.environment import users_variables
 from wrapper.build_scripts.keys import DependsOn, run_action
@@ -24,11 +23,13 @@ class NotWorthKeeping(NotKept):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """One run as cargo asked for it: the script's program, its places and its environment."""
+    """One run as cargo asked for it: the script's program, its places, its environment and the mode
+    bits that its files do not get, where they are known."""
 
     program: str
     roots: Roots
     environment: Mapping[str, str]
+    umask: int | None = None
 
     @property
     def out_dir(self) -> str:
@@ -70,12 +71,6 @@ def key_of(run: Run, script: BuiltAction, record: Record, values: Values) -> Bui
         reach=record.reach,
     )
     return run_action(script, depends_on)
-
-
-def of_all_paths(action: BuiltAction, roots: Roots) -> BuiltAction:
-    """The action for these places alone, and for where they are when they lie behind links."""
-    real = tuple(replace(place, real=os.path.realpath(place.real)) for place in roots.places)
-    return of_paths(action, replace(roots, places=(*roots.places, *real)))
 
 
 def run_variables(run: Run, record: Record) -> dict[str, str]:

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from remote_apis.digest import Digest
 from remote_apis.errors import BlobNotFound
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
-from wrapper.action import BuiltAction, command_of
+from wrapper.action import BuiltAction, command_of, of_paths
 from wrapper.build_scripts.environment import cargos_variables
 from wrapper.build_scripts.kept import check_worth, holds_paths, key_then, record_of, result_of
 from wrapper.build_scripts.keys import script_action
 from wrapper.build_scripts.outputs import empty_tree, stamps, unstaged
 from wrapper.build_scripts.placing import SMALL, put_outputs
 from wrapper.build_scripts.reads import NotNameable, Record, Values, dump_records, load_records
-from wrapper.build_scripts.run import Run, Watched, key_of, of_all_paths
+from wrapper.build_scripts.run import Run, Watched, key_of
 from wrapper.fetching import fetch_blobs
 from wrapper.inputs.file_digests import FileDigests
 from wrapper.inputs.snapshot import Source
@@ -58,6 +58,11 @@ class KeptRun:
     blobs: Mapping[Digest, Source]
     records: tuple[Record, ...]
     is_shared: bool
+
+    @property
+    def is_of_path(self) -> bool:
+        """Whether it is for this place alone."""
+        return not self.is_shared
 
 
 class BuildScriptRuns:
@@ -100,7 +105,7 @@ class BuildScriptRuns:
             except NotNameable:
                 continue  # what it names is here nothing that a run could have read
             wanted = wanted or shared
-            for action in (shared, of_all_paths(shared, run.roots)):
+            for action in (shared, of_paths(shared, run.roots.with_links_followed())):
                 if action.digest in tried:
                     continue
                 result = await self._local.known(instance, action.digest)
@@ -158,7 +163,7 @@ class BuildScriptRuns:
         err = await said(result.stderr_raw, result.stderr_digest, function)
         where = self._local.where
         placed = await asyncio.to_thread(
-            put_outputs, run.out_dir, result, self._function, where, run.roots
+            put_outputs, run.out_dir, result, self._function, where, run.roots, run.umask
         )
         for stat, digest in placed:
             self._files.learn(stat, digest)
@@ -175,7 +180,7 @@ class BuildScriptRuns:
         result, blobs = await asyncio.to_thread(result_of, watched, record, self._files)
         is_shared = not await asyncio.to_thread(holds_paths, watched.run, result, blobs)
         if not is_shared:
-            action = of_all_paths(action, watched.run.roots)
+            action = of_paths(action, watched.run.roots.with_links_followed())
         await self._local.store_all(blobs)
         # cargo may have gone on, and somebody may have cleaned meanwhile
         if await asyncio.to_thread(stamps, watched.run.out_dir) != watched.made:

@@ -210,6 +210,7 @@ class CallHandler:
             files=files,
             dep_info=(dep_info, result.dep_info),
             linked={name for name in files if may_be_linked(unit.invocation, name)},
+            umask=self.call.umask,
         )
         for name in files:
             self.parts.local.linked(digests[name], placed[name])

@@ -25,7 +25,7 @@ class Call:
 
     Of a build script `argv` is its program and the workspace's directory. `configured` are
     variables that configuration files set; they are settings of the wrapper, and rustc does not
-    see them.
+    see them. `umask`: the mode bits that files of the caller's do not get, where it is known.
     """
 
     parent: int
@@ -34,6 +34,7 @@ class Call:
     environment: dict[str, str]
     configured: dict[str, str] = field(default_factory=dict)
     kind: str = "rustc"
+    umask: int | None = None
 
     @property
     def settings(self) -> dict[str, str]:

@@ -249,4 +249,9 @@ def _run_of(call: Call) -> Run:
         environment=environment,
         sources=None,
     )
-    return Run(program=program, roots=with_places(roots, environment), environment=environment)
+    return Run(
+        program=program,
+        roots=with_places(roots, environment),
+        environment=environment,
+        umask=call.umask,
+    )

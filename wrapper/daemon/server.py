@@ -8,8 +8,10 @@ import logging
 import os
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+from wrapper.daemon.caller import process_of, sees_the_same, umask_of
 from wrapper.daemon.calls import CallHandler
 from wrapper.daemon.configs import Configs
 from wrapper.daemon.parts import Parts
@@ -50,7 +52,9 @@ class DaemonServer:
         self._active += 1
         reply, call = Reply(reader, writer), None
         try:
-            call = self._configs.apply(await read_call(reader), reply.tell_user)
+            call = await self._called(reader, writer, reply)
+            if call is None:
+                return
             handler = ScriptCallHandler if call.kind == "script" else CallHandler
             await handler(parts=self._parts, call=call, reply=reply).answer()
             await writer.drain()
@@ -71,6 +75,21 @@ class DaemonServer:
             with contextlib.suppress(ConnectionError):
                 writer.close()
                 await writer.wait_closed()
+
+    async def _called(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, reply: Reply
+    ) -> Call | None:
+        """The call of a connection, or None where it is not for us. Raises BadCall."""
+        process = process_of(writer.get_extra_info("socket"))
+        call = replace(await read_call(reader), umask=umask_of(process))
+        if sees_the_same(process):
+            return self._configs.apply(call, reply.tell_user)
+        line = "the daemon of this directory sees other files, being in another container"
+        remedy = "compiling without it (DISTBUILD_HOME names a directory for this one)"
+        self._warnings.warn(call, reply.tell_user, f"{line}; {remedy}", about="other files")
+        reply.exec_rustc()
+        await writer.drain()
+        return None
 
     def _warn(self, call: Call | None, reply: Reply, error: Exception) -> None:
         """Tell the user, once a build, that something is wrong: a full disk, most often."""

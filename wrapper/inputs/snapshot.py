@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
@@ -32,7 +33,7 @@ class Snapshot:
 
     `left_out` are the real paths of directories and links that are no part of it; `followed` those
     of directories elsewhere whose content is. `changed_ns`: when one of its files was last changed,
-    by the time of its status, which nothing puts back.
+    or a directory or link named, by the time of its status, which nothing puts back.
     """
 
     root: Digest
@@ -107,7 +108,7 @@ class _Walk:
         self._links: list[tuple[str, os.DirEntry[str]]] = []
         self._pending = [(root, "")]
         self._count = 0
-        self._changed_ns = 0
+        self._changed_ns = when_moved(os.lstat(root))
 
     def take(self) -> Snapshot:
         """See `take_snapshot`."""
@@ -135,6 +136,7 @@ class _Walk:
     def _take_links(self) -> None:
         links, self._links = self._links, []
         for path, entry in links:
+            self._changed_ns = max(self._changed_ns, when_moved(entry.stat(follow_symlinks=False)))
             if _stays_inside(entry.path, self._root, self._left_out):
                 self._builder.add_symlink(path, os.readlink(entry.path))
             elif self._may_follow(entry):
@@ -161,6 +163,7 @@ class _Walk:
         if entry.is_symlink():
             self._links.append((path, entry))
         elif entry.is_dir(follow_symlinks=False):
+            self._changed_ns = max(self._changed_ns, when_moved(entry.stat(follow_symlinks=False)))
             self._take_directory(path, entry)
         else:
             self._take_file(path, entry)
@@ -180,6 +183,13 @@ class _Walk:
         digest = self._files.digest(entry.path, st)
         self._blobs[digest] = entry.path
         self._builder.add_file(path, digest, executable=bool(st.st_mode & 0o111))
+
+
+def when_moved(st: os.stat_result) -> int:
+    """When a directory or link got its name, as far as its times tell (ns): what comes and goes in
+    a directory changes both."""
+    is_moved = stat.S_ISLNK(st.st_mode) or st.st_ctime_ns > st.st_mtime_ns
+    return st.st_ctime_ns if is_moved else 0
 
 
 def is_text(name: str) -> bool:

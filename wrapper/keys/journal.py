@@ -149,8 +149,8 @@ class KeyJournal:
 
         self._write(write)
 
-    def not_kept(self, subject: Subject, noted: Digest, build: str, reason: str) -> None:
-        """The result of what ended in this build turned out to be none to keep."""
+    def explain(self, subject: Subject, noted: Digest, build: str, reason: str) -> None:
+        """Why what ended in this build was done here turned out only then."""
         # a later build may have made the same again, and kept it
         self._write(lambda: self._amend(subject, noted, "reason", reason, build))
 

@@ -16,6 +16,7 @@ _PREFIX_SUFFIX = {
     "proc-macro": ("lib", ".so"),
     "bin": ("", ""),
 }
+_LINKED_FOR_WASM = {"cdylib": ("", ".wasm"), "dylib": ("", ".wasm"), "bin": ("", ".wasm")}
 
 
 def dep_info_name(invocation: Invocation) -> str:
@@ -47,7 +48,7 @@ def output_names(invocation: Invocation) -> tuple[str, ...]:
     if "link" in invocation.emit:
         types = ("bin",) if invocation.is_test else invocation.crate_types or ("bin",)
         for crate_type in types:
-            prefix, suffix = _PREFIX_SUFFIX[crate_type]
+            prefix, suffix = _parts_of(crate_type, invocation.target)
             names.add(f"{prefix}{stem}{suffix}")
             if invocation.codegen("split-debuginfo") == "packed" and crate_type not in (
                 "lib",
@@ -56,6 +57,13 @@ def output_names(invocation: Invocation) -> tuple[str, ...]:
             ):
                 names.add(f"{prefix}{stem}{suffix or ''}.dwp")
     return tuple(sorted(names))
+
+
+def _parts_of(crate_type: str, target: str | None) -> tuple[str, str]:
+    """What stands before and after a stem in an output's name."""
+    if target is not None and target.startswith(("wasm32-", "wasm64-")):
+        return _LINKED_FOR_WASM.get(crate_type) or _PREFIX_SUFFIX[crate_type]
+    return _PREFIX_SUFFIX[crate_type]
 
 
 def debug_objects(invocation: Invocation) -> Iterator[str]:

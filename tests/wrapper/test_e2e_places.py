@@ -1,0 +1,126 @@
+"""Files as plain cargo would have them: found by their sources' names, with their modes."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from developers import Developer, developer
+from running import BIN
+
+from tests.wrapper.reason_texts import provokes
+from tests.wrapper.test_e2e_build_scripts import built, package, runs
+
+pytestmark = [pytest.mark.cargo, pytest.mark.timeout(600)]
+
+MAIN = 'fn main() { println!("{}", env!("SAID")); }'
+BESIDE = """fn main() {
+    let beside = std::path::Path::new(file!()).parent().unwrap().join("data.txt");
+    println!("cargo::rustc-env=SAID={}", std::fs::read_to_string(beside).unwrap());
+}"""
+MODES = """use std::os::unix::fs::PermissionsExt;
+fn main() {
+    let out = std::env::var("OUT_DIR").unwrap();
+    for mode in [0o600, 0o444, 0o750] {
+        let path = format!("{out}/{mode:o}");
+        std::fs::write(&path, "x").unwrap();
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(mode)).unwrap();
+    }
+    std::fs::write(format!("{out}/new"), "x").unwrap();
+    println!("cargo::rustc-env=SAID=made");
+}"""
+
+
+@pytest.fixture
+def dev(tmp_path: Path) -> Iterator[Developer]:
+    with developer(tmp_path / "dev", None) as person:
+        yield person
+
+
+@pytest.mark.parametrize("script", ["", BESIDE])
+def test_what_lies_beside_a_dependencys_source(dev: Developer, tmp_path: Path, script: str) -> None:
+    """Dependencies outside of the workspace have absolute names for cargo, and others here."""
+    other = package(tmp_path / "other", "other", script or "fn main() {}")
+    (other / "data.txt").write_text("data")
+    (other / "src" / "main.rs").unlink()
+    source = 'env!("SAID")' if script else 'include_str!(concat!(file!(), ".txt"))'
+    (other / "src" / "lib.rs").write_text(f"pub const SAID: &str = {source};")
+    (other / "src" / "lib.rs.txt").write_text("data")
+    more = '[dependencies]\nother.path = "../other"\n[workspace]\n'
+    main = 'fn main() { println!("{}", other::SAID); }'
+    app = package(tmp_path / "app", "app", "fn main() {}", more, main)
+    for _ in range(2):
+        dev.run("cargo", "clean", cwd=app)
+        reasons = {unit["crate"]: unit["reason"] for unit in dev.build(app)}
+        dev.run("cargo", "distbuild", "stop", cwd=app)
+        assert dev.run(app / "target/debug/app", cwd=app).stdout.strip() == "data"
+        reasons = {unit["crate"]: unit["reason"] for unit in dev.units(app)}
+        if not script:
+            said = reasons["other"].rpartition("not kept: ")[2]
+            provokes("it looks for files by its sources' names", said)
+
+
+def modes(directory: Path) -> dict[str, int]:
+    return {path.name: stat.S_IMODE(path.stat().st_mode) for path in directory.iterdir()}
+
+
+def test_modes(dev: Developer, tmp_path: Path) -> None:
+    """Those that a script gave, and else what its caller's umask leaves, which is not the
+    daemon's."""
+    app = package(tmp_path / "app", "app", MODES, "[workspace]\n", MAIN)
+    build = f"umask 0$1; exec {BIN / 'cargo-distbuild'} build"
+    for umask, outcome in (("22", "local"), ("77", "hit-local"), ("22", "hit-local")):
+        dev.run("cargo", "clean", cwd=app)
+        dev.run("sh", "-c", build, "sh", umask, cwd=app)
+        (run,) = runs(dev, app).values()
+        assert run["outcome"] == outcome
+        (out,) = app.glob("target/debug/build/app-*/out")
+        hidden = 0o777 & ~int(umask, 8)
+        assert modes(out) == {"600": 0o600, "444": 0o444, "750": 0o750, "new": hidden & 0o666}
+        assert stat.S_IMODE((app / "target/debug/app").stat().st_mode) == hidden
+        if umask == "22":
+            dev.run("sh", "-c", f"{BIN / 'cargo-distbuild'} stats", cwd=app)
+
+
+SEES = """import sys; from wrapper.daemon.caller import sees_the_same
+print(sees_the_same(int(sys.argv[1])))"""
+
+
+@pytest.mark.parametrize("mounts", [False, True])
+def test_another_container(tmp_path: Path, mounts: bool) -> None:
+    """Same files, as where only the network is another, or others under the same names."""
+    mount = f"mount -t tmpfs none {tmp_path} &&" if mounts else ""
+    apart = ["unshare", *([] if os.geteuid() == 0 else ["-r"]), "-m"]
+    with subprocess.Popen(
+        [*apart, "sh", "-c", f"{mount} echo ready && exec sleep 60"], stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout is not None and other.stdout.readline() == b"ready\n"
+        done = subprocess.run(
+            [sys.executable, "-c", SEES, str(other.pid)], capture_output=True, text=True, check=True
+        )
+        other.kill()
+    assert done.stdout.strip() == str(not mounts)
+
+
+def test_a_call_from_another_container(dev: Developer, tmp_path: Path) -> None:
+    """It is compiled with its own files, and not with the daemon's."""
+    app = package(tmp_path / "app", "app", BESIDE, "[workspace]\n", MAIN)
+    (app / "data.txt").write_text("outer")
+    assert built(dev, app)[1] == "outer"
+    (app / "build.rs").touch()
+    dev.build(app)  # so that there is a daemon
+    inner = tmp_path / "inner"
+    inner.write_text("inner")
+    apart = ["unshare", *([] if os.geteuid() == 0 else ["-r"]), "-m"]
+    script = (
+        f"mount --bind {inner} {app}/data.txt && touch {app}/data.txt && {BIN}/cargo-distbuild"
+        f" build && {app}/target/debug/app"
+    )
+    done = dev.run(*apart, "sh", "-c", script, cwd=app)
+    assert done.stdout.strip() == "inner"
+    assert "the daemon of this directory sees other files" in done.stderr
