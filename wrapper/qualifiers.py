@@ -12,7 +12,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 
 from remote_apis import link_set
@@ -98,11 +98,12 @@ def qualifiers(
         match = _ASKS_FOR_LINKER.fullmatch(argument)
         if match:
             found[argument] = _program(f"ld.{match.group(1)}", linker or "cc")
-    found |= _libraries(inputs, names, linker or "cc")
-    return found
+    first = [each for each in set_here.get("LIBRARY_PATH", "").split(":") if each]
+    find = functools.partial(system_library, linker=linker or "cc", first=first)
+    return found | _libraries(inputs, names, find)
 
 
-def _libraries(inputs: Inputs, names: Iterable[str], linker: str) -> dict[str, str]:
+def _libraries(inputs: Inputs, names: Iterable[str], find: Callable[[str], str]) -> dict[str, str]:
     """The system's libraries among those that are linked. Raises NotUnderstood for one of `names`
     that is not found."""
     found = {}
@@ -110,9 +111,9 @@ def _libraries(inputs: Inputs, names: Iterable[str], linker: str) -> dict[str, s
         raise NotUnderstood("links a library whose name a macro puts in")
     for name in sorted(inputs.attributed - _OF_LINK_SET):
         with suppress(NotUnderstood):  # one of another system, or of a directory among the inputs
-            found[f"lib {name}"] = system_library(name, linker)
+            found[f"lib {name}"] = find(name)
     for name in dict.fromkeys(name.rpartition("=")[2].partition(":")[0] for name in names):
-        found[f"lib {name}"] = system_library(name, linker)
+        found[f"lib {name}"] = find(name)
     return found
 
 

@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from remote_apis.digest_functions import DigestFunction
 from wrapper.inputs.file_digests import hash_file
@@ -28,11 +28,12 @@ _NAMES_IN_SCRIPT = re.compile(
 )
 
 
-def system_library(name: str, linker: str) -> str:
-    """A digest of all that may be linked as `-lNAME`. Raises NotUnderstood where nothing is."""
+def system_library(name: str, linker: str, first: Iterable[str] = ()) -> str:
+    """A digest of all that may be linked as `-lNAME`, also from directories that the linker is told
+    to look in `first`. Raises NotUnderstood where nothing is."""
     total = hashlib.sha256()
     seen: set[str] = set()
-    for path in _files_of(name, _directories(linker), seen):
+    for path in _files_of(name, [*first, *_directories(linker)], seen):
         total.update(f"{os.path.basename(path)} {file_digest(path)}\0".encode())
     if not seen:
         raise NotUnderstood(f"links the system library {name}, which is not found")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -15,6 +17,8 @@ from wrapper.recorded import NotKept
 from wrapper.roots import Roots
 
 _CARGO_LOADS = ("target", "toolchain")
+_TELL_USER = ("id", "whoami", "logname", "groups")
+"""Programs that ask the kernel, or the user database, who runs them."""
 
 
 class NotWorthKeeping(NotKept):
@@ -78,6 +82,8 @@ def run_variables(run: Run, record: Record) -> dict[str, str]:
     found = users_variables(
         run.environment, tokens=record.tokens, named=record.variables, reach=record.reach
     )
+    if any(os.path.basename(name) in _TELL_USER for _, name in record.paths):
+        found["the user"] = f"{os.geteuid()} {sorted(os.getgroups())} {_name_of_user()}"
     if record.reach != "none":
         # cargo puts its own directories before the user's
         places = [place.real for place in run.roots.places if place.staged in _CARGO_LOADS]
@@ -85,3 +91,10 @@ def run_variables(run: Run, record: Record) -> dict[str, str]:
         own = [each for each in searched if each and not is_below(each, places)]
         found |= {"LD_LIBRARY_PATH": ":".join(own)} if own else {}
     return found
+
+
+def _name_of_user() -> str:
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return ""
