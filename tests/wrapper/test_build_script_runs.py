@@ -189,10 +189,20 @@ async def test_a_date_in_the_checkouts_path(tmp_path: Path) -> None:
         assert await place.put_back() == {"x.d": note}
         with pytest.raises(NotKept) as raised:
             await place.keep(place.made({"x.d": f"{today}: x.c\n".encode()}))
-        provokes(
-            "what it makes holds a date, this machine's name or a variable's value",
-            str(raised.value),
-        )
+        provokes("what it makes holds …", str(raised.value))
+
+
+@pytest.mark.parametrize("program", ["date", "sed"])
+async def test_a_part_of_a_date(tmp_path: Path, program: str) -> None:
+    """By chance, or of a program that tells it."""
+    async with placed(tmp_path) as place:
+        watched = place.made({"x": time.strftime("of %Y").encode()})
+        watched.seen.programs.add(f"/usr/bin/{program}")
+        if program == "date":
+            with pytest.raises(NotKept, match="holds a date"):
+                await place.keep(watched)
+        else:
+            await place.keep(watched)
 
 
 async def test_a_record_that_is_none_gives_way(tmp_path: Path) -> None:

@@ -36,6 +36,7 @@ _LONG = 8
 _SECONDS = re.compile(rb"(?<!\d)(1\d{9})(?:\d{3}){0,3}(?!\d)")
 _MAX_TEXT = 1 << 20
 _NO_TEXT = (b"\x7fELF", b"!<arch>\n")
+_NAME = "this machine's name"
 _TELL_NAME = ("hostname", "hostnamectl")
 _OF_THE_MACHINE = ("/usr/", "/lib", "/bin/", "/sbin/", "/etc/", "/proc/", "/sys/", "/dev/")
 _OF_NO_INTEREST = {"SHELL", "TERM", "LANG", "LC_ALL", "LC_CTYPE", "MAKEFLAGS", "CARGO_MAKEFLAGS"}
@@ -120,11 +121,18 @@ def result_of(
     # without paths where that can be: a checkout's may have a date in it
     texts = [source for source in blobs.values() if isinstance(source, bytes)]
     made = [source for source in blobs.values() if isinstance(source, str)]
-    needles = [*times(watched.started), *_unnamed_values(run, run_variables(run, record))]
-    is_said = any(needle in text for needle in needles for text in texts)
-    is_personal = any_contains(made, needles) or _asks_for_short_name(watched)
-    if is_said or is_personal or _tells_ages(watched, texts, made):
-        raise NotKept("what it makes holds a date, this machine's name or a variable's value")
+    is_asked = any(os.path.basename(path) == "date" for path in watched.seen.programs)
+    needles = dict.fromkeys(times(watched.started, is_asked=is_asked), "a date")
+    needles |= _unnamed_values(run, run_variables(run, record))
+    held = next((what for each, what in needles.items() if any(each in t for t in texts)), None)
+    if held is None and any_contains(made, list(needles)):
+        held = next(what for each, what in needles.items() if any_contains(made, [each]))
+    if held is None and _asks_for_short_name(watched):
+        held = _NAME
+    if held is None and _tells_ages(watched, texts, made):
+        held = "the time of a file"
+    if held is not None:
+        raise NotKept(f"what it makes holds {held}")
     tree = empty_tree(result)
     if tree is not None:
         blobs[Digest.of(tree, files.function)] = tree
@@ -191,18 +199,19 @@ def _asks_for_short_name(watched: Watched) -> bool:
         return program.find(b"gethostname") >= 0
 
 
-def _unnamed_values(run: Run, counted: Mapping[str, str]) -> list[bytes]:
-    """Values that no key names, and that what a run makes must therefore not hold.
+def _unnamed_values(run: Run, counted: Mapping[str, str]) -> dict[bytes, str]:
+    """Values that no key names, and that what a run makes must therefore not hold, and what they
+    are.
 
     Paths of the run's places, and of what lies above, are looked for otherwise.
     """
     known = cargos_variables(run.environment).keys() | counted.keys() | _OF_NO_INTEREST
-    values = {v for name, v in run.environment.items() if name not in known}
-    values |= {socket.gethostname(), os.uname().release}
-    return [
-        os.fsencode(value)
-        for value in values
+    values = {v: f"the value of {name}" for name, v in run.environment.items() if name not in known}
+    values |= {socket.gethostname(): _NAME, os.uname().release: "this machine's kernel's name"}
+    return {
+        os.fsencode(value): what
+        for value, what in values.items()
         if len(value) >= _LONG
         and run.roots.staged(value) is None
         and not any(p.real.startswith(value) for p in run.roots.places)
-    ]
+    }

@@ -26,6 +26,19 @@ _DATES = (
     *("%Y.%m.%d", "%Y_%m_%d", "%d-%b-%Y", "%Y-%j", "%G-W%V"),
 )
 
+_PARTS_OF_DATES = (
+    "%Y",
+    "%Y-%m",
+    "%y%m%d",
+    "%y.%m.%d",
+    "%d%m%Y",
+    "%H:%M",
+    "%H%M%S",
+    "%j",
+    "%A",
+    "%B",
+)
+
 
 class NotStorable(Exception):
     """OUT_DIR holds what is not kept; the message says what."""
@@ -170,10 +183,11 @@ def _staged_note(path: str, roots: Roots) -> bytes | None:
     return None if text == data or unstaged(text, roots) != data else text
 
 
-def times(started: float) -> Iterable[bytes]:
-    """Texts that say when a run took place, which what it made must not hold."""
+def times(started: float, *, is_asked: bool) -> Iterable[bytes]:
+    """Texts that say when a run took place, which what it made must not hold; `is_asked`: it ran a
+    program that tells, so that less than a date is none by chance."""
     for moment in (started, time.time()):
-        for form in _DATES:
+        for form in (*_DATES, *(_PARTS_OF_DATES if is_asked else ())):
             yield time.strftime(form, time.gmtime(moment)).encode()
             yield time.strftime(form, time.localtime(moment)).encode()
         yield str(int(moment))[:7].encode()
