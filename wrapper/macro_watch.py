@@ -56,11 +56,8 @@ _LINKER = re.compile(
 )
 
 
-AT_WORK = ("v", "")
-"""Said by what tells of variables, so that one knows whether it does."""
-
-_VARIABLES = "vV"
-"""Kinds of accesses that name variables, of which keys learn (wrapper/asked.py)."""
+_AT_WORK = ("v", "")
+"""Noted where one is told of variables at all; keys learn of them (wrapper/asked.py)."""
 
 
 def check_reads(accesses: bytes, unit: Unit, inputs: Inputs, learned: Iterable[str] = ()) -> None:
@@ -70,13 +67,12 @@ def check_reads(accesses: bytes, unit: Unit, inputs: Inputs, learned: Iterable[s
     capitals: the linker's, where the unit links. `learned` are the files that it turned out to
     read, which its key will have.
     """
-    decoded = decode(accesses)
-    noted = [each for each in decoded if each[0] not in _VARIABLES]
+    noted = decode(accesses)
     if unit.invocation.codegen("target-cpu") == "native":  # its key has the processor
         noted = [each for each in noted if each != ("!", OWN_PROCESSOR)]
     if not noted:
         raise NotKept("its watcher saw nothing")
-    if inputs.macros.suspect is not None and AT_WORK not in decoded:
+    if inputs.macros.suspect is not None and _AT_WORK not in noted:
         raise NotKept("its watcher is not told of variables")
     around = _surroundings(unit)
     own = sort_out((each for each in noted if not each[0].isupper()), around)

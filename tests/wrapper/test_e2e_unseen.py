@@ -158,6 +158,25 @@ fn main() {
         },
         variable="PROFILE",
     ),
+    "a variable that a build script names in small letters": Case(
+        files={
+            "app/src/main.rs": SAYS,
+            "app/build.rs": says('std::env::var("zqs_small".to_uppercase()).unwrap_or_default()'),
+        },
+        variable="ZQS_SMALL",
+    ),
+    "a variable that C in a build script names": Case(
+        files={
+            "app/src/main.rs": SAYS,
+            "app/build.rs": """extern "C" { fn getenv(name: *const u8) -> *const i8; }
+fn main() {
+    let name: Vec<u8> = b"MALL_SQZ\\0".iter().rev().skip(1).chain(b"\\0").copied().collect();
+    let value = unsafe { std::ffi::CStr::from_ptr(getenv(name.as_ptr())) };
+    println!("cargo:rustc-env=SAID={}", value.to_str().unwrap());
+}""",
+        },
+        variable="ZQS_LLAM",
+    ),
     "a variable of a program that a build script compiled": Case(
         files={
             "app/src/main.rs": SAYS,

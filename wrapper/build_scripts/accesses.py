@@ -58,13 +58,14 @@ class Surroundings:
 class Seen:
     """`reads` maps paths to `o` when they were opened and to `s` when it was only asked whether
     they are there; `programs` are the paths of what was run; `made` what was made where names are
-    made up; `runs_own`: it ran programs that it had made itself; `there` are the paths read where
-    something was when the run had ended; `trouble` says, if anything does, why the run must not be
-    kept."""
+    made up; `asked` the variables that it asked for; `runs_own`: it ran programs that it had made
+    itself; `there` are the paths read where something was when the run had ended; `trouble` says,
+    if anything does, why the run must not be kept."""
 
     reads: dict[str, str] = field(default_factory=dict)
     programs: set[str] = field(default_factory=set)
     made: set[str] = field(default_factory=set)
+    asked: set[str] = field(default_factory=set)
     runs_own: bool = False
     there: set[str] = field(default_factory=set)
     trouble: str | None = None
@@ -80,8 +81,8 @@ def sort_out(accesses: Iterable[tuple[str, str]], around: Surroundings) -> Seen:
     """What of the accesses the run's result depends on."""
     seen, places = Seen(), RealPlaces()
     for kind, named in accesses:
-        if kind == "!":
-            seen.trouble = seen.trouble or named
+        if kind in "!v":
+            _note_word(seen, kind, named)
             continue
         path = _led(_normal(named, places), kind, around)
         if is_below(path, (around.own, *around.unseen)) or _is_neutral(kind, path):
@@ -131,6 +132,13 @@ def _led(path: str, kind: str, around: Surroundings) -> str:
             if each in around.links and (each != path or kind in "osx"):
                 return around.links[each] + path[len(each) :]
     return path
+
+
+def _note_word(seen: Seen, kind: str, word: str) -> None:
+    if kind == "v":
+        seen.asked.add(word)
+    else:
+        seen.trouble = seen.trouble or word
 
 
 def _note_read(seen: Seen, kind: str, path: str) -> None:

@@ -84,6 +84,11 @@ def is_neutral(name: str) -> bool:
     return _NEUTRAL.fullmatch(name) is not None
 
 
+def may_count(name: str) -> bool:
+    """Whether a run may depend on a variable for which its script asks, beside cargo's own."""
+    return name != "" and not is_neutral(name) and not _CARGOS.fullmatch(name)
+
+
 def tokens_of(program: bytes) -> str:
     """All that a program may call a variable, as one text in which names are searched.
 

@@ -16,6 +16,7 @@ from wrapper.build_scripts.accesses import Seen
 from wrapper.build_scripts.environment import (
     cargos_variables,
     declared,
+    may_count,
     named_in_file,
     reach_of,
     tokens_of,
@@ -75,7 +76,7 @@ def record_of(watched: Watched) -> Record:
         tokens = " ".join([tokens, *sorted(_named_in_files(seen))])
     return Record(
         paths=named(seen, run.names),
-        variables=frozenset(declared(watched.stdout)),
+        variables=frozenset((*declared(watched.stdout), *filter(may_count, seen.asked))),
         tokens=tokens,
         reach=reach,
     )

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// Loaded into compilers under watch: tells the watcher for which variables macros ask.
+// Loaded into compilers and build scripts under watch: tells the watcher for which variables macros
+// and scripts ask.
 //
-// No system call says that a macro read a variable, but almost all reading is by getenv(3). So each
-// name that others' code asks for is opened as a file that is never there; the watcher notes that
-// (watch.h). Whose code it is, the stack tells: the nearest that is neither C's library nor Rust's.
-// What starts the compiler, such as rustup, hands this library on; what the compiler starts does
-// not have it.
+// No system call says that a variable was read, but almost all reading is by getenv(3). So each name
+// that is asked for is opened as a file that is never there; the watcher notes that (watch.h). In a
+// compiler only what others' code asks for, as the stack tells: the nearest that is neither C's
+// library nor Rust's. What starts the compiler, such as rustup, hands this library on; what a
+// compiler or script starts does not have it.
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -26,6 +27,8 @@ extern char **environ;
 // Of the C compiler's runtime, which compilers have loaded; set once that is known.
 static _Unwind_Reason_Code (*backtrace)(_Unwind_Trace_Fn, void *);
 static _Unwind_Ptr (*address_of)(struct _Unwind_Context *);
+
+static int tells_all; // of a script
 
 // Allocators ask before there is an allocator, so without any help of the C library's.
 static char *value_of(const char *name) {
@@ -78,7 +81,9 @@ static _Unwind_Reason_Code look_at_caller(struct _Unwind_Context *context, void 
 }
 
 char *getenv(const char *name) {
-    if (backtrace) {
+    if (tells_all) {
+        tell(name);
+    } else if (backtrace) {
         struct place caller = {0, UNKNOWN};
         backtrace(look_at_caller, &caller);
         if (caller.code != COMPILER) tell(name);
@@ -96,11 +101,14 @@ static int is_compiler(struct dl_phdr_info *info, size_t size, void *unused) {
 __attribute__((constructor)) static void begin(void) {
     char *preloaded = value_of("LD_PRELOAD");
     if (!preloaded || strncmp(preloaded, PRELOADED, sizeof PRELOADED - 1) != 0) return;
-    if (!dl_iterate_phdr(is_compiler, NULL)) return;
+    int is_script = value_of(IN_SCRIPT) != NULL;
+    if (!is_script && !dl_iterate_phdr(is_compiler, NULL)) return;
+    unsetenv(IN_SCRIPT);
     close(atoi(preloaded + sizeof PRELOADED - 1));
     char *rest = strchr(preloaded, ':');
     if (rest) setenv("LD_PRELOAD", rest + 1, 1);
     else unsetenv("LD_PRELOAD");
+    if ((tells_all = is_script)) return tell("");
     *(void **)&address_of = dlsym(RTLD_DEFAULT, "_Unwind_GetIP");
     if (address_of) *(void **)&backtrace = dlsym(RTLD_DEFAULT, "_Unwind_Backtrace");
     if (backtrace) tell("");

@@ -103,11 +103,24 @@ static void be_watched(pid_t parent, int socket) {
     if (sendmsg(socket, &message, 0) != 1 || read(socket, &byte, 1) != 1) _exit(1);
 }
 
+// Have the program load a library, by a descriptor: paths may have what separates the names.
+static int preload(const char *library) {
+    char value[PATH_MAX];
+    const char *others = getenv("LD_PRELOAD");
+    int fd = open(library, O_RDONLY);
+    if (fd < 0) return 0;
+    snprintf(value, sizeof value, PRELOADED "%d%s%s", fd, others ? ":" : "", others ? others : "");
+    return setenv("LD_PRELOAD", value, 1) == 0;
+}
+
 // The script under watch: `ends` are the pipes of its output.
 static void start_script(pid_t parent, int ends[2][2], int socket, char *variables, uint32_t size) {
     dup2(ends[0][1], 1);
     dup2(ends[1][1], 2);
     for (char *p = variables; p < variables + size; p += strlen(p) + 1) putenv(p);
+    char library[PATH_MAX];
+    setenv(IN_SCRIPT, "1", 1);
+    if (snprintf(library, sizeof library, "%s/bin/asked-variables.so", home) < 0 || !preload(library)) unsetenv(IN_SCRIPT);
     be_watched(parent, socket);
     become_script();
 }
@@ -184,16 +197,6 @@ static int can_wait(void) {
 
 static FILE *accesses;
 static void write_access(const char *data, unsigned size) { fwrite(data, 1, size, accesses); }
-
-// Have the program load a library, by a descriptor: paths may have what separates the names.
-static void preload(const char *library) {
-    char value[PATH_MAX];
-    const char *others = getenv("LD_PRELOAD");
-    int fd = open(library, O_RDONLY);
-    if (fd < 0) return;
-    snprintf(value, sizeof value, PRELOADED "%d%s%s", fd, others ? ":" : "", others ? others : "");
-    setenv("LD_PRELOAD", value, 1);
-}
 
 // Run a program with this one's own input and output. Without a file it was not watched.
 static void watch_program(const char *file, char **program) {

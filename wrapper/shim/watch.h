@@ -21,6 +21,8 @@
 #define VARIABLES "/.distbuild-variable/"
 // How the library of asked.c is named to whom it is loaded into, before its descriptor.
 #define PRELOADED "/proc/self/fd/"
+// Set where that is a build script.
+#define IN_SCRIPT "DISTBUILD_IN_SCRIPT"
 
 // Puts this process and its children under watch; the descriptor for `serve`, or -1 with errno.
 // `not_all`: without whether files are there, what links say, and what changes or removes files,
