@@ -36,6 +36,9 @@ _LOADED = re.compile(
 """What programs are loaded with; where rustc's allocator looks for settings, and rustc itself for
 the standard library's sources, by the names that it was built with, to quote them in messages."""
 
+_LOADERS = re.compile(r"(/glibc-hwcaps(/[\w-]+)?)?(/lib[^/]+\.so[.\d]*)?")
+"""What is looked for in each directory of libraries."""
+
 _LINKERS = (
     "/usr/share/locale",
     "/usr/x86_64-linux-gnu",
@@ -87,7 +90,8 @@ def check_reads(accesses: bytes, unit: Unit, inputs: Inputs, learned: Iterable[s
     _check_others(others, unit, places)
     for path, kind in sorted(own.reads.items()):
         is_known = places.has(path, is_opened=kind == "o") or _LOADED.fullmatch(path)
-        if not is_known and not _is_of_rustc(path, unit, inputs):
+        is_of_rustc = _is_of_rustc(path, unit, inputs) or _is_of_loader(path, kind, unit)
+        if not is_known and not is_of_rustc:
             raise NotKept(f"the compile reads {path}, which no key names")
 
 
@@ -100,6 +104,15 @@ def _is_of_rustc(path: str, unit: Unit, inputs: Inputs) -> bool:
         return directory in (unit.roots.package, *above(unit.roots.package))
     is_quoted = name.endswith(".rs") and is_below(path, inputs.unpublished)
     return is_quoted and inputs.macros.suspect is None
+
+
+def _is_of_loader(path: str, kind: str, unit: Unit) -> bool:
+    """Whether programs look there for the libraries that they are loaded with, in vain: a test that
+    runs cargo has LD_LIBRARY_PATH, which cargo sets for it."""
+    searched = unit.environment.get("LD_LIBRARY_PATH", "").split(":")
+    rests = (path.removeprefix(each) for each in searched if each and is_below(path, (each,)))
+    is_looked_for = any(_LOADERS.fullmatch(rest) for rest in rests)
+    return is_looked_for and (kind == "s" or not os.path.exists(path))
 
 
 def _check_others(seen: Seen, unit: Unit, places: _Places) -> None:

@@ -103,9 +103,9 @@ def _link(out_dir: str, name: str, source: Path, mode: int) -> os.stat_result | 
 
 
 def open_new(path: str, mode: int, umask: int | None) -> int:
-    """A descriptor to write a new file; of its mode the umask takes its part, as it does for what
-    rustc and build scripts make. Raises OSError."""
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    """A descriptor to write a new file, or one that a killed daemon left; of its mode the umask
+    takes its part, as it does for what rustc and build scripts make. Raises OSError."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
     if umask is not None and stat.S_IMODE(os.fstat(fd).st_mode) != mode & ~umask:
         os.fchmod(fd, mode & ~umask)
     return fd

@@ -50,7 +50,10 @@ class Place:
         argv = ["rustc", "--crate-name", "p", "--crate-type", kind, "--emit=dep-info,link"]
         argv += ["--out-dir", str(own), "-L", f"dependency={self.out}"]
         invocation = parse([*argv, "p/src/lib.rs"])
-        environment = {"CARGO_MANIFEST_DIR": str(self.package), "PATH": "/usr/bin"}
+        environment = {
+            "CARGO_MANIFEST_DIR": str(self.package), "PATH": "/usr/bin",
+            "LD_LIBRARY_PATH": f":{self.base}/w/target/debug:/tc/lib",
+        }  # fmt: skip
         roots = find_roots(
             cwd=str(self.base / "w"), source="p/src/lib.rs", out_dir=str(own), triple=None,
             environment=environment, sources=None,
@@ -170,6 +173,17 @@ def test_where_dependencies_are(place: Place) -> None:
     place.inputs.shown.pop(str(place.out))
     looks = ("o{out}", "o{out}/libc.so.6", "S{out}", "O{out}/libc.so.6")
     assert place.why("x{t}/bin/rustc", *looks, out="w/target/debug/build/p-1") is None
+
+
+def test_what_a_test_has_programs_looked_for(place: Place) -> None:
+    """By LD_LIBRARY_PATH, which cargo sets for tests, and these hand on to cargo."""
+    debug = "{w}/target/debug"
+    looks = (f"s{debug}", f"o{debug}/libz.so.1", f"o{debug}/glibc-hwcaps/x86-64-v2/libc.so.6")
+    assert place.why("x{t}/bin/rustc", *looks) is None
+    for odd in (f"o{debug}", f"o{debug}/text", f"s{debug}/text", f"o{debug}/more/libz.so"):
+        assert place.why(odd) is not None
+    (place.base / "w/target/debug/libz.so.1").touch()
+    assert place.why(f"o{debug}/libz.so.1") is not None
 
 
 def test_nothing_was_noted(place: Place) -> None:
