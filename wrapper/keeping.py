@@ -19,9 +19,9 @@ from functools import partial
 from remote_apis.digest import Digest
 from remote_apis.file_copy import is_unchanged
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
-from wrapper.action import BuiltAction, command_of, of_paths
+from wrapper.action import BuiltAction, command_of
 from wrapper.asked import asked_for
-from wrapper.dep_info import rewrite_dep_info, rewrite_messages
+from wrapper.dep_info import environment_read, rewrite_dep_info, rewrite_messages
 from wrapper.hidden_paths import are_handed, has_bitcode, is_optimized, pieces
 from wrapper.inputs.collect import Collector
 from wrapper.inputs.file_digests import FileDigests
@@ -46,6 +46,7 @@ from wrapper.result_checks import (
 from wrapper.roots import OUTPUTS, ROOT_DIRECTORY, Roots
 from wrapper.rustc.arguments import NotUnderstood
 from wrapper.rustc.outputs import debug_objects, dep_info_name, may_be_linked, output_names
+from wrapper.whose import Whose, key_for, names_checkout, paths_of_checkout, real_paths
 
 _SETTLED_SECONDS = 2.0
 _TICK_NS = 10_000_000
@@ -75,14 +76,13 @@ class Compiled:
 
 @dataclass(frozen=True, slots=True)
 class _Result:
-    """What is kept, and under which key, which `is_of_path` if it is for this checkout alone;
-    servers may have it too if it `is_shared`. The key has what `known` says beside what every key
-    has, and would be `base` without."""
+    """What is kept, under which key, and for whom; servers may have it too if it `is_shared`. The
+    key has what `known` says beside what every key has, and would be `base` without."""
 
     action: BuiltAction
     result: re_pb.ActionResult
     blobs: Mapping[Digest, Source]
-    is_of_path: bool
+    whose: Whose
     is_shared: bool
     base: BuiltAction
     known: Learned
@@ -220,10 +220,9 @@ class Keeper:
         end = time.time_ns()
         started = end - int(compiled.seconds * 1e9)
         stamp_made_here(result, started, end, shares=compiled.shares)
-        is_of_path = _holds_paths(compiled, dep_info, known)
-        if is_of_path:
-            action = of_paths(action, roots.with_links_followed())
-        return _Result(action, result, blobs, is_of_path, compiled.shares, base, known)
+        whose = _whose(compiled, dep_info, known)
+        action = key_for(whose, action, roots)
+        return _Result(action, result, blobs, whose, compiled.shares, base, known)
 
     def _keys(
         self, compiled: Compiled, dep_info: bytes, known: Learned
@@ -279,8 +278,8 @@ async def _share(
     if kept.known != NOTHING:
         await publish_note(*note_of(kept.base, kept.known, roots), remote)
     key, everything = kept.action.digest, {**kept.blobs, **command_of(kept.action)}
-    # nobody else can use what is for this checkout alone
-    if await remote.publish(key, everything, kept.result) and not kept.is_of_path:
+    is_published = await remote.publish(key, everything, kept.result)
+    if is_published and kept.whose is Whose.EVERYBODYS:
         on_shared(key)
 
 
@@ -298,28 +297,38 @@ def _check_unchanged(compiled: Compiled) -> None:
             raise NotKept(f"{name} was made anew meanwhile")
 
 
-def _holds_paths(compiled: Compiled, dep_info: bytes, known: Learned) -> bool:
-    """Whether the result is right for this checkout's paths alone."""
-    unit = compiled.unit
+def _whose(compiled: Compiled, dep_info: bytes, known: Learned) -> Whose:
+    """For whom the result is right."""
+    unit, invocation = compiled.unit, compiled.unit.invocation
     if unit.keeps_paths:
-        return True
+        return Whose.THE_CHECKOUTS
+    is_said = False
     try:
         environment_not_carried(unit, dep_info, known.names)
     except CompileHere:
-        return True
-    paths = [
+        is_said = True
+        # what it makes of such a value may not look like a path any more
+        read = (unit.environment.get(name, "") for name in environment_read(dep_info))
+        if any(names_checkout(value, unit.roots) for value in read):
+            return Whose.THE_CHECKOUTS
+    asked = compiled.draft.inputs.macros.variables | known.asked
+    is_hidden = is_said or are_handed(asked, unit.roots, unit.environment)
+    if is_hidden and has_bitcode(invocation):
+        return Whose.THE_CHECKOUTS
+    takes_apart = is_hidden and is_optimized(invocation)
+    outputs = [
         path
         for name, (path, st) in compiled.outputs.items()
         if st.st_size and not name.endswith(".d")
     ]
-    needles = real_paths(unit.roots)
-    asked = compiled.draft.inputs.macros.variables | known.asked
-    if are_handed(asked, unit.roots, unit.environment):
-        if has_bitcode(unit.invocation):
-            return True
-        if is_optimized(unit.invocation):
-            needles += pieces(needles)
-    return any_contains(paths, needles)
+
+    def holds(paths: list[bytes]) -> bool:
+        return any_contains(outputs, [*paths, *(pieces(paths) if takes_apart else ())])
+
+    if not is_said and not holds(real_paths(unit.roots)):
+        return Whose.EVERYBODYS
+    is_here = holds(paths_of_checkout(unit.roots))
+    return Whose.THE_CHECKOUTS if is_here else Whose.THE_USERS
 
 
 def outputs_of(unit: Unit, moved: Mapping[str, str]) -> dict[str, tuple[str, os.stat_result]]:
@@ -335,14 +344,3 @@ def outputs_of(unit: Unit, moved: Mapping[str, str]) -> dict[str, tuple[str, os.
 def _without(inputs: Inputs, staged: set[str]) -> Inputs:
     files = {path: digest for path, digest in inputs.files.items() if path not in staged}
     return replace(inputs, files=files)
-
-
-def real_paths(roots: Roots) -> list[bytes]:
-    """What of this checkout must not be in an artifact that others get: the fewest paths, each
-    of which begins the others."""
-    found: list[str] = []
-    places = roots.with_links_followed().places
-    for path in sorted(place.real for place in places if place.staged):
-        if not found or not path.startswith(found[-1]):
-            found.append(path)
-    return [os.fsencode(path) for path in found]

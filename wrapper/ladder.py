@@ -1,8 +1,8 @@
 """The ladder: a unit's result from the local tier, from the server's cache, from a worker, or from
 rustc here. This is the one place where that is decided, and every "here" has a reason.
 
-A unit has two keys. The shared one names the same work in any checkout. The other has this
-checkout's paths in it as well, for the few units whose result holds them.
+A unit's shared key names the same work in any checkout. Two others have the user's paths in them,
+or this checkout's as well, for the few units whose result holds them (whose.py).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from remote_apis import link_set
 from remote_apis.digest import Digest
 from remote_apis.errors import DistbuildError, OutOfSpace
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
-from wrapper.action import BuiltAction, build_action, of_paths, platform_of
+from wrapper.action import BuiltAction, build_action, platform_of
 from wrapper.fetching import fetch_blobs
 from wrapper.found import Found, Result, usable
 from wrapper.from_server import FailedThere, execute, look_up
@@ -42,6 +42,7 @@ from wrapper.roots import OUTPUTS, Roots
 from wrapper.rustc.arguments import NotUnderstood
 from wrapper.rustc.incremental import is_fresh
 from wrapper.rustc.outputs import dep_info_name, early_names
+from wrapper.whose import keys
 
 _MAX_ROUNDS = 6
 _LOG = logging.getLogger("distbuild.ladder")
@@ -100,20 +101,19 @@ class Ask:
 
 class _Keys:
     """The keys of a unit in the order in which they are tried; a hit under the first needs no
-    second."""
+    others."""
 
     def __init__(self, shared: BuiltAction, roots: Roots, *, only_own: bool = False) -> None:
-        self._shared = shared
-        self._roots = roots
-        self._own: BuiltAction | None = None
-        self._only_own = only_own
+        self._made: list[BuiltAction] = []
+        self._rest = keys(shared, roots)
+        if only_own:
+            next(self._rest)
 
     def __iter__(self) -> Iterator[BuiltAction]:
-        if not self._only_own:
-            yield self._shared
-        if self._own is None:
-            self._own = of_paths(self._shared, self._roots.with_links_followed())
-        yield self._own
+        yield from self._made
+        for action in self._rest:
+            self._made.append(action)
+            yield action
 
 
 class Ladder:

@@ -15,6 +15,7 @@ from wrapper.home import Home
 from wrapper.keys.journal import KeyJournal, Subject
 from wrapper.remote import Remote
 from wrapper.stats import UnitStat, add_not_kept
+from wrapper.whose import Whose
 from wrapper.wording import not_kept, trouble
 
 _LOG = logging.getLogger("distbuild.keeping")
@@ -38,10 +39,10 @@ class Recorded:
     subject: Subject
     noted: Digest
 
-    def kept(self, action: BuiltAction, *, is_of_path: bool) -> None:
-        """Its result is kept under this action; `is_of_path`: for this place alone."""
-        if is_of_path and (self.stat.reason or "").startswith("new: no "):
-            why = "new: it holds a path of this checkout, for which alone it is kept"
+    def kept(self, action: BuiltAction, whose: Whose) -> None:
+        """Its result is kept under this action, for them."""
+        if whose is not Whose.EVERYBODYS and (self.stat.reason or "").startswith("new: no "):
+            why = f"new: it holds a path of {whose.place}, for which alone it is kept"
             self._explain(why)
         # what explains looks for the one before
         self.journal.amend(self.subject, self.noted, action)
@@ -65,14 +66,13 @@ class Recorded:
 
 
 class Kept(Protocol):
-    """What is on this machine now: under which key, whether that is for this place alone, and
-    whether servers may have it."""
+    """What is on this machine now: under which key, for whom, and whether servers may have it."""
 
     @property
     def action(self) -> BuiltAction: ...
 
     @property
-    def is_of_path(self) -> bool: ...
+    def whose(self) -> Whose: ...
 
     @property
     def is_shared(self) -> bool: ...
@@ -101,7 +101,7 @@ async def keep_and_share(
     except (DistbuildError, OSError) as error:
         why = f"it could not be kept: {trouble(error)}"
     else:
-        await asyncio.to_thread(recorded.kept, kept.action, is_of_path=kept.is_of_path)
+        await asyncio.to_thread(recorded.kept, kept.action, kept.whose)
         if remote is not None and not remote.is_down and kept.is_shared:
             try:
                 await share(kept, remote)

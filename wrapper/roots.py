@@ -42,6 +42,12 @@ class Place:
     staged: str
     recorded: str
 
+    @property
+    def is_of_checkout(self) -> bool:
+        """Whether it lies elsewhere for each checkout of a user's."""
+        first = self.staged.partition("/")[0]
+        return first in ("target", "workspace") or self.staged.startswith(_OUTSIDE)
+
 
 @dataclass(frozen=True)
 class Roots:

@@ -383,7 +383,7 @@ def test_a_run_that_says_where_it_was(dev: Developer, tmp_path: Path) -> None:
     app = package(tmp_path / "app", "app", WHERE, "[workspace]\n", SAYS)
     assert built(dev, app)[0] == "local"
     reason = runs(dev, app)["app"]["reason"]
-    provokes("new: it holds a path of this checkout, for which alone it is kept", reason)
+    provokes("new: it holds a path of …, for which alone it is kept", reason)
     outcome, said = built(dev, app)
     assert outcome == "hit-local" and said.startswith(str(app))
 

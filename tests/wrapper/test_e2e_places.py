@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from developers import Developer, developer
+from developers import Developer
 from running import BIN
 
 from tests.wrapper.reason_texts import provokes
-from tests.wrapper.test_e2e_build_scripts import built, package, runs
+from tests.wrapper.test_e2e_build_scripts import built, package, runs, someone
 
 pytestmark = [pytest.mark.cargo, pytest.mark.timeout(600)]
 
@@ -22,6 +22,11 @@ MAIN = 'fn main() { println!("{}", env!("SAID")); }'
 BESIDE = """fn main() {
     let beside = std::path::Path::new(file!()).parent().unwrap().join("data.txt");
     println!("cargo::rustc-env=SAID={}", std::fs::read_to_string(beside).unwrap());
+}"""
+OF_HOME = """fn main() {
+    let out = std::env::var("OUT_DIR").unwrap();
+    std::fs::write(format!("{out}/text"), std::env::var("HOME").unwrap() + "/x").unwrap();
+    println!("cargo::rustc-env=SAID={}", std::fs::read_to_string(format!("{out}/text")).unwrap());
 }"""
 MODES = """use std::os::unix::fs::PermissionsExt;
 fn main() {
@@ -38,7 +43,7 @@ fn main() {
 
 @pytest.fixture
 def dev(tmp_path: Path) -> Iterator[Developer]:
-    with developer(tmp_path / "dev", None) as person:
+    with someone(tmp_path / "dev", None) as person:
         yield person
 
 
@@ -63,6 +68,17 @@ def test_what_lies_beside_a_dependencys_source(dev: Developer, tmp_path: Path, s
         if not script:
             said = reasons["other"].rpartition("not kept: ")[2]
             provokes("it looks for files by its sources' names", said)
+
+
+def test_what_holds_a_users_paths(dev: Developer, tmp_path: Path) -> None:
+    """It is for all of the user's checkouts, and for nobody else's."""
+    for name, outcome in (("one", "local"), ("two", "hit-local")):
+        app = package(tmp_path / name, "app", OF_HOME, "[workspace]\n", MAIN)
+        assert built(dev, app)[0] == outcome
+        if outcome == "local":
+            assert "a path of this user" in runs(dev, app)["app"]["reason"]
+    dev.extra["HOME"] = str(tmp_path / "another")
+    assert built(dev, app) == ("local", f"{tmp_path}/another/x")
 
 
 def modes(directory: Path) -> dict[str, int]:

@@ -165,7 +165,7 @@ async def test_what_holds_paths_is_kept_for_them(desk: Desk) -> None:
     Path(path).write_bytes(b"in " + bytes(desk.package))
     compiled = replace(compiled, outputs=outputs_of(compiled.unit, {}))
     said = await desk.said(compiled)
-    provokes("new: it holds a path of this checkout, for which alone it is kept", said)
+    provokes("new: it holds a path of …, for which alone it is kept", said)
     found = await desk.resolve()
     assert isinstance(found, Result) and found.is_of_path
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wrapper.keeping import real_paths
 from wrapper.roots import Place, Roots
+from wrapper.whose import paths_of_checkout, real_paths
 
 PATHS = st.lists(st.from_regex(r"(/[ab-]{1,2}){1,4}", fullmatch=True), min_size=1, max_size=6)
 
@@ -30,3 +30,16 @@ def test_what_is_never_sent_may_be_held() -> None:
         workspace="/w", package="/p", out_dir="/o", target="/t",
     )  # fmt: skip
     assert real_paths(roots) == []
+
+
+def test_what_a_users_other_checkouts_get_may_hold() -> None:
+    places = [
+        ("/home/me", "home"), ("/home/me/.cargo/registry/src/i/x-1", "cargo/registry/src/i/x-1"),
+        ("/home/me/w", "workspace"), ("/home/me/w/target", "target"), ("/o", "package/o-1"),
+    ]  # fmt: skip
+    roots = Roots(
+        places=tuple(Place(real=real, staged=staged, recorded="") for real, staged in places),
+        workspace="/home/me/w", package="/home/me/w", out_dir="/home/me/w/target", target="",
+    )  # fmt: skip
+    assert real_paths(roots) == [b"/home/me", b"/o"]
+    assert paths_of_checkout(roots) == [b"/home/me/w", b"/o"]

@@ -30,6 +30,8 @@ from wrapper.inputs.macro_trust import is_published
 from wrapper.inputs.snapshot import Source
 from wrapper.local_tier import any_contains, mapped, stamp_made_here
 from wrapper.recorded import NotKept
+from wrapper.roots import Place
+from wrapper.whose import Whose
 
 _LONG = 8
 """A value of so many characters is not in an output by chance."""
@@ -142,18 +144,25 @@ def result_of(
     return result, blobs
 
 
-def holds_paths(run: Run, result: re_pb.ActionResult, blobs: Mapping[Digest, Source]) -> bool:
-    """Whether the result is right for these places alone."""
-    real = [place.real for place in run.roots.places]
-    paths = {*real, *map(os.path.realpath, real)}
+def whose_run(run: Run, result: re_pb.ActionResult, blobs: Mapping[Digest, Source]) -> Whose:
+    """For whom the result is right."""
     if any(leads_out(link) for link in result.output_symlinks):
-        return True
+        return Whose.THE_CHECKOUTS
     # of a registry's package all share the name but CARGO_HOME, which short pieces do not tell
     own = {run.roots.target}
     if not is_published(run.roots.package):
         own.add(run.roots.workspace)
     hidden = pieces(map(os.fsencode, {*own, *map(os.path.realpath, own)}))
-    return any(_holds(source, paths, hidden) for source in blobs.values())
+    places = run.roots.with_links_followed().places
+    if not any(_holds(each, _paths(places), hidden) for each in blobs.values()):
+        return Whose.EVERYBODYS
+    here = _paths(place for place in places if place.is_of_checkout)
+    is_here = any(_holds(source, here, hidden) for source in blobs.values())
+    return Whose.THE_CHECKOUTS if is_here else Whose.THE_USERS
+
+
+def _paths(places: Iterable[Place]) -> list[str]:
+    return [place.real for place in places if place.staged]
 
 
 def _holds(source: Source, paths: Iterable[str], hidden: Iterable[bytes]) -> bool:

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from remote_apis.digest import Digest
 from remote_apis.errors import BlobNotFound
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
-from wrapper.action import BuiltAction, command_of, of_paths
+from wrapper.action import BuiltAction, command_of
 from wrapper.build_scripts.environment import cargos_variables
-from wrapper.build_scripts.kept import check_worth, holds_paths, key_then, record_of, result_of
+from wrapper.build_scripts.kept import check_worth, key_then, record_of, result_of, whose_run
 from wrapper.build_scripts.keys import script_action
 from wrapper.build_scripts.outputs import empty_tree, stamps, unstaged
 from wrapper.build_scripts.placing import SMALL, put_outputs
@@ -27,6 +27,7 @@ from wrapper.notes import Notes, publish_note
 from wrapper.offering import Note, Offer
 from wrapper.recorded import NotKept
 from wrapper.remote import Remote
+from wrapper.whose import Whose, key_for, keys
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,19 +51,18 @@ class PutBack:
 
 @dataclass(frozen=True, slots=True)
 class KeptRun:
-    """A run whose result is on this machine, its own record first; servers may have it too if it
-    `is_shared`."""
+    """A run whose result is on this machine, for whom it is, its own record first."""
 
     action: BuiltAction
     result: re_pb.ActionResult
     blobs: Mapping[Digest, Source]
     records: tuple[Record, ...]
-    is_shared: bool
+    whose: Whose
 
     @property
-    def is_of_path(self) -> bool:
-        """Whether it is for this place alone."""
-        return not self.is_shared
+    def is_shared(self) -> bool:
+        """Whether servers may have it too."""
+        return self.whose is Whose.EVERYBODYS
 
 
 class BuildScriptRuns:
@@ -105,7 +105,7 @@ class BuildScriptRuns:
             except NotNameable:
                 continue  # what it names is here nothing that a run could have read
             wanted = wanted or shared
-            for action in (shared, of_paths(shared, run.roots.with_links_followed())):
+            for action in keys(shared, run.roots):
                 if action.digest in tried:
                     continue
                 result = await self._local.known(instance, action.digest)
@@ -178,9 +178,8 @@ class BuildScriptRuns:
         record = await asyncio.to_thread(record_of, watched)
         action = await asyncio.to_thread(key_then, watched, script, record, self._values)
         result, blobs = await asyncio.to_thread(result_of, watched, record, self._files)
-        is_shared = not await asyncio.to_thread(holds_paths, watched.run, result, blobs)
-        if not is_shared:
-            action = of_paths(action, watched.run.roots.with_links_followed())
+        whose = await asyncio.to_thread(whose_run, watched.run, result, blobs)
+        action = key_for(whose, action, watched.run.roots)
         await self._local.store_all(blobs)
         # cargo may have gone on, and somebody may have cleaned meanwhile
         if await asyncio.to_thread(stamps, watched.run.out_dir) != watched.made:
@@ -190,7 +189,7 @@ class BuildScriptRuns:
             known = _records(await self._notes.here(script, instance))
         await self._local.keep(instance, action.digest, result)
         await self._notes.keep(script, dump_records([record, *known]), instance)
-        return KeptRun(action, result, blobs, (record, *known), is_shared)
+        return KeptRun(action, result, blobs, (record, *known), whose)
 
     def offer(self, script: BuiltAction, found: FoundRun, remote: Remote, instance: str) -> Offer:
         """What a server needs, that it may lack, to have a run's result."""

@@ -1,0 +1,67 @@
+"""For whom a result is right, by the paths that it holds, and the key under which it is kept.
+
+One without paths is for everybody. One that holds paths which all checkouts of a user have, such as
+a registry's or what lies below HOME, is for that user; any other for this checkout alone.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from enum import IntEnum
+from itertools import islice
+
+from wrapper.action import BuiltAction, of_paths
+from wrapper.roots import Place, Roots
+
+
+class Whose(IntEnum):
+    """In the order in which keys are tried."""
+
+    EVERYBODYS = 0
+    THE_USERS = 1
+    THE_CHECKOUTS = 2
+
+    @property
+    def place(self) -> str:
+        """A word for it."""
+        return ("everybody", "this user", "this checkout")[self]
+
+
+def keys(shared: BuiltAction, roots: Roots) -> Iterator[BuiltAction]:
+    """The keys of the same work for each of them; the first is the shared one itself."""
+    yield shared
+    everywhere = roots.with_links_followed()
+    users = (place for place in everywhere.places if not place.is_of_checkout)
+    yield of_paths(shared, replace(everywhere, places=tuple(users)))
+    yield of_paths(shared, everywhere)
+
+
+def key_for(whose: Whose, shared: BuiltAction, roots: Roots) -> BuiltAction:
+    """One of them."""
+    return next(islice(keys(shared, roots), whose, None))
+
+
+def real_paths(roots: Roots) -> list[bytes]:
+    """What must not be in a result that everybody gets: the fewest paths, each of which begins the
+    others."""
+    return _fewest(roots.with_links_followed().places)
+
+
+def paths_of_checkout(roots: Roots) -> list[bytes]:
+    """The same of one that the user's other checkouts get."""
+    return _fewest(place for place in roots.with_links_followed().places if place.is_of_checkout)
+
+
+def names_checkout(text: str, roots: Roots) -> bool:
+    """Whether a path of this checkout stands in a text."""
+    return any(place.real in text for place in roots.places if place.is_of_checkout)
+
+
+def _fewest(places: Iterable[Place]) -> list[bytes]:
+    found: list[str] = []
+    for path in sorted(place.real for place in places if place.staged):
+        if not found or not path.startswith(found[-1]):
+            found.append(path)
+    return [os.fsencode(path) for path in found]
