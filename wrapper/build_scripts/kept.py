@@ -42,7 +42,16 @@ _NO_TEXT = (b"\x7fELF", b"!<arch>\n")
 _NAME = "this machine's name"
 _TELL_NAME = ("hostname", "hostnamectl")
 _OF_THE_MACHINE = ("/usr/", "/lib", "/bin/", "/sbin/", "/etc/", "/proc/", "/sys/", "/dev/")
-_OF_NO_INTEREST = {"SHELL", "TERM", "LANG", "LC_ALL", "LC_CTYPE", "MAKEFLAGS", "CARGO_MAKEFLAGS"}
+_OF_NO_INTEREST = {
+    "SHELL",
+    "TERM",
+    "LANG",
+    "LC_ALL",
+    "LC_CTYPE",
+    "MAKEFLAGS",
+    "CARGO_MAKEFLAGS",
+    "OLDPWD",
+}
 """Variables whose values stand in many a file by chance, or say how many jobs there were."""
 
 _MAX_FILES = 20_000
