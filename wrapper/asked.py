@@ -11,6 +11,11 @@ from wrapper.inputs.environment import environment_of_action, is_in_every_key
 _NOTED = re.compile(rb"(?<![^\0])v([^\0]+)")
 
 
+def is_told(accesses: bytes) -> bool:
+    """Whether the watcher was told of variables at all."""
+    return accesses.startswith(b"v\0") or b"\0v\0" in accesses
+
+
 def asked_for(accesses: bytes, environment: Mapping[str, str]) -> frozenset[str]:
     """The names for which macros asked, set or not, but for those that every key has.
 

@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+from wrapper.asked import is_told
 from wrapper.daemon.protocol import Call, LocalRun, Reply
 from wrapper.home import Home
 from wrapper.inputs.macro_trust import is_published
@@ -59,6 +60,7 @@ class LocalCompiles:
         self._numbers = itertools.count()
         self._failing: set[str] = set()
         self._watches: bool | None = None
+        self._tells = True
         self._count = os.cpu_count() or 1
         self._cores = asyncio.Semaphore(self._count)
         self._running = 0
@@ -128,13 +130,14 @@ class LocalCompiles:
         """The same under watch."""
         file = self._home.path / f"watched-{next(self._numbers)}"
         option = "--watch" if _must_be_seen(unit, draft) else "--watch-most"
-        library = self._home.asked_variables
-        asked = ["--asked", str(library)] if draft.inputs.has_macros and library.exists() else []
+        asks = draft.inputs.has_macros and self._tells
+        asked = ["--asked", str(self._home.asked_variables)] if asks else []
         command = [str(self._home.launcher), option, str(file), *asked, *rustc.argv]
         done = await reply.run(command, rustc.replacements, on_trial=True)
         accesses = await asyncio.to_thread(_taken, file)
-        # without any access it was the watcher that failed
-        is_disturbed = b"!" in accesses or not accesses
+        self._tells &= not asks or is_told(accesses)
+        # without any access it was the watcher that failed; or the library cannot be loaded
+        is_disturbed = b"!" in accesses or not accesses or (asks and not self._tells)
         if done.status != 0 and is_disturbed and METADATA not in done.stderr:
             why = "it does not compile when it is watched"
             done = await reply.run(rustc.argv, rustc.replacements)

@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Iterable
 
+from wrapper.asked import is_told
 from wrapper.build_scripts.accesses import (
     OWN_PROCESSOR,
     Seen,
@@ -59,10 +60,6 @@ _LINKER = re.compile(
 )
 
 
-_AT_WORK = ("v", "")
-"""Noted where one is told of variables at all; keys learn of them (wrapper/asked.py)."""
-
-
 def check_reads(accesses: bytes, unit: Unit, inputs: Inputs, learned: Iterable[str] = ()) -> None:
     """Raises NotKept for what a compile did that its key says nothing of. Blocks.
 
@@ -75,7 +72,7 @@ def check_reads(accesses: bytes, unit: Unit, inputs: Inputs, learned: Iterable[s
         noted = [each for each in noted if each != ("!", OWN_PROCESSOR)]
     if not noted:
         raise NotKept("its watcher saw nothing")
-    if inputs.macros.suspect is not None and _AT_WORK not in noted:
+    if inputs.macros.suspect is not None and not is_told(accesses):
         raise NotKept("its watcher is not told of variables")
     around = _surroundings(unit)
     own = sort_out((each for each in noted if not each[0].isupper()), around)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -246,6 +247,29 @@ def test_a_variable_that_no_literal_of_the_macro_names(
         assert said == (value or "unset")
         seen.append(outcome)
     assert seen == ["local", "local", "local", "hit-local", "hit-local"]
+
+
+@pytest.mark.parametrize(
+    "source", ["int nobody_has_this(void); int x(void) { return nobody_has_this(); }", ""]
+)
+def test_a_library_that_cannot_be_loaded(dev: Developer, tmp_path: Path, source: str) -> None:
+    """Programs may not start with it, where they have another C library: the build goes on."""
+    checkout = workspace(tmp_path / "w", CONTENT, "text/one")
+    assert built(dev, checkout)[0] == "local"
+    library = dev.home / "bin" / "asked-variables.so"
+    library.unlink()
+    if source:
+        command = ["cc", "-shared", "-fPIC", "-Wl,-z,now", "-x", "c", "-", "-o", str(library)]
+        subprocess.run(command, input=source, text=True, check=True)
+    else:
+        library.write_text("no library")
+    (checkout / "app" / "text" / "one").write_text("second")
+    assert built(dev, checkout) == ("local", "second")
+    said = reason_of(dev, checkout)
+    assert said in (
+        "its watcher is not told of variables",
+        "it does not compile when it is watched",
+    )
 
 
 def test_a_program_that_a_macro_runs(dev: Developer, tmp_path: Path) -> None:
