@@ -18,6 +18,7 @@ from wrapper.shim.install import ensure_launcher, ensure_shim
 INSTALLED = sorted(
     [
         *("rustc-shim", "rustc-shim.version", "start-daemon"),
+        *("asked-variables.so", "asked-variables.version"),
         *("build-script-launcher", "build-script-launcher.version"),
     ]
 )
