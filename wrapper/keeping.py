@@ -46,7 +46,7 @@ from wrapper.result_checks import (
 from wrapper.roots import OUTPUTS, ROOT_DIRECTORY, Roots
 from wrapper.rustc.arguments import NotUnderstood
 from wrapper.rustc.outputs import debug_objects, dep_info_name, may_be_linked, output_names
-from wrapper.whose import Whose, key_for, names_checkout, paths_of_checkout, real_paths
+from wrapper.whose import Whose, fewest, key_for, names_checkout, paths_of_checkout, real_paths
 
 _SETTLED_SECONDS = 2.0
 _TICK_NS = 10_000_000
@@ -322,8 +322,9 @@ def _whose(compiled: Compiled, dep_info: bytes, known: Learned) -> Whose:
         if st.st_size and not name.endswith(".d")
     ]
 
-    def holds(paths: list[bytes]) -> bool:
-        return any_contains(outputs, [*paths, *(pieces(paths) if takes_apart else ())])
+    def holds(paths: list[str]) -> bool:
+        needles = fewest(paths)
+        return any_contains(outputs, [*needles, *(pieces(needles) if takes_apart else ())])
 
     if not is_said and not holds(real_paths(unit.roots)):
         return Whose.EVERYBODYS

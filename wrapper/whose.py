@@ -13,6 +13,7 @@ from enum import IntEnum
 from itertools import islice
 
 from wrapper.action import BuiltAction, of_paths
+from wrapper.build_scripts.names import above
 from wrapper.roots import Place, Roots
 
 
@@ -43,15 +44,16 @@ def key_for(whose: Whose, shared: BuiltAction, roots: Roots) -> BuiltAction:
     return next(islice(keys(shared, roots), whose, None))
 
 
-def real_paths(roots: Roots) -> list[bytes]:
-    """What must not be in a result that everybody gets: the fewest paths, each of which begins the
-    others."""
-    return _fewest(roots.with_links_followed().places)
+def real_paths(roots: Roots) -> list[str]:
+    """What must not be in a result that everybody gets."""
+    places = roots.with_links_followed().places
+    return [*(place.real for place in places if place.staged), *_above_checkout(places)]
 
 
-def paths_of_checkout(roots: Roots) -> list[bytes]:
+def paths_of_checkout(roots: Roots) -> list[str]:
     """The same of one that the user's other checkouts get."""
-    return _fewest(place for place in roots.with_links_followed().places if place.is_of_checkout)
+    places = roots.with_links_followed().places
+    return [*(place.real for place in places if place.is_of_checkout), *_above_checkout(places)]
 
 
 def names_checkout(text: str, roots: Roots) -> bool:
@@ -59,9 +61,22 @@ def names_checkout(text: str, roots: Roots) -> bool:
     return any(place.real in text for place in roots.places if place.is_of_checkout)
 
 
-def _fewest(places: Iterable[Place]) -> list[bytes]:
+def fewest(paths: Iterable[str]) -> list[bytes]:
+    """Those of some paths that begin all the others."""
     found: list[str] = []
-    for path in sorted(place.real for place in places if place.staged):
+    for path in sorted(paths):
         if not found or not path.startswith(found[-1]):
             found.append(path)
     return [os.fsencode(path) for path in found]
+
+
+def _above_checkout(places: Iterable[Place]) -> set[str]:
+    """The directories in which the checkout lies, and nothing that the user's checkouts share: who
+    goes upwards from its own may find them. Not those right below the root, which are words."""
+    here: set[str] = set()
+    shared: set[str] = set()
+    for place in places:
+        (here if place.is_of_checkout else shared).update(above(place.real))
+        if not place.is_of_checkout:
+            shared.add(place.real)
+    return {path for path in here - shared if path.count("/") > 1}

@@ -28,6 +28,11 @@ OF_HOME = """fn main() {
     std::fs::write(format!("{out}/text"), std::env::var("HOME").unwrap() + "/x").unwrap();
     println!("cargo::rustc-env=SAID={}", std::fs::read_to_string(format!("{out}/text")).unwrap());
 }"""
+OF_ABOVE = """fn main() {
+    let (out, here) = (std::env::var("OUT_DIR").unwrap(), std::env::current_dir().unwrap());
+    std::fs::write(format!("{out}/text"), here.parent().unwrap().to_str().unwrap()).unwrap();
+    println!("cargo::rustc-env=SAID={}", std::fs::read_to_string(format!("{out}/text")).unwrap());
+}"""
 MODES = """use std::os::unix::fs::PermissionsExt;
 fn main() {
     let out = std::env::var("OUT_DIR").unwrap();
@@ -79,6 +84,13 @@ def test_what_holds_a_users_paths(dev: Developer, tmp_path: Path) -> None:
             assert "a path of this user" in runs(dev, app)["app"]["reason"]
     dev.extra["HOME"] = str(tmp_path / "another")
     assert built(dev, app) == ("local", f"{tmp_path}/another/x")
+
+
+def test_what_lies_above_a_checkout(dev: Developer, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        app = package(tmp_path / name / "app", "app", OF_ABOVE, "[workspace]\n", MAIN)
+        assert built(dev, app) == ("local", str(tmp_path / name))
+    assert built(dev, app) == ("hit-local", str(tmp_path / "two"))
 
 
 def modes(directory: Path) -> dict[str, int]:

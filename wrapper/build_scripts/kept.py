@@ -30,8 +30,7 @@ from wrapper.inputs.macro_trust import is_published
 from wrapper.inputs.snapshot import Source
 from wrapper.local_tier import any_contains, mapped, stamp_made_here
 from wrapper.recorded import NotKept
-from wrapper.roots import Place
-from wrapper.whose import Whose
+from wrapper.whose import Whose, paths_of_checkout, real_paths
 
 _LONG = 8
 """A value of so many characters is not in an output by chance."""
@@ -162,16 +161,11 @@ def whose_run(run: Run, result: re_pb.ActionResult, blobs: Mapping[Digest, Sourc
     if not is_published(run.roots.package):
         own.add(run.roots.workspace)
     hidden = pieces(map(os.fsencode, {*own, *map(os.path.realpath, own)}))
-    places = run.roots.with_links_followed().places
-    if not any(_holds(each, _paths(places), hidden) for each in blobs.values()):
+    if not any(_holds(each, real_paths(run.roots), hidden) for each in blobs.values()):
         return Whose.EVERYBODYS
-    here = _paths(place for place in places if place.is_of_checkout)
+    here = paths_of_checkout(run.roots)
     is_here = any(_holds(source, here, hidden) for source in blobs.values())
     return Whose.THE_CHECKOUTS if is_here else Whose.THE_USERS
-
-
-def _paths(places: Iterable[Place]) -> list[str]:
-    return [place.real for place in places if place.staged]
 
 
 def _holds(source: Source, paths: Iterable[str], hidden: Iterable[bytes]) -> bool:
