@@ -66,8 +66,8 @@ class CProgram:
         if compiler is None:
             return False
         files = [str(self.directory / name) for name in self.sources if name.endswith(".c")]
-        ways = [["-static"], []] if self.is_static else [["-shared", "-fPIC"] * self.is_library]
-        for options in ways:
+        kind = ["-shared", "-fPIC"] if self.is_library else []
+        for options in [["-static"], []] if self.is_static else [kind]:
             command = [compiler, "-O1", *options, "-o", str(output), *files]
             try:
                 done = subprocess.run(command, capture_output=True, timeout=_TIMEOUT, check=False)

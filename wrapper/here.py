@@ -105,16 +105,18 @@ class LocalCompiles:
             return await self._plain(call, reply, rustc)
         if await self._can_watch():
             return await self._watched(call, reply, rustc, unit, draft)
-        return await self._confined(reply, rustc, unit, draft)
+        return await self._confined(call, reply, rustc, unit, draft)
 
-    async def _plain(self, call: Call, reply: Reply, rustc: _Rustc) -> Ended:
+    async def _plain(
+        self, call: Call, reply: Reply, rustc: _Rustc, why_not_kept: str | None = None
+    ) -> Ended:
         """As cargo asked, but for recorded paths."""
         done = await reply.run(rustc.argv, rustc.replacements, on_trial=True)
         if _looks_by_name(done):
             return await _with_own_paths(call, reply)
         if done.status != 0:
             reply.let_stand()
-        return Ended(run=done)
+        return Ended(run=done, why_not_kept=why_not_kept)
 
     async def _can_watch(self) -> bool:
         """Whether there is a watcher, and this machine lets it watch."""
@@ -140,8 +142,7 @@ class LocalCompiles:
         is_disturbed = b"!" in accesses or not accesses or (asks and not self._tells)
         if done.status != 0 and is_disturbed and METADATA not in done.stderr:
             why = "it does not compile when it is watched"
-            done = await reply.run(rustc.argv, rustc.replacements)
-            return Ended(run=done, why_not_kept=why)
+            return await self._plain(call, reply, rustc, why)
         if _looks_by_name(done):
             return await _with_own_paths(call, reply)
         if done.status != 0:
@@ -149,7 +150,9 @@ class LocalCompiles:
         # it stands when the caller has noted its outputs
         return Ended(run=done, accesses=accesses)
 
-    async def _confined(self, reply: Reply, rustc: _Rustc, unit: Unit, draft: Draft) -> Ended:
+    async def _confined(
+        self, call: Call, reply: Reply, rustc: _Rustc, unit: Unit, draft: Draft
+    ) -> Ended:
         """In a sandbox; when it fails there, as cargo asked, and so until it has compiled: whoever
         looks at compile errors must not wait for them twice each time.
         """
@@ -175,9 +178,9 @@ class LocalCompiles:
                 return Ended(run=tried)
             said = tried.stderr[-_WORDS:].decode(errors="replace")
             _LOG.info("%s fails in the sandbox: %s", unit.invocation.crate_name, said)
-        done = await reply.run(rustc.argv, rustc.replacements)
-        (self._failing.discard if done.status == 0 else self._failing.add)(stem)
-        return Ended(run=done, why_not_kept=why)
+        ended = await self._plain(call, reply, rustc, why)
+        (self._failing.discard if ended.run.status == 0 else self._failing.add)(stem)
+        return ended
 
 
 def _looks_by_name(done: LocalRun) -> bool:

@@ -20,7 +20,6 @@ from remote_apis.digest import Digest
 from remote_apis.file_copy import is_unchanged
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
 from wrapper.action import BuiltAction, command_of
-from wrapper.asked import asked_for
 from wrapper.dep_info import environment_read, rewrite_dep_info, rewrite_messages
 from wrapper.hidden_paths import are_handed, has_bitcode, is_optimized, pieces
 from wrapper.inputs.collect import Collector
@@ -40,7 +39,6 @@ from wrapper.result_checks import (
     Unit,
     environment_not_carried,
     files_outside,
-    learned_from,
     read_and_not_staged,
 )
 from wrapper.roots import OUTPUTS, ROOT_DIRECTORY, Roots
@@ -60,13 +58,14 @@ class Compiled:
     """A compile that has ended here with success.
 
     `outputs` are the files that it left, by name, where they are and as they were before cargo went
-    on; `stderr` is rustc's own; `accesses` what a watcher noted of it; `shares`: servers may have
-    the result.
+    on; `learned` what it turned out to read; `stderr` is rustc's own; `accesses` what a watcher
+    noted of it; `shares`: servers may have the result.
     """
 
     unit: Unit
     draft: Draft
     outputs: Mapping[str, tuple[str, os.stat_result]]
+    learned: Learned
     stderr: bytes
     started_ns: int
     seconds: float
@@ -189,11 +188,10 @@ class Keeper:
         dep_info_path = os.path.join(roots.out_dir, dep_info_name(unit.invocation))
         with open(dep_info_path, "rb") as file:
             dep_info = file.read()
-        read = learned_from(unit, dep_info)
         if compiled.accesses is not None:
-            read |= Learned(asked=asked_for(compiled.accesses, unit.environment))
-            check_reads(compiled.accesses, unit, compiled.draft.inputs, read.files)
-        known = compiled.draft.learned | read
+            files = compiled.learned.files
+            check_reads(compiled.accesses, unit, compiled.draft.inputs, files)
+        known = compiled.draft.learned | compiled.learned
         base, action = self._keys(compiled, dep_info, known)
         result = re_pb.ActionResult(stdout_raw=f"{_ROOT}\n".encode())
         blobs: dict[Digest, Source] = {}

@@ -124,11 +124,6 @@ def learned_by(unit: Unit) -> Learned:
             dep_info = file.read()
     except FileNotFoundError:
         return NOTHING
-    return learned_from(unit, dep_info)
-
-
-def learned_from(unit: Unit, dep_info: bytes) -> Learned:
-    """The same by what its dep-info says."""
     files = tuple(files_outside(unit, dep_info))
     return Learned(frozenset(environment_beside(unit, dep_info)), files)
 

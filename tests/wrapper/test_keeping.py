@@ -28,6 +28,7 @@ from wrapper.local_tier import LocalTier
 from wrapper.preferred import PREFERRED
 from wrapper.recorded import Recorded
 from wrapper.remote import Remote
+from wrapper.result_checks import learned_by
 from wrapper.rustc.outputs import output_names
 from wrapper.stats import UnitStat, add_unit, summary
 
@@ -67,7 +68,8 @@ class Desk:
             text = DEP_INFO.format(more=more) if name.endswith(".d") else f"content of {name}"
             (self.deps / name).write_text(text)
         return Compiled(
-            unit=unit, draft=found.draft, outputs=outputs_of(unit, {}), stderr=b"",
+            unit=unit, draft=found.draft, outputs=outputs_of(unit, {}), learned=learned_by(unit),
+            stderr=b"",
             started_ns=time.time_ns() - 10**9, seconds=1.0, shares=True,
         )  # fmt: skip
 

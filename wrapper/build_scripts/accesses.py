@@ -152,5 +152,5 @@ def _normal(path: str, places: RealPlaces) -> str:
     if path.startswith("//"):
         path = "/" + path.lstrip("/")
     if match := _UPWARDS.match(path):  # what a link leads to may have another parent
-        path = os.path.dirname(places.of(f"{match.group()}/_")) + path[match.end() :]
+        path = places.directory(match.group()) + path[match.end() :]
     return os.path.normpath(path) if "//" in path or "/." in path or path.endswith("/") else path

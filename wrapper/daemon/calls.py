@@ -254,6 +254,7 @@ class CallHandler:
             unit=unit,
             draft=draft,
             outputs=outputs_of(unit, moved),
+            learned=learned,
             stderr=ended.run.stderr,
             accesses=ended.accesses,
             started_ns=started_ns,

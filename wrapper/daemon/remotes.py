@@ -31,7 +31,6 @@ class Remotes:
         self._learn_at: dict[str, float] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._open: dict[tuple[str, str], Remote] = {}
-        self._wrong: dict[str, str] = {}
         self._warnings = Warnings()
 
     async def get(self, settings: RemoteSettings, call: Call, tell: Tell) -> Remote | str | None:

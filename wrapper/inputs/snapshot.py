@@ -226,9 +226,13 @@ class RealPlaces:
     def of(self, path: str) -> str:
         """Where a path lies."""
         directory, name = os.path.split(path)
-        if directory not in self._directories:
-            self._directories[directory] = os.path.realpath(directory)
-        return os.path.join(self._directories[directory], name)
+        return os.path.join(self.directory(directory), name)
+
+    def directory(self, path: str) -> str:
+        """Where a directory is, by way of all links."""
+        if path not in self._directories:
+            self._directories[path] = os.path.realpath(path)
+        return self._directories[path]
 
 
 def _stays_inside(link: str, root: str, left_out: Iterable[str]) -> bool:
