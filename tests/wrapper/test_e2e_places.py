@@ -15,6 +15,7 @@ from running import BIN
 
 from tests.wrapper.reason_texts import provokes
 from tests.wrapper.test_e2e_build_scripts import built, package, runs, someone
+from tests.wrapper.test_e2e_local import without_watcher
 
 pytestmark = [pytest.mark.cargo, pytest.mark.timeout(600)]
 
@@ -52,9 +53,13 @@ def dev(tmp_path: Path) -> Iterator[Developer]:
         yield person
 
 
-@pytest.mark.parametrize("script", ["", BESIDE])
-def test_what_lies_beside_a_dependencys_source(dev: Developer, tmp_path: Path, script: str) -> None:
+@pytest.mark.parametrize(("script", "is_watched"), [("", True), (BESIDE, True), ("", False)])
+def test_what_lies_beside_a_dependencys_source(
+    dev: Developer, tmp_path: Path, script: str, is_watched: bool
+) -> None:
     """Dependencies outside of the workspace have absolute names for cargo, and others here."""
+    if not is_watched:
+        without_watcher(dev, tmp_path)
     other = package(tmp_path / "other", "other", script or "fn main() {}")
     (other / "data.txt").write_text("data")
     (other / "src" / "main.rs").unlink()
