@@ -100,9 +100,9 @@ async def test_whoever_hangs_up_loses_nothing(tmp_path: Path) -> None:
             task = asyncio.create_task(store.copy_in(paths))
             for _ in range(turns):
                 await asyncio.sleep(0)
-            task.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await task
+            in_time = task.cancel()  # not when all is copied already, as after many turns it may be
+            await asyncio.wait([task])
+            assert task.cancelled() or not in_time
         both = await asyncio.gather(store.copy_in(paths), store.copy_in(paths))
         assert list(both) == [set(), set()]
         for digest, data in blobs.items():
