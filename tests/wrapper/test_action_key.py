@@ -20,6 +20,7 @@ from remote_apis.digest_functions import DigestFunction
 from remote_apis.link_set import PROPERTY
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
 from wrapper.action import BuiltAction, build_action, platform_of
+from wrapper.inputs.build_starts import BuildStarts
 from wrapper.inputs.collect import Collector
 from wrapper.inputs.environment import environment_of_action
 from wrapper.inputs.file_digests import FileDigests
@@ -90,7 +91,7 @@ class Checkout:
         units.add(f"{deps}/indirect-3", UnitRecord(externs=()))
         units.add(f"{deps}/mac-2", UnitRecord(externs=()))
         environment = self.all_environment()
-        collector = Collector(files, units)
+        collector = Collector(files, units, BuildStarts())
         try:
             roots = collector.roots(invocation, str(self.workspace), environment)
             inputs = collector.collect(invocation, roots, environment)

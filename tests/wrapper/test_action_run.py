@@ -18,6 +18,7 @@ from remote_apis.digest_functions import DigestFunction
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
 from wrapper.action import BuiltAction, build_action, platform_of
 from wrapper.dep_info import environment_read, rewrite_dep_info, rewrite_messages
+from wrapper.inputs.build_starts import BuildStarts
 from wrapper.inputs.collect import Collector
 from wrapper.inputs.environment import environment_of_action
 from wrapper.inputs.file_digests import FileDigests
@@ -146,7 +147,8 @@ def workspace(tmp_path: Path, rustc: str) -> Iterator[Workspace]:
     write(build / "out" / "generated.rs", 'const GENERATED: &str = "generated";\n')
     write(build / "output", "cargo::rustc-env=BUILT=x\n")
     units = UnitRecords(tmp_path / "units.sqlite")
-    yield Workspace(base, target, rustc, units, Collector(FileDigests(SHA256), units))
+    collector = Collector(FileDigests(SHA256), units, BuildStarts())
+    yield Workspace(base, target, rustc, units, collector)
     units.close()
 
 

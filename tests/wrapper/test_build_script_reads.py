@@ -8,12 +8,14 @@ import time
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from remote_apis.digest import Digest
+from wrapper.build_scripts import reads
 from wrapper.build_scripts.accesses import (
     OTHER_RIGHTS,
     Seen,
@@ -43,6 +45,7 @@ from wrapper.build_scripts.reads import (
     load_records,
     named,
 )
+from wrapper.inputs.build_starts import BuildStarts
 from wrapper.inputs.file_digests import FileDigests
 from wrapper.preferred import PREFERRED
 from wrapper.roots import Roots, find_roots
@@ -368,8 +371,28 @@ def place(tmp_path: Path) -> Roots:
 def value(roots: Roots, kind: str, path: Path) -> str:
     names = Names(roots, f"{roots.workspace}/bin:/usr/bin")
     name = path.name if kind == "p" else names.name(str(path))
-    (found,) = Values(FileDigests(PREFERRED)).of([(kind, name)], names)
+    (found,) = Values(FileDigests(PREFERRED), BuildStarts()).of([(kind, name)], names)
     return str(found[2])
+
+
+def test_the_systems_files_are_looked_at_in_each_build(
+    place: Roots, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    builds, names = BuildStarts(), Names(place, "/usr/bin")
+    values = Values(FileDigests(PREFERRED), builds)
+    file = Path(place.package) / "x"
+    monkeypatch.setattr(reads, "_OF_THE_SYSTEM", (names.name(str(file)),))
+
+    def seen(content: str) -> Any:
+        file.write_text(content)
+        return values.of([("o", names.name(str(file)))], names)
+
+    builds.note("one")
+    first = seen("one")
+    builds.note("one")
+    assert seen("two") == first
+    builds.note("two")
+    assert seen("two") != first
 
 
 def test_values_tell_apart(place: Roots) -> None:

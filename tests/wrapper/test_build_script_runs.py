@@ -22,6 +22,7 @@ from wrapper.build_scripts.outputs import empty_directory, stamps
 from wrapper.build_scripts.reads import NotNameable
 from wrapper.build_scripts.run import NotWorthKeeping, Run, Watched
 from wrapper.build_scripts.runs import BuildScriptRuns, PutBack
+from wrapper.inputs.build_starts import BuildStarts
 from wrapper.inputs.file_digests import FileDigests
 from wrapper.local_tier import LocalTier
 from wrapper.notes import Notes
@@ -87,7 +88,8 @@ async def placed(directory: Path) -> AsyncIterator[Place]:
     store = await DiskBlobStore.open(directory / "cache", durable=False)
     results = DirectoryActionCache(directory / "cache" / "results")
     local = LocalTier(store, store, results, lambda: None)
-    place = Place(directory, BuildScriptRuns(FileDigests(PREFERRED), local), local)
+    runs = BuildScriptRuns(FileDigests(PREFERRED), local, BuildStarts())
+    place = Place(directory, runs, local)
     place.out.mkdir(parents=True, exist_ok=True)
     (directory / "program").write_bytes(b"the script")
     try:

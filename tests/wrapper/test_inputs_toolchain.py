@@ -12,6 +12,7 @@ import pytest
 from remote_apis.digest import Digest
 from remote_apis.digest_functions import DigestFunction
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
+from wrapper.inputs.build_starts import BuildStarts
 from wrapper.inputs.file_digests import FileDigests
 from wrapper.inputs.snapshot import Snapshot
 from wrapper.inputs.toolchain import Toolchains, machine
@@ -53,7 +54,7 @@ def toolchain(root: Path, commit: str = "abc") -> Path:
 
 @pytest.fixture
 def toolchains() -> Toolchains:
-    return Toolchains(FileDigests(DigestFunction.SHA256))
+    return Toolchains(FileDigests(DigestFunction.SHA256), BuildStarts())
 
 
 def snapshot_of(toolchains: Toolchains, driver: Path, target: str | None = None) -> Snapshot:
@@ -118,17 +119,23 @@ def test_every_file_counts(tmp_path: Path, toolchains: Toolchains, name: str) ->
     assert snapshot_of(toolchains, one).root != snapshot_of(toolchains, two).root
 
 
-def test_a_toolchain_updated_in_place(tmp_path: Path, toolchains: Toolchains) -> None:
-    """`rustup update` under a daemon that has seen the old one."""
+def test_a_toolchain_updated_in_place(tmp_path: Path) -> None:
+    """`rustup update` under a daemon that has just seen the old one."""
+    builds = BuildStarts()
+    toolchains = Toolchains(FileDigests(DigestFunction.SHA256), builds)
     rustc = toolchain(tmp_path)
+    builds.note("before")
     before = snapshot_of(toolchains, rustc)
     shutil.rmtree(tmp_path / "lib")
     toolchain(tmp_path, commit="newer")
     (tmp_path / "lib" / "librustc_driver-1.so").write_text("a newer driver")
     assert toolchains.find(str(rustc), dict(os.environ)).commit == "newer"
+    assert snapshot_of(toolchains, rustc) is before, "within a build it is not looked at again"
+    builds.note("after")
     after = snapshot_of(toolchains, rustc)
     assert after.root != before.root
-    assert after.root == snapshot_of(Toolchains(FileDigests(DigestFunction.SHA256)), rustc).root
+    fresh = Toolchains(FileDigests(DigestFunction.SHA256), BuildStarts())
+    assert after.root == snapshot_of(fresh, rustc).root
 
 
 def test_two_toolchains_at_once(tmp_path: Path, toolchains: Toolchains) -> None:

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from wrapper.inputs.build_starts import BuildStarts
 from wrapper.inputs.macro_trust import MacroTrust, reads_of
+from wrapper.inputs.package_states import PublishedStates
 
 
 @pytest.mark.parametrize(
@@ -111,7 +113,7 @@ def test_a_package_is_read_again_when_it_changes(tmp_path: Path) -> None:
     (tmp_path / "tests" / "t.rs").write_text("std::fs::read(x)")
     source = tmp_path / "src" / "lib.rs"
     source.write_text('env::var("A")')
-    trust = MacroTrust()
+    trust = MacroTrust(PublishedStates(BuildStarts()))
     assert trust.reads([str(tmp_path)]).variables == {"A"}
     source.write_text("fs::read(x)")
     os.utime(source, (2e9, 2e9))
@@ -124,7 +126,7 @@ def _package(directory: Path, **sources: str) -> str | None:
         path = directory / "src" / f"{name.replace('__', '/')}.rs"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(source)
-    return MacroTrust().reads([str(directory)]).suspect
+    return MacroTrust(PublishedStates(BuildStarts())).reads([str(directory)]).suspect
 
 
 READS = "fn f() { fs::read(x) }"
@@ -236,7 +238,7 @@ def test_what_reads_manifests(tmp_path: Path, own: str, above: str, is_trusted: 
     reader = tmp_path / "registry" / "src" / "index" / "proc-macro-crate-3.5.0"
     (reader / "src").mkdir(parents=True)
     (reader / "src" / "lib.rs").write_text("fs::read(x); Command::new(env::var(y))")
-    trust = MacroTrust()
+    trust = MacroTrust(PublishedStates(BuildStarts()))
     assert trust.reads([str(reader)]).suspect is not None
     assert (trust.reads([str(reader)], compiled=str(package)).suspect is None) == is_trusted
     other = reader.parent / "proc-macro-crate-3.5.1"
@@ -251,11 +253,11 @@ def test_libraries_that_a_package_links(tmp_path: Path) -> None:
     fn link(name: &str) {} // link(name) = "three"
     """
     _package(tmp_path, lib=source)
-    assert MacroTrust().linked_by(str(tmp_path)) == {"one", "two"}
+    assert MacroTrust(PublishedStates(BuildStarts())).linked_by(str(tmp_path)) == {"one", "two"}
 
 
 def test_sources_whose_time_was_put_back_are_read_again(tmp_path: Path) -> None:
-    trust, path = MacroTrust(), tmp_path / "src" / "lib.rs"
+    trust, path = MacroTrust(PublishedStates(BuildStarts())), tmp_path / "src" / "lib.rs"
     _package(tmp_path, lib="fn f() {  }" + " " * len(READS))
     before = path.stat()
     assert trust.reads([str(tmp_path)]).suspect is None

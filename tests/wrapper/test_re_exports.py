@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from wrapper.inputs.build_starts import BuildStarts
 from wrapper.inputs.macro_trust import MacroTrust
+from wrapper.inputs.package_states import PublishedStates
 from wrapper.inputs.re_exports import re_exports_of
 
 
@@ -64,6 +66,6 @@ def test_a_package(tmp_path: Path) -> None:
     (tmp_path / "src").mkdir()
     (tmp_path / "src" / "lib.rs").write_text("mod a;")
     (tmp_path / "src" / "a.rs").write_text("pub use mac::make;")
-    assert MacroTrust().hands_on(str(tmp_path), "mac")
-    assert not MacroTrust().hands_on(str(tmp_path), "other")
-    assert MacroTrust().hands_on("", "other")
+    assert MacroTrust(PublishedStates(BuildStarts())).hands_on(str(tmp_path), "mac")
+    assert not MacroTrust(PublishedStates(BuildStarts())).hands_on(str(tmp_path), "other")
+    assert MacroTrust(PublishedStates(BuildStarts())).hands_on("", "other")

@@ -29,6 +29,7 @@ from tests.wrapper.test_action_key import OPTIONS, RUSTC, Checkout, checkout, wr
 from tests.wrapper.test_e2e_build_scripts import CODE_NOT_KEPT
 from wrapper.action import platform_of
 from wrapper.found import Result
+from wrapper.inputs.build_starts import BuildStarts
 from wrapper.inputs.collect import Collector
 from wrapper.inputs.file_digests import FileDigests
 from wrapper.inputs.snapshot import MAX_FILES
@@ -157,7 +158,8 @@ COMPILERS: dict[str, Callable[[Path], str]] = {
 @pytest.mark.parametrize("reason", COMPILERS)
 def test_compilers(tmp_path: Path, reason: str) -> None:
     with pytest.raises(NotUnderstood) as raised:
-        Toolchains(FileDigests(PREFERRED)).find(COMPILERS[reason](tmp_path), dict(os.environ))
+        toolchains = Toolchains(FileDigests(PREFERRED), BuildStarts())
+        toolchains.find(COMPILERS[reason](tmp_path), dict(os.environ))
     provokes(reason, str(raised.value))
 
 
@@ -215,7 +217,7 @@ async def rung(directory: Path) -> AsyncIterator[Rung]:
     )
     units = UnitRecords(directory / "units.sqlite")
     journal = KeyJournal(directory / "keys.sqlite")
-    collector = Collector(FileDigests(PREFERRED), units)
+    collector = Collector(FileDigests(PREFERRED), units, BuildStarts())
     deps = alice.target / "debug" / "deps"
     units.add(f"{deps}/direct-1", UnitRecord(externs=()))
     (directory / "mac").mkdir()

@@ -15,6 +15,7 @@ from typing import Any
 from wrapper.build_scripts.accesses import Seen
 from wrapper.build_scripts.keys import LISTING, NONE, Value
 from wrapper.build_scripts.names import Names, above, is_below
+from wrapper.inputs.build_starts import BuildStarts
 from wrapper.inputs.file_digests import FileDigests
 from wrapper.inputs.snapshot import when_moved
 
@@ -109,10 +110,11 @@ def named(seen: Seen, names: Names) -> frozenset[tuple[str, str]]:
 
 
 class Values:
-    """Values of paths; those of the system's own files are looked at once a second."""
+    """Values of paths; those of the system's own files are looked at once a second and build."""
 
-    def __init__(self, files: FileDigests) -> None:
+    def __init__(self, files: FileDigests, builds: BuildStarts) -> None:
         self._files = files
+        self._builds = builds
         self._system: dict[tuple[str, str], tuple[float, Value]] = {}
 
     def of(self, paths: Iterable[tuple[str, str]], names: Names) -> list[tuple[str, str, Value]]:
@@ -131,10 +133,10 @@ class Values:
         if not is_below(name, _OF_THE_SYSTEM):
             return self._now(kind, name, names)
         now = time.monotonic()
-        until, value = self._system.get((kind, name), (0.0, ()))
-        if now >= until:
+        looked_at, value = self._system.get((kind, name), (float("-inf"), ()))
+        if not self._builds.is_recent(looked_at, _TRUSTED_SECONDS):
             value = self._now(kind, name, names)
-            self._system[kind, name] = now + _TRUSTED_SECONDS, value
+            self._system[kind, name] = now, value
         return value
 
     def _now(self, kind: str, name: str, names: Names) -> Value:

@@ -19,6 +19,7 @@ from wrapper.build_scripts.placing import SMALL, put_outputs
 from wrapper.build_scripts.reads import NotNameable, Record, Values, dump_records, load_records
 from wrapper.build_scripts.run import Run, Watched, key_of
 from wrapper.fetching import fetch_blobs
+from wrapper.inputs.build_starts import BuildStarts
 from wrapper.inputs.file_digests import FileDigests
 from wrapper.inputs.snapshot import Source
 from wrapper.inputs.toolchain import machine
@@ -68,12 +69,12 @@ class KeptRun:
 class BuildScriptRuns:
     """Results of runs, in the local tier and on servers. One a daemon."""
 
-    def __init__(self, files: FileDigests, local: LocalTier) -> None:
+    def __init__(self, files: FileDigests, local: LocalTier, builds: BuildStarts) -> None:
         self._files = files
         self._function = files.function
         self._local = local
         self._notes = Notes(local)
-        self._values = Values(files)
+        self._values = Values(files, builds)
 
     def script(self, run: Run) -> BuiltAction:
         """The key of all runs of the script with cargo's variables. Raises OSError."""

@@ -11,6 +11,7 @@ from remote_apis import link_set
 from remote_apis.digest_functions import DigestFunction
 from wrapper.checks.finding import Finding, fail, ok, warn
 from wrapper.home import Home
+from wrapper.inputs.build_starts import BuildStarts
 from wrapper.inputs.file_digests import FileDigests
 from wrapper.inputs.toolchain import Toolchains
 from wrapper.rustc.arguments import NotUnderstood
@@ -38,7 +39,8 @@ def check_toolchain(environment: Mapping[str, str]) -> Finding:
         return fail("toolchain", f"{rustc} does not start", "install Rust, and have rustc on PATH")
     driver = f"{sysroot}/bin/rustc"
     try:
-        toolchain = Toolchains(FileDigests(DigestFunction.SHA256)).find(driver, environment)
+        toolchains = Toolchains(FileDigests(DigestFunction.SHA256), BuildStarts())
+        toolchain = toolchains.find(driver, environment)
     except NotUnderstood as reason:
         remedy = "use a toolchain of rustup's; with this one every unit is compiled here"
         return warn("toolchain", str(reason), remedy)

@@ -13,6 +13,7 @@ from wrapper.daemon.lines import BuildLines
 from wrapper.daemon.remotes import Remotes
 from wrapper.here import LocalCompiles
 from wrapper.home import Home
+from wrapper.inputs.build_starts import BuildStarts
 from wrapper.inputs.collect import Collector
 from wrapper.inputs.file_digests import FileDigests
 from wrapper.inputs.unit_records import UnitRecords
@@ -51,6 +52,7 @@ class Parts:
     remotes: Remotes
     journal: KeyJournal
     lines: BuildLines
+    builds: BuildStarts = field(default_factory=BuildStarts)
     unwatched_scripts: dict[str, str] = field(default_factory=dict)
     compiles_within: set[str] = field(default_factory=set)
     _keyed: dict[DigestFunction, Keyed] = field(default_factory=dict)
@@ -68,14 +70,14 @@ class Parts:
     def _make(self, function: DigestFunction) -> Keyed:
         files = FileDigests(function)
         files.load(self.home.digests(function.label))
-        collector = Collector(files, self.units)
+        collector = Collector(files, self.units, self.builds)
         ladder = Ladder(collector, self.local, self.journal)
         return Keyed(
             files=files,
             collector=collector,
             ladder=ladder,
             keeper=Keeper(collector, files, self.local, on_kept=ladder.made_anew),
-            script_runs=BuildScriptRuns(files, self.local),
+            script_runs=BuildScriptRuns(files, self.local, self.builds),
             beginnings=Beginnings(self.home, collector, self.local, self.lines),
         )
 

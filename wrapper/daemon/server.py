@@ -17,6 +17,7 @@ from wrapper.daemon.configs import Configs
 from wrapper.daemon.parts import Parts
 from wrapper.daemon.protocol import BadCall, Call, Reply, read_call
 from wrapper.daemon.script_calls import ScriptCallHandler
+from wrapper.daemon.tally import build_of
 from wrapper.daemon.telling import Warnings
 from wrapper.wording import trouble
 
@@ -55,6 +56,7 @@ class DaemonServer:
             call = await self._called(reader, writer, reply)
             if call is None:
                 return
+            self._parts.builds.note(build_of(call))
             handler = ScriptCallHandler if call.kind == "script" else CallHandler
             await handler(parts=self._parts, call=call, reply=reply).answer()
             await writer.drain()

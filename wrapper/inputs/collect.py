@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Mapping
 
 from wrapper.build_scripts.names import above, is_below
+from wrapper.inputs.build_starts import BuildStarts
 from wrapper.inputs.file_digests import FileDigests
 from wrapper.inputs.inputs import Inputs, refuse_left_out, staged_or_refuse
 from wrapper.inputs.macro_trust import MacroTrust, is_published
@@ -24,18 +25,17 @@ from wrapper.inputs.unit_records import UnitRecord, UnitRecords, native_paths, r
 from wrapper.roots import Roots, find_roots
 from wrapper.rustc.arguments import Invocation, NotUnderstood
 
-_TOOLCHAIN_SECONDS = 1.0
 CLIPPY_SETTINGS = ("clippy.toml", ".clippy.toml")
 
 
 class Collector:
     """Collects inputs; remembers the snapshots of directories that do not change."""
 
-    def __init__(self, files: FileDigests, units: UnitRecords) -> None:
+    def __init__(self, files: FileDigests, units: UnitRecords, builds: BuildStarts) -> None:
         self._files = files
         self._units = units
-        self._toolchains = Toolchains(files, trusted_for=_TOOLCHAIN_SECONDS)
-        self._published = PublishedStates()
+        self._toolchains = Toolchains(files, builds)
+        self._published = PublishedStates(builds)
         self._trust = MacroTrust(self._published)
         self._macros = Macros(units, self._trust)
         self._packages_taken: dict[str, tuple[State, Snapshot]] = {}
@@ -88,7 +88,6 @@ class Collector:
         `looks_again`: also at the toolchain's files, of which others may have been looked at just
         before.
         """
-        self._published.begin(environment.get("DISTBUILD_BUILD"))
         inputs = Inputs(function=self._files.function)
         toolchain = self._toolchains.find(invocation.driver, environment)
         self._add_toolchain(toolchain, invocation, inputs, looks_again=looks_again)

@@ -124,8 +124,8 @@ class Reads:
 class MacroTrust:
     """Remembers what was found of each package, by its directory and what its files' times say."""
 
-    def __init__(self, published: PublishedStates | None = None) -> None:
-        self._published = published or PublishedStates()
+    def __init__(self, published: PublishedStates) -> None:
+        self._published = published
         self._found: dict[_State, Reads] = {}
         self._exports: dict[_State, ReExports] = {}
         self._links: dict[_State, frozenset[str]] = {}

@@ -6,6 +6,8 @@ import os
 import time
 from collections.abc import Iterable, Iterator
 
+from wrapper.inputs.build_starts import BuildStarts
+
 State = tuple[int, int, int]
 _TRUSTED_SECONDS = 2.0
 
@@ -17,23 +19,17 @@ class PublishedStates:
     they are looked at once in a build, and every two seconds.
     """
 
-    def __init__(self) -> None:
-        self._build: str | None = None
+    def __init__(self, builds: BuildStarts) -> None:
+        self._builds = builds
         self._known: dict[str, tuple[float, State]] = {}
-
-    def begin(self, build: str | None) -> None:
-        """Look anew if this is another build than the last."""
-        if build != self._build:
-            self._build = build
-            self._known = {}
 
     def of(self, package: str) -> State:
         """Equal as long as nothing was changed. Raises OSError."""
         now = time.monotonic()
-        until, state = self._known.get(package, (0.0, (0, 0, 0)))
-        if now >= until:
+        looked_at, state = self._known.get(package, (float("-inf"), (0, 0, 0)))
+        if not self._builds.is_recent(looked_at, _TRUSTED_SECONDS):
             state = state_of(_files_in(package))
-            self._known[package] = now + _TRUSTED_SECONDS, state
+            self._known[package] = now, state
         return state
 
 

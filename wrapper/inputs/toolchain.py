@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from remote_apis.digest import Digest
 from remote_apis.tree_builder import TreeBuilder
+from wrapper.inputs.build_starts import BuildStarts
 from wrapper.inputs.file_digests import FileDigests
 from wrapper.inputs.snapshot import Snapshot, Source, skip_nothing, take_snapshot
 from wrapper.inputs.toolchain_files import files_of, toolchain_parts
@@ -20,6 +21,7 @@ from wrapper.roots import Place
 from wrapper.rustc.arguments import NotUnderstood
 
 PROBE_TIMEOUT = 60.0
+_TRUSTED_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,10 +44,9 @@ class Toolchain:
 class Toolchains:
     """Memory of the toolchains seen; each is examined once and hashed once a version."""
 
-    def __init__(self, files: FileDigests, *, trusted_for: float = 0.0) -> None:
-        """`trusted_for`: how many seconds a toolchain's files are not looked at again."""
+    def __init__(self, files: FileDigests, builds: BuildStarts) -> None:
         self._files = files
-        self._trusted_for = trusted_for
+        self._builds = builds
         self._looked_at: dict[tuple[str, str, str], float] = {}
         self._found: dict[tuple[str, int, int, int], Toolchain] = {}
         self._snapshots: dict[tuple[str, str, str], tuple[object, Snapshot]] = {}
@@ -81,8 +82,8 @@ class Toolchains:
         """The files that a compile for `target` needs. Raises OSError or NotSendable."""
         key = (toolchain.sysroot, driver_name, target or toolchain.host)
         now = time.monotonic()
-        trusted_until = self._looked_at.get(key, float("-inf")) + self._trusted_for
-        if now < trusted_until and not looks_again:
+        looked_at = self._looked_at.get(key, float("-inf"))
+        if self._builds.is_recent(looked_at, _TRUSTED_SECONDS) and not looks_again:
             return self._snapshots[key][1]
         parts = toolchain_parts(toolchain.sysroot, toolchain.host, driver_name, target)
         # rustup replaces the files of a channel in place: each is looked at
