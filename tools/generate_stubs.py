@@ -28,6 +28,8 @@ Nothing below this package is ever edited by hand: change the .proto files and g
 """
 '''
 
+_MESSAGES_ALONE = "longrunning import operations_proto_pb2"
+
 _LOCAL_IMPORT = re.compile(
     r"^(\s*from )((?:build|buildbarn|distbuild|google\.bytestream)(?:\.\w+)* import )", re.M
 )
@@ -62,6 +64,8 @@ def run_protoc(includes: Sequence[Path], out: Path) -> None:
 
 def relocate_imports(source: str) -> str:
     """Make imports of our own generated modules point below ``remote_apis.stubs``."""
+    # googleapis-common-protos' own operations_pb2 has the same messages, and imports grpc for them
+    source = source.replace("longrunning import operations_pb2", _MESSAGES_ALONE)
     return _LOCAL_IMPORT.sub(rf"\1{STUBS_PACKAGE}.\2", source)
 
 

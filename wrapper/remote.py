@@ -6,15 +6,9 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from remote_apis.client.action_cache import ActionCacheClient
 from remote_apis.client.blobs import BlobSource
-from remote_apis.client.capabilities import Offer, get_offer
-from remote_apis.client.cas import CasClient
-from remote_apis.client.channel import open_channel, parse_address
-from remote_apis.client.execution import ExecuteOptions, ExecutionClient
-from remote_apis.client.settings import ClientLimits
-from remote_apis.client.workers import WorkersClient
 from remote_apis.digest import Digest
 from remote_apis.digest_functions import DigestFunction
 from remote_apis.errors import (
@@ -33,11 +27,12 @@ from wrapper.lookups import LookupsAhead
 from wrapper.meter import meter
 from wrapper.preferred import PREFERRED
 
+if TYPE_CHECKING:
+    from remote_apis.client.capabilities import Offer
+
 LOOKUP_TIMEOUT = 5.0
-CAPABILITIES_TIMEOUT = 3.0
 SLOW_LOOKUP = 1.0
 MAX_SLOW = 4
-PATIENCE = 3.0
 RETRY_AFTER = 20.0
 TRUST_PRESENCE = 120.0
 TRUST_SLOTS = 15.0
@@ -64,16 +59,12 @@ class Remote:
         self.function = function or PREFERRED
         self._learning = asyncio.Lock()
         self._ask_again_at = float("-inf")
-        self._instance = instance
         self._clock = clock
         self._offer: Offer | None = None
-        self._channel = open_channel(url)
-        self._is_local = parse_address(url).is_local
-        limits = ClientLimits(is_far=not self._is_local)
-        self._cas = CasClient(self._channel, instance=instance, limits=limits)
-        self._results = ActionCacheClient(self._channel, instance=instance)
-        self._execution = ExecutionClient(self._channel, instance=instance, patience=PATIENCE)
-        self._workers = WorkersClient(self._channel, instance=instance)
+        from wrapper.clients import Clients  # noqa: PLC0415 - many builds have no server
+
+        self._clients = Clients(url, instance)
+        self._is_local = self._clients.is_local
         self._slots: int | None = None
         self._counted_until = 0.0
         self._refused_until: dict[bytes, float] = {}
@@ -149,7 +140,7 @@ class Remote:
     async def _lookup(self, action: Digest) -> re_pb.ActionResult | None:
         started = self._clock()
         try:
-            found = await asyncio.wait_for(self._results.get(action), LOOKUP_TIMEOUT)
+            found = await asyncio.wait_for(self._clients.results.get(action), LOOKUP_TIMEOUT)
         except TimeoutError:
             raise Unavailable(f"{self.url} did not answer in {LOOKUP_TIMEOUT:.0f} s") from None
         # each unit asks, and most wait for another: a server this slow costs more than it saves;
@@ -169,7 +160,7 @@ class Remote:
         await self._upload(action.blobs)
         meter().executing()
         key = early_digest(action)
-        early = EarlyWatch(lambda: self._results.get(key), on_early)
+        early = EarlyWatch(lambda: self._clients.results.get(key), on_early)
         try:
             return await self._execute(action, early)
         except MissingBlobs:
@@ -186,9 +177,7 @@ class Remote:
     async def _execute(self, action: BuiltAction, early: EarlyWatch) -> re_pb.ExecuteResponse:
         self._executing += 1
         try:
-            return await self._execution.execute(
-                action.digest, ExecuteOptions(), on_progress=early.on_progress
-            )
+            return await self._clients.execute(action.digest, early)
         finally:
             self._executing -= 1
 
@@ -204,8 +193,8 @@ class Remote:
         if not await self.takes_results():
             return False
         sources = (BlobSource(d, _content(s)) for d, s in blobs.items())
-        meter().sent(_total(await self._cas.upload_missing(sources)))
-        await self._results.update(action, result)
+        meter().sent(_total(await self._clients.cas.upload_missing(sources)))
+        await self._clients.results.update(action, result)
         self._has.add(action)
         return True
 
@@ -227,7 +216,7 @@ class Remote:
         """How many actions the server's workers run at a time; None when it does not say."""
         if self._clock() >= self._counted_until:
             try:
-                workers = await self._workers.list()
+                workers = await self._clients.workers.list()
                 self._slots = sum(each.state not in _NOT_FOR_US for each in workers)
             except Unsupported:
                 self._slots = None
@@ -236,9 +225,7 @@ class Remote:
 
     async def _capabilities(self) -> re_pb.ServerCapabilities:
         if self._offer is None:
-            self._offer = await get_offer(
-                self._channel, instance=self._instance, timeout=CAPABILITIES_TIMEOUT
-            )
+            self._offer = await self._clients.offer()
         return self._offer.capabilities
 
     async def stream(self, digest: Digest) -> AsyncGenerator[bytes, None]:
@@ -246,7 +233,7 @@ class Remote:
         meter().received(digest.size)
         self._transfers += 1
         try:
-            async for chunk in self._cas.stream(digest, verifies=False):
+            async for chunk in self._clients.cas.stream(digest, verifies=False):
                 yield chunk
         finally:
             self._transfers -= 1
@@ -255,7 +242,7 @@ class Remote:
         """Small blobs, verified. Raises MissingBlobs."""
         self._transfers += 1
         try:
-            found = await self._cas.read_many(digests)
+            found = await self._clients.cas.read_many(digests)
         finally:
             self._transfers -= 1
         meter().received(sum(digest.size for digest in found))
@@ -267,13 +254,13 @@ class Remote:
             now = self._clock()
             unknown = [d for d in blobs if now - self._present.get(d, -1e9) > TRUST_PRESENCE]
             sources = (BlobSource(d, _content(blobs[d])) for d in unknown)
-            meter().sent(_total(await self._cas.upload_missing(sources)))
+            meter().sent(_total(await self._clients.cas.upload_missing(sources)))
             self._present.update(dict.fromkeys(unknown, now))
 
     async def close(self) -> None:
         """Close the connection."""
         self._lookups.close()
-        await self._channel.close()
+        await self._clients.close()
 
 
 def function_of(offer: re_pb.ServerCapabilities) -> DigestFunction:

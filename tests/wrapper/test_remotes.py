@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -160,3 +162,10 @@ async def test_nothing_can_be_remembered(user: User) -> None:
     user.home.sha256_servers.mkdir()
     async with serving(Offers([SHA256])) as url:
         assert await user.function(url) == SHA256
+
+
+def test_grpc_is_for_those_who_have_a_server() -> None:
+    """It is a third of what the daemon takes to start."""
+    ask = "import sys, wrapper.daemon.run; print('grpc' in sys.modules)"
+    command = [sys.executable, "-c", ask]
+    assert subprocess.run(command, capture_output=True, check=True).stdout == b"False\n"

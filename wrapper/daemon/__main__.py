@@ -11,7 +11,7 @@ import sys
 import threading
 from pathlib import Path
 
-from wrapper.home import Home
+from wrapper.home import Home, RemoteSettings
 
 
 def main() -> int:
@@ -56,6 +56,9 @@ def _serve(home: Home) -> None:
     import uvloop
 
     from wrapper.daemon.run import run
+
+    if RemoteSettings.of(os.environ).url is not None:
+        import wrapper.clients  # noqa: F401  before the first build waits for it
 
     # what the modules made stays: it need not be gone through again and again
     gc.freeze()

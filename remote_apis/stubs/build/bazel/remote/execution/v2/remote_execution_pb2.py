@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 from remote_apis.stubs.build.bazel.semver import semver_pb2 as build_dot_bazel_dot_semver_dot_semver__pb2
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
-from google.longrunning import operations_pb2 as google_dot_longrunning_dot_operations__pb2
+from google.longrunning import operations_proto_pb2 as google_dot_longrunning_dot_operations__pb2
 from google.protobuf import any_pb2 as google_dot_protobuf_dot_any__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2

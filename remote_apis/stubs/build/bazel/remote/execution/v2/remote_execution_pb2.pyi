@@ -2,7 +2,7 @@ import datetime
 
 from remote_apis.stubs.build.bazel.semver import semver_pb2 as _semver_pb2
 from google.api import annotations_pb2 as _annotations_pb2
-from google.longrunning import operations_pb2 as _operations_pb2
+from google.longrunning import operations_proto_pb2 as _operations_pb2
 from google.protobuf import any_pb2 as _any_pb2
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
