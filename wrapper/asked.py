@@ -1,9 +1,9 @@
-"""The variables for which a compile asked, as wrapper/shim/asked.c told its watcher."""
+"""What a compile asked the C library for, as wrapper/shim/asked.c told its watcher."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from wrapper.build_scripts.environment import is_neutral
 from wrapper.inputs.environment import environment_of_action, is_in_every_key
@@ -17,12 +17,19 @@ def is_told(accesses: bytes) -> bool:
 
 
 def asked_for(accesses: bytes, environment: Mapping[str, str]) -> frozenset[str]:
-    """The names for which macros asked, set or not, but for those that every key has.
+    """The variables for which macros asked, set or not, but for those that every key has.
 
     `environment` is the unit's.
     """
     names = {name.decode(errors="surrogateescape") for name in _NOTED.findall(accesses)}
     carried = environment_of_action(environment).keys()
     return frozenset(
-        name for name in names - carried if not (is_in_every_key(name) or is_neutral(name))
+        name
+        for name in names - carried
+        if not (name.startswith("=") or is_in_every_key(name) or is_neutral(name))
     )
+
+
+def other_than_variables(asked: Iterable[str]) -> str | None:
+    """What macros asked for that is another each time, if they did, in words."""
+    return next((name[1:] for name in sorted(asked) if name.startswith("=")), None)

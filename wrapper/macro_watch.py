@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Iterable
 
-from wrapper.asked import is_told
+from wrapper.asked import is_told, other_than_variables
 from wrapper.build_scripts.accesses import (
     OWN_PROCESSOR,
     Seen,
@@ -81,6 +81,8 @@ def check_reads(accesses: bytes, unit: Unit, inputs: Inputs, learned: Iterable[s
     trouble = own.trouble or others.trouble or (left and f"it leaves {left} behind")
     if trouble:
         raise NotKept(trouble)
+    if (what := other_than_variables(own.asked)) is not None:
+        raise NotKept(f"a macro asks for {what}")
     # cargo has programs look for libraries, and rustc for crates, where dependencies are
     deps = [path for kind, path in unit.invocation.library_paths if kind == "dependency"]
     places = _Places(inputs, unit.roots, [*learned, *deps])

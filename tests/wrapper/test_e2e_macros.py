@@ -13,6 +13,7 @@ from developers import Developer, developer
 from running import running_server
 
 from tests.wrapper.reason_texts import provokes
+from wrapper.inputs.toolchain import machine
 
 pytestmark = [pytest.mark.cargo, pytest.mark.timeout(600)]
 
@@ -104,6 +105,30 @@ AGE = """
 pub fn say(input: TokenStream) -> TokenStream {
     let time = std::fs::metadata(package().join(word(&input))).unwrap().modified().unwrap();
     literal(time.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs().to_string())
+}
+"""
+ASKS = """
+use std::{collections::HashMap, ffi::c_void, time::{Instant, SystemTime}};
+extern "C" {
+    fn getrandom(to: *mut c_void, size: usize, flags: u32) -> isize;
+    fn syscall(number: i64, ...) -> i64;
+    fn time(to: *mut i64) -> i64;
+    fn gethostname(to: *mut c_void, size: usize) -> i32;
+}
+#[proc_macro]
+pub fn say(input: TokenStream) -> TokenStream {
+    let mut room = [0u8; 64];
+    let to = room.as_mut_ptr().cast();
+    match word(&input).as_str() {
+        "now" => { let _ = SystemTime::now(); }
+        "time" => { unsafe { time(std::ptr::null_mut()); } }
+        "random" => { unsafe { getrandom(to, 8, 0); } }
+        "random by its number" => { unsafe { syscall(318, to, 8u64, 0u64); } }
+        "host" => { unsafe { gethostname(to, 64); } }
+        "process" => { std::process::id(); }
+        _ => { HashMap::from([(Instant::now(), 1)]); }
+    }
+    literal(word(&input))
 }
 """
 MAIN = 'fn main() {{ println!("{{}}", macros::say!("{word}")); }}\n'
@@ -294,6 +319,33 @@ def test_the_age_of_a_file(dev: Developer, tmp_path: Path) -> None:
     assert built(dev, checkout)[0] == "local"
     said = dev.run("cargo", "distbuild", "stats", cwd=checkout).stdout
     assert "a macro may read what no key names: macros says .modified()" in said
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("now", "the time"),
+        ("time", "the time"),
+        ("random", "random numbers"),
+        pytest.param(
+            "random by its number", "random numbers",
+            marks=pytest.mark.skipif(machine() != "x86_64", reason="the number is x86-64's"),
+        ),
+        ("host", "the machine's name"),
+        ("process", "the number of its process"),
+    ],
+)  # fmt: skip
+def test_what_is_another_each_time(dev: Developer, tmp_path: Path, word: str, said: str) -> None:
+    """Not what a macro might ask for counts, but what it asks for."""
+    checkout = workspace(tmp_path / "w", ASKS, "nothing")
+    assert [built(dev, checkout) for _ in range(2)] == [
+        ("local", "nothing"),
+        ("hit-local", "nothing"),
+    ]
+    checkout = workspace(tmp_path / "x", ASKS, word)
+    assert [built(dev, checkout) for _ in range(2)] == [("local", word)] * 2
+    assert reason_of(dev, checkout) == f"a macro asks for {said}"
+    provokes("a macro asks for …", reason_of(dev, checkout))
 
 
 def test_the_compilers_own_words_come_once(dev: Developer, tmp_path: Path) -> None:

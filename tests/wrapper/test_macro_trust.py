@@ -87,17 +87,30 @@ def test_what_may_read(source: bytes) -> None:
     [
         (b'extern "C" { fn open(path: *const u8) -> i32; fn getenv(name: *const u8); }', True),
         (b'extern "C" { fn open(path: *const u8) -> i32; fn geteuid() -> u32; }', False),
-        (b"unsafe extern { safe fn uname(to: *mut u8); }", False),
+        (b"unsafe extern { safe fn uname(to: *mut u8); }", True),
+        (b"unsafe extern { safe fn getppid() -> i32; }", False),
         (b"extern { static mut environ: *const u8; }", False),
         (b"use libc::{c_int, getuid}; getuid()", False),
         (b"nix::unistd::getuid()", False),
         (b"fn time(input: TokenStream) { fs::read(x) }", True),
-        (b"fs::read(x); SystemTime::now()", False),
+        (b"fs::read(x); SystemTime::now()", True),
+        (b"fs::read(x); fs::metadata(x).modified()", False),
     ],
 )
 def test_what_a_watcher_sees(source: bytes, is_seen: bool) -> None:
     found = reads_of(source)
     assert found.suspect is not None and found.is_seen == is_seen
+
+
+def test_system_calls_of_ones_own(tmp_path: Path) -> None:
+    """Libraries tell of what they are asked for, and of nothing that is asked past them."""
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "lib.rs").write_text("fn f() { libc::getrandom(x, 1, 0) } mod calls;")
+    trust = MacroTrust(PublishedStates(BuildStarts()))
+    assert trust.reads([str(tmp_path)]).is_seen
+    (tmp_path / "src" / "calls.rs").write_text('fn f() { asm!("syscall") }')
+    found = trust.reads([str(tmp_path)])
+    assert not found.is_seen and "getrandom" in str(found.suspect)
 
 
 def test_named_variables() -> None:

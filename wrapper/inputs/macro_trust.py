@@ -3,10 +3,9 @@
 What a macro reads with `std::env` or `std::fs` no dep-info names, and a macro that copes with an
 absence gives another result, and no error, where a file or variable is hidden. So a macro whose
 sources, and those of all it is made of, speak of neither, nor of the time, may run on a worker, or
-in a sandbox. Others run here alone, under watch (macro_watch.py), with every variable in the key
-for which they may ask. Of those that speak of what no watcher sees, such as the time, nothing is
-kept. Variables that they name outright go into the key. Text alone decides, and in doubt against
-trust.
+in a sandbox. Others run here alone, under watch (macro_watch.py), which tells what they ask for.
+Of those that speak of what no watcher sees, such as the age of files, nothing is kept. Variables
+that they name outright go into the key. Text alone decides, and in doubt against trust.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ _READS = re.compile(
     rf"\b(?!process\s*::\s*(?:abort|exit)\b){_MODULE}\s*::|\b(?:{_MODULE}|{_TYPE})\s+as\b"
     rf"|\b{_TYPE}\s*::|\bextern\s*(?:r?#*\"[^\"]*\"#*\s*)?\{{|\b(?:naked_|global_)?asm!"
     rf"|\.\s*{_LOOK}\s*\(\s*\)|\b(?:Path|PathBuf)\s*>?\s*::\s*{_LOOK}\b|\bPath\s+as\b"
-    r"|\bSystemTime\s*::\s*now\b".encode()
+    r"|\bSystemTime\s*(?:::\s*now|as)\b|\bUNIX_EPOCH\s*\.\s*elapsed\b".encode()
 )
 _ELSEWHERE = re.compile(
     rb'\bpath\s*=\s*"(?:[^"]*\.\./|[^"]*(?<!\.rs)")|\bstd\s*::\s*\$'
@@ -64,38 +63,46 @@ _MAYBE = re.compile(
 """Finds at least what `_READS` and `_NAMED` find, also with comments in between, and is quick."""
 
 _OF_THE_SYSTEM = (
-    rb"(?:time|clock|s?rand(?:om)?|environ|uname|getpgrp|getsid|getlogin(?:_r)?|getgroups|getcpu"
-    rb"|getpp?id|gete?[ug]id|getres[ug]id|getauxval)"
+    rb"(?:clock|s?rand(?:om)?|environ|getpgrp|getsid|getlogin(?:_r)?|getgroups|getcpu"
+    rb"|getppid|gete?[ug]id|getres[ug]id|getauxval)"
 )
-"""Functions of the C library that say something of the user, the machine or the time."""
+"""Functions of the C library that say something of the user or the machine, and are not told of
+(wrapper/shim/asked.c)."""
 
 _UNSEEN = re.compile(
-    rb"\bSystemTime\s*(?:::\s*now|as)\b|\bprocess\s*::\s*id\b"
-    rb"|\benv\s*::\s*(?:\{[^}]*\b)?vars(?:_os)?\b|\bvars(?:_os)?\s*\(\s*\)"
+    rb"\benv\s*::\s*(?:\{[^}]*\b)?vars(?:_os)?\b|\bvars(?:_os)?\s*\(\s*\)"
     rb"|\b(?:libc|unistd|rustix\s*::\s*\w+)\s*::\s*(?:\{[^}]*\b)?"
     + _OF_THE_SYSTEM
     + rb"\b|\bextern\s*(?:r?#*\"[^\"]*\"#*\s*)?\{[^}]*\b(?:fn|static)\s+(?:mut\s+)?"
     + _OF_THE_SYSTEM
     + rb"\b"
-    rb"|\bclock_gettime\b|\bgettimeofday\b|\bgethostname\b"
     rb"|\.\s*(?:modified|accessed|created|[amc]time(?:_nsec)?)\s*\(\s*\)|\bst_[amc]tim\w*"
-    rb"|\bUNIX_EPOCH\s*\.\s*elapsed\b"
-    rb"|\bgetrandom\b|\bgetentropy\b|\barc4random\w*|\b_?(?:rdtsc|rdrand|rdseed)\w*"
+    rb"|\barc4random\w*|\b_?(?:rdtsc|rdrand|rdseed)\w*"
 )
-"""What may be read without a system call that the watcher notes, by other than names in a key.
+"""What may be read without the watcher's being told, by other than names in a key."""
 
-Not the random state of hash maps, which says nothing: whoever uses a map has it, without a word.
-"""
+_ASM = re.compile(rb"\b(?:naked_|global_)?asm!")
+_TOLD = re.compile(
+    rb"\b(?:SystemTime|clock_gettime|gettimeofday|gethostname|uname|getpid|getrandom|getentropy)\b"
+    rb"|\bUNIX_EPOCH\s*\.\s*elapsed\b|\bprocess\s*::\s*id\b"
+)
+"""What the watcher is told of where it is asked of the C library, and not by code's own calls."""
 
 _REVIEWED = re.compile(
-    r".*/registry/src/[^/]+/(?:clap_derive-4|rustversion-1|(?:libc|linux-raw-sys|windows-sys)-\d)[^/]*"
+    r".*/registry/src/[^/]+/(?:clap_derive-4|rustversion-1|(?:libc|linux-raw-sys|windows-sys)-\d"
+    r"|foldhash-0|cpufeatures-0|libm-0)[^/]*"
 )
 """Packages whose code has been read: what they read are cargo's own variables, in every key.
-rustversion asks for the date too, for the words of an error, with which nothing is kept; others
-say what there is to be called, and call nothing."""
+rustversion asks for the date too, for the words of an error, with which nothing is kept; foldhash
+for the time, of which the watcher is told, as the state of its maps; cpufeatures which of two ways
+to the same result the processor has; libm only while it is built. Others say what there is to be
+called, and call nothing."""
 
-_TIMES_ALONE = re.compile(r".*/registry/src/[^/]+/(?:proc-macro-crate|bevy_macro_utils)-\d[^/]*")
-"""Packages that ask when a manifest was changed, to know whether they have read it before."""
+_SEEN = re.compile(
+    r".*/registry/src/[^/]+/(?:proc-macro-crate-\d|bevy_macro_utils-\d|chrono-0|jiff-0|getrandom-0)[^/]*"
+)
+"""Packages that ask when a manifest, or the time zone, was changed, to know whether they have read
+it before; and one that has other ways to random numbers than the one that it takes on Linux."""
 
 _OF_MANIFESTS = re.compile(r".*/registry/src/[^/]+/proc-macro-crate-3\.5\.0")
 """Read in full too: it reads the manifest of the package that is compiled and, if cargo can be run
@@ -168,7 +175,7 @@ class MacroTrust:
         if not is_published(package) and (root := library_root(package)).startswith(("../", "/")):
             return Reads(suspect=f'path = "{root}"', is_seen=False)
         found = self._remembered(package, self._found, _read_all)
-        return replace(found, is_seen=True) if _TIMES_ALONE.fullmatch(package) else found
+        return replace(found, is_seen=True) if _SEEN.fullmatch(package) else found
 
     def _remembered(
         self, package: str, known: dict[_State, _T], look: Callable[[Iterable[str]], _T]
@@ -223,6 +230,9 @@ def _read_all(paths: Iterable[str]) -> Reads:
     if any(each.suspect is not None for each in found):
         found = _read_closely(sources)
     suspects = [each for each in found if each.suspect is not None]
+    by_itself = _asks_by_itself(sources.values()) if suspects else None
+    if by_itself is not None:
+        suspects.append(Reads(suspect=by_itself, is_seen=False))
     # what no watcher sees is the better reason
     suspects.sort(key=lambda each: each.is_seen)
     return Reads(
@@ -230,6 +240,14 @@ def _read_all(paths: Iterable[str]) -> Reads:
         suspect=suspects[0].suspect if suspects else None,
         is_seen=not suspects or suspects[0].is_seen,
     )
+
+
+def _asks_by_itself(sources: Iterable[bytes]) -> str | None:
+    """What code with system calls of its own may ask for, of that which libraries tell of."""
+    codes = [without_comments(each) for each in sources]
+    if not any(map(_ASM.search, codes)):
+        return None
+    return next((said.group().decode() for said in map(_TOLD.search, codes) if said), None)
 
 
 def _read_closely(sources: Mapping[str, bytes]) -> list[Reads]:
