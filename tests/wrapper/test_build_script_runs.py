@@ -17,6 +17,7 @@ from server.actioncache.directory import DirectoryActionCache
 from server.blobstore.disk import DiskBlobStore
 from tests.wrapper.reason_texts import provokes
 from tests.wrapper.test_build_script_reads import roots_of
+from wrapper.build_scripts import machine, reads
 from wrapper.build_scripts.accesses import Seen
 from wrapper.build_scripts.outputs import empty_directory, stamps
 from wrapper.build_scripts.reads import NotNameable
@@ -205,6 +206,39 @@ async def test_a_part_of_a_date(tmp_path: Path, program: str) -> None:
                 await place.keep(watched)
         else:
             await place.keep(watched)
+
+
+@pytest.mark.parametrize("name", ["hostname", "osrelease"])
+async def test_what_tells_of_this_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """cmake and configure write into their logs on which machine they run."""
+    told = {"hostname": "builder-one", "osrelease": "6.1.0-release"}
+    monkeypatch.setattr(machine, "fact", lambda path: told.get(os.path.basename(path)))
+    monkeypatch.setattr(reads, "fact", machine.fact)
+    note = {"config.log": f"running on {told[name]}".encode()}
+    async with placed(tmp_path) as place:
+        await place.keep(place.made(note))
+        assert await place.put_back() == note
+        with monkeypatch.context() as elsewhere:
+            elsewhere.setitem(told, name, "another one")
+            assert await place.put_back() is None
+        assert await place.put_back() == note
+
+
+@pytest.mark.parametrize("program", ["hostname", "sed"])
+async def test_a_short_name_counts_where_it_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str
+) -> None:
+    told = {"hostname": "a", "osrelease": "6.1.0-release"}
+    monkeypatch.setattr(machine, "fact", lambda path: told.get(os.path.basename(path)))
+    monkeypatch.setattr(reads, "fact", machine.fact)
+    async with placed(tmp_path) as place:
+        watched = place.made({"x": b"a"})
+        watched.seen.programs.add(f"/usr/bin/{program}")
+        await place.keep(watched)
+        told["hostname"] = "b"
+        assert (await place.put_back() is None) == (program == "hostname")
 
 
 async def test_a_record_that_is_none_gives_way(tmp_path: Path) -> None:

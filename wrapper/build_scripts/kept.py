@@ -5,7 +5,6 @@ from __future__ import annotations
 import mmap
 import os
 import re
-import socket
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 
@@ -21,6 +20,7 @@ from wrapper.build_scripts.environment import (
     reach_of,
     tokens_of,
 )
+from wrapper.build_scripts.machine import LONG, facts_told
 from wrapper.build_scripts.outputs import empty_tree, leads_out, staged, take_outputs, times
 from wrapper.build_scripts.reads import Record, Values, changed_since, named
 from wrapper.build_scripts.run import NotWorthKeeping, Run, Watched, key_of, run_variables
@@ -32,14 +32,9 @@ from wrapper.local_tier import any_contains, mapped, stamp_made_here
 from wrapper.recorded import NotKept
 from wrapper.whose import Whose, paths_of_checkout, real_paths
 
-_LONG = 8
-"""A value of so many characters is not in an output by chance."""
-
 _SECONDS = re.compile(rb"(?<!\d)(1\d{9})(?:\d{3}){0,3}(?!\d)")
 _MAX_TEXT = 1 << 20
 _NO_TEXT = (b"\x7fELF", b"!<arch>\n")
-_NAME = "this machine's name"
-_TELL_NAME = ("hostname", "hostnamectl")
 _OF_THE_MACHINE = ("/usr/", "/lib", "/bin/", "/sbin/", "/etc/", "/proc/", "/sys/", "/dev/")
 _OF_NO_INTEREST = {
     "SHELL",
@@ -84,8 +79,10 @@ def record_of(watched: Watched) -> Record:
         reach = "any"
     if reach == "any":
         tokens = " ".join([tokens, *sorted(_named_in_files(seen))])
+    said = (watched.stdout, watched.stderr)
+    facts = facts_told(watched.made, said, run.program, seen.programs)
     return Record(
-        paths=named(seen, run.names),
+        paths=named(seen, run.names) | {("k", name) for name in facts},
         variables=frozenset((*declared(watched.stdout), *filter(may_count, seen.asked))),
         tokens=tokens,
         reach=reach,
@@ -138,8 +135,6 @@ def result_of(
     held = next((what for each, what in needles.items() if any(each in t for t in texts)), None)
     if held is None and any_contains(made, list(needles)):
         held = next(what for each, what in needles.items() if any_contains(made, [each]))
-    if held is None and _asks_for_short_name(watched):
-        held = _NAME
     if held is None and _tells_ages(watched, texts, made):
         held = "the time of a file"
     if held is not None:
@@ -202,16 +197,6 @@ def _tells_ages(watched: Watched, said: Iterable[bytes], made: Iterable[str]) ->
     return any(found in ages for text in texts for found in _SECONDS.findall(text))
 
 
-def _asks_for_short_name(watched: Watched) -> bool:
-    """Whether it asks for the name of a machine whose name may stand in anything by chance."""
-    if len(socket.gethostname()) >= _LONG:
-        return False
-    if any(os.path.basename(path) in _TELL_NAME for path in watched.seen.programs):
-        return True
-    with mapped(watched.run.program) as program:
-        return program.find(b"gethostname") >= 0
-
-
 def _unnamed_values(run: Run, counted: Mapping[str, str]) -> dict[bytes, str]:
     """Values that no key names, and that what a run makes must therefore not hold, and what they
     are.
@@ -220,11 +205,10 @@ def _unnamed_values(run: Run, counted: Mapping[str, str]) -> dict[bytes, str]:
     """
     known = cargos_variables(run.environment).keys() | counted.keys() | _OF_NO_INTEREST
     values = {v: f"the value of {name}" for name, v in run.environment.items() if name not in known}
-    values |= {socket.gethostname(): _NAME, os.uname().release: "this machine's kernel's name"}
     return {
         os.fsencode(value): what
         for value, what in values.items()
-        if len(value) >= _LONG
+        if len(value) >= LONG
         and run.roots.staged(value) is None
         and not any(p.real.startswith(value) for p in run.roots.places)
     }

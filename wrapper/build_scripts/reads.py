@@ -14,6 +14,7 @@ from typing import Any
 
 from wrapper.build_scripts.accesses import Seen
 from wrapper.build_scripts.keys import LISTING, NONE, Value
+from wrapper.build_scripts.machine import fact
 from wrapper.build_scripts.names import Names, above, is_below
 from wrapper.inputs.build_starts import BuildStarts
 from wrapper.inputs.file_digests import FileDigests
@@ -49,8 +50,8 @@ class Record:
     """What runs of one script with one set of cargo's variables were seen to depend on.
 
     `paths` are kinds (accesses.py) and names (names.py), and beside them `p` and the name of what
-    was looked for on PATH; `variables`, `tokens` and `reach` say which of the
-    user's variables count (environment.py).
+    was looked for on PATH, `k` and that of what it tells of the machine (machine.py); `variables`,
+    `tokens` and `reach` say which of the user's variables count (environment.py).
     """
 
     paths: frozenset[tuple[str, str]]
@@ -126,6 +127,9 @@ class Values:
         self._system.clear()
 
     def _of(self, kind: str, name: str, names: Names) -> Value:
+        if kind == "k":
+            known = fact(name)
+            return () if known is None else (("", known),)
         if kind == "p":
             path = names.program(name)
             found = NONE if path is None else self._value("x", path, names)

@@ -99,7 +99,7 @@ to the same result the processor has; libm only while it is built. Others say wh
 called, and call nothing."""
 
 _SEEN = re.compile(
-    r".*/registry/src/[^/]+/(?:proc-macro-crate-\d|bevy_macro_utils-\d|chrono-0|jiff-0|getrandom-0)[^/]*"
+    r".*/registry/src/[^/]+/(?:proc-macro-crate-\d|bevy_macro_utils-\d|chrono-0|jiff-\d|getrandom-0)[^/]*"
 )
 """Packages that ask when a manifest, or the time zone, was changed, to know whether they have read
 it before; and one that has other ways to random numbers than the one that it takes on Linux."""
