@@ -7,7 +7,6 @@ system libraries or processor finds its result.
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
 import os
 import re
@@ -17,6 +16,7 @@ from contextlib import suppress
 
 from remote_apis import link_set
 from remote_apis.bubblewrap import SHOWN
+from wrapper.build_scripts.machine import processor
 from wrapper.build_scripts.names import is_below
 from wrapper.hidden_paths import are_handed, has_bitcode
 from wrapper.inputs.inputs import Inputs
@@ -134,7 +134,7 @@ def check_linker(linker: str | None, environment: Mapping[str, str]) -> None:
 def _of_compile(invocation: Invocation, roots: Roots, inputs: Inputs) -> dict[str, str]:
     found: dict[str, str] = {}
     if invocation.codegen("target-cpu") == "native":
-        found["cpu"] = _processor()
+        found["cpu"] = processor()
     if inputs.macros.suspect is not None:
         # a watched macro may list directories; those that are no input are there to be seen
         hidden = (p for p in inputs.left_out if os.path.dirname(p) != roots.package)
@@ -216,13 +216,3 @@ def _program(name: str, linker: str) -> str:
 
 def _is_of_system(path: str) -> bool:
     return os.path.realpath(path).startswith("/usr/")
-
-
-@functools.cache
-def _processor() -> str:
-    """What of this processor `-C target-cpu=native` goes by."""
-    with open("/proc/cpuinfo") as file:
-        block = file.read().partition("\n\n")[0]
-    kept = ("vendor_id", "cpu family", "model", "stepping", "flags", "Features", "CPU part")
-    lines = [line for line in block.splitlines() if line.partition(":")[0].strip() in kept]
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()

@@ -238,7 +238,7 @@ CODE_NOT_KEPT = {
         'fs::write(env::temp_dir().join(format!("distbuild-test-{}", std::process::id())), "")'
         ".unwrap();"
     ),
-    "it reads …": 'fs::read("/proc/cpuinfo").unwrap();',
+    "it reads …": 'fs::read("/proc/swaps").unwrap();',
     "it compiles for this machine's own processor": (
         'std::process::Command::new("cc").args(["-march=native", "-E", "-x", "c", "/dev/null"])'
         ".output().unwrap();"
@@ -278,6 +278,8 @@ CODE_NOT_KEPT = {
     "… was changed while it ran": 'fs::read("{beside}/of tomorrow").unwrap();',
 }
 KEPT = """println!("cargo::rustc-env=WHO={}", env::var("SOME_NAME").unwrap());
+fs::read("/proc/cpuinfo").unwrap();
+fs::read("/proc/sys/kernel/hostname").unwrap();
 for command in [["sed", "q"], ["ls", "-l"], ["cp", "--version"], ["find", "-quit"]] {
     std::process::Command::new(command[0]).arg(command[1]).stdin(std::process::Stdio::null())
         .stdout(std::process::Stdio::null()).status().unwrap();

@@ -157,3 +157,16 @@ def test_a_call_from_another_container(dev: Developer, tmp_path: Path) -> None:
     done = dev.run(*apart, "sh", "-c", script, cwd=app)
     assert done.stdout.strip() == "inner"
     assert "the daemon of this directory sees other files" in done.stderr
+
+
+def test_a_home_in_the_workspace(dev: Developer, tmp_path: Path) -> None:
+    """As a build service that keeps nothing but what lies in the checkout has it."""
+    script = 'fn main() { println!("cargo::rustc-env=SAID=made"); }'
+    checkout = package(tmp_path / "w", "app", script, main=MAIN)
+    dev.extra = {**dev.extra, "DISTBUILD_HOME": str(checkout / ".cache")}
+    seen = [built(dev, checkout) for _ in range(2)]
+    assert seen == [("local", "made"), ("hit-local", "made")]
+    assert {unit["outcome"] for unit in dev.build(checkout, "--release")} == {"local"}
+    dev.run("cargo", "clean", cwd=checkout)
+    assert {unit["outcome"] for unit in dev.build(checkout, "--release")} == {"hit-local"}
+    dev.run("cargo", "distbuild", "stop", cwd=checkout)

@@ -129,7 +129,7 @@ def test_what_no_key_has(place: Place, access: str) -> None:
     [
         ("m{w}/beside", "it writes /"),
         ("!it opens a network socket", "it opens a network socket"),
-        ("o/proc/cpuinfo", "it reads /proc/cpuinfo"),
+        ("o/proc/swaps", "it reads /proc/swaps"),
     ],
 )
 def test_what_nothing_watched_may_do(place: Place, access: str, words: str) -> None:

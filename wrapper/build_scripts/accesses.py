@@ -7,6 +7,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from wrapper.build_scripts.machine import FACTS
 from wrapper.build_scripts.names import above, is_below
 from wrapper.inputs.snapshot import RealPlaces
 
@@ -98,7 +99,7 @@ def sort_out(accesses: Iterable[tuple[str, str]], around: Surroundings) -> Seen:
             seen.made.add(path)
         elif kind in "cm":
             seen.trouble = seen.trouble or f"it writes {path}"
-        elif is_below(path, _SPECIAL):
+        elif is_below(path, _SPECIAL) and path not in FACTS:
             seen.trouble = seen.trouble or f"it reads {path}"
         else:
             _note_read(seen, kind, path)

@@ -1,8 +1,10 @@
-"""What tells machines apart that do the same work: where it stands in what a run makes, the run's
-key has it. Known by the names of the kernel's files that have the same content."""
+"""What tells machines apart that do the same work: where a run reads it, or it stands in what the
+run makes, the run's key has it. Known by the names of the kernel's files that say the same."""
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import os
 import socket
 from collections.abc import Iterable, Iterator
@@ -14,12 +16,30 @@ LONG = 8
 
 _HOST = "/proc/sys/kernel/hostname"
 _KERNEL = "/proc/sys/kernel/osrelease"
+_VERSION = "/proc/version"
+_PROCESSOR = "/proc/cpuinfo"
+FACTS = frozenset({_HOST, _KERNEL, _VERSION, _PROCESSOR})
+
 _TELL_HOST = ("hostname", "hostnamectl")
 
 
 def fact(name: str) -> str | None:
     """What it is here; None for a name that says nothing of machines."""
-    return {_HOST: socket.gethostname(), _KERNEL: os.uname().release}.get(name)
+    if name == _PROCESSOR:
+        return processor()
+    system = os.uname()
+    said = {_HOST: socket.gethostname(), _KERNEL: system.release}
+    return {**said, _VERSION: f"{system.release} {system.version}"}.get(name)
+
+
+@functools.cache
+def processor() -> str:
+    """What of this machine's processor compilers go by: not its clock, which is never the same."""
+    with open(_PROCESSOR) as file:
+        block = file.read().partition("\n\n")[0]
+    kept = ("vendor_id", "cpu family", "model", "stepping", "flags", "Features", "CPU part")
+    lines = [line for line in block.splitlines() if line.partition(":")[0].strip() in kept]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def facts_told(

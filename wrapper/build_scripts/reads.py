@@ -14,7 +14,7 @@ from typing import Any
 
 from wrapper.build_scripts.accesses import Seen
 from wrapper.build_scripts.keys import LISTING, NONE, Value
-from wrapper.build_scripts.machine import fact
+from wrapper.build_scripts.machine import FACTS, fact
 from wrapper.build_scripts.names import Names, above, is_below
 from wrapper.inputs.build_starts import BuildStarts
 from wrapper.inputs.file_digests import FileDigests
@@ -95,7 +95,7 @@ def load_records(data: bytes) -> list[Record]:
 def named(seen: Seen, names: Names) -> frozenset[tuple[str, str]]:
     """The names of what a run read. Raises NotNameable when it is too much."""
     found = {
-        (kind, names.name(path))
+        ("k", path) if path in FACTS else (kind, names.name(path))
         for path, kind in seen.reads.items()
         if kind != "s" or not names.leads_here(path)
     }
@@ -216,6 +216,8 @@ def changed_since(
     if moved is not None:
         return moved
     for path, kind in seen.reads.items():
+        if path in FACTS:
+            continue
         try:
             states = [os.lstat(path), os.stat(path)]
         except OSError:

@@ -26,6 +26,9 @@ _LAUNCHER = CProgram(
 _ASKED = CProgram(
     name="asked-variables.so", directory=_HERE, sources=("asked.c", "watch.h"), is_library=True
 )
+_CACHE = b"""Signature: 8a477f597d28d172789f06886806bc55
+# All of this directory is cargo-distbuild's, and may be removed.
+"""
 
 
 def ensure_shim(home: Home) -> Path:
@@ -54,6 +57,8 @@ def write_start_script(home: Home) -> None:
     """Have the script that starts the daemon, and the directories for all. Raises OSError."""
     home.path.mkdir(parents=True, exist_ok=True, mode=0o700)
     home.shim.parent.mkdir(exist_ok=True)
+    # it may lie in a workspace, where nothing in it is a source
+    _write_if_changed(home.path / "CACHEDIR.TAG", _CACHE)
     _write_if_changed(home.start_daemon, _start_script(home))
 
 
