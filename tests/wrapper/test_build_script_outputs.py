@@ -35,6 +35,10 @@ def filled(directory: Path, roots: Roots) -> Path:
     (directory / "deep" / "er" / "file").write_bytes(b"\0\xff")
     (directory / "program").write_text("#!/bin/sh\n")
     (directory / "program").chmod(0o755)
+    notes = directory / "build" / "CMakeFiles" / "x.dir" / "flags.make"
+    notes.parent.mkdir(parents=True)
+    notes.write_text(f"C_INCLUDES = -I{roots.workspace}/include\n")
+    (directory / "build" / "install_manifest.txt").write_text(f"{roots.workspace}/x")
     (directory / "made.pc").write_text(f"prefix={roots.workspace}/x\n")
     (directory / "within").symlink_to("deep/er")
     (directory / "out").symlink_to(f"{roots.package}/src")
@@ -68,7 +72,7 @@ def test_another_place_has_the_same_with_its_own_paths(tmp_path: Path) -> None:
     bob = roots_of(str(tmp_path / "b"), str(tmp_path / "b" / "other" / "place"))
     first = filled(tmp_path / "first", alice)
     result, blobs = take_outputs(str(first), FileDigests(PREFERRED), alice)
-    assert len(result.output_files) == 3
+    assert len(result.output_files) == 5
     assert empty_tree(result) is not None
     where = stored(tmp_path / "blobs", blobs)
     for roots, name in ((alice, "again"), (bob, "elsewhere")):
@@ -160,7 +164,7 @@ def test_what_has_no_name_in_reapi_is_not_stored(tmp_path: Path, kind: str) -> N
 def test_stamps_tell_what_was_changed(tmp_path: Path) -> None:
     out = filled(tmp_path / "out", roots_of())
     before = stamps(str(out))
-    assert len(before) == 9
+    assert len(before) == 14
     assert stamps(str(out)) == before
     changes: list[Callable[[], object]] = [
         lambda: (out / "new").touch(),

@@ -12,7 +12,7 @@ from remote_apis.digest import Digest
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
 from wrapper.build_scripts.keys import OUTPUTS
 from wrapper.inputs.file_digests import FileDigests
-from wrapper.inputs.snapshot import NOTE_FILES, NOTES, Source, is_text
+from wrapper.inputs.snapshot import Source, is_note, is_text
 from wrapper.roots import ROOT, Roots
 
 _STAGED = "distbuild-staged-paths"
@@ -90,7 +90,7 @@ def _output(
     """A file as an output without a name yet, and its blob. Raises OSError."""
     file = re_pb.OutputFile(is_executable=bool(st.st_mode & stat.S_IXUSR))
     source: Source = path
-    if path.endswith((*NOTES, *NOTE_FILES)) and st.st_size <= _NOTE_SIZE:
+    if is_note(path) and st.st_size <= _NOTE_SIZE:
         source = _staged_note(path, roots) or path
     if isinstance(source, bytes):
         digest = Digest.of(source, files.function)

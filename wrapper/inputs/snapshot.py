@@ -14,11 +14,14 @@ from wrapper.inputs.file_digests import FileDigests
 
 MAX_FILES = 20_000
 _MAX_FOLLOWED = 16
-NOTES = (".pc", ".la", ".cmake", ".log", ".d")
-NOTE_FILES = ("CMakeCache.txt", "Makefile")
-"""Ends and names of other build systems' notes, which hold the paths of where they were made."""
+_NOTES = (".pc", ".la", ".lai", ".cmake", ".log", ".d", ".Po", ".Plo")
+_NOTE_FILES = (
+    *("CMakeCache.txt", "Makefile", "install_manifest.txt", "DartConfiguration.tcl"),
+    *("config.status", "libtool", "build.ninja", "compile_commands.json"),
+)
+_OF_CMAKE = "CMakeFiles"
 
-_NOT_FOR_RUSTC = (*NOTE_FILES, "CMakeFiles", "probe")
+_NOT_FOR_RUSTC = (*_NOTE_FILES, _OF_CMAKE, "probe")
 Source = bytes | str
 """Where a blob is: its bytes, or the path of a file that holds them."""
 
@@ -75,7 +78,14 @@ def skip_in_out_dir(entry: os.DirEntry[str]) -> bool:
 
     A compile that reads one of these all the same is not kept: dep-info names it.
     """
-    return entry.name in _NOT_FOR_RUSTC or entry.name.endswith((*NOTES, ".rmeta"))
+    return entry.name in _NOT_FOR_RUSTC or entry.name.endswith((*_NOTES, ".rmeta"))
+
+
+def is_note(path: str) -> bool:
+    """Whether a file is a note of another build system's, which holds the paths of where it was
+    made."""
+    is_in_cmakes = f"/{_OF_CMAKE}/" in path
+    return is_in_cmakes or path.endswith(_NOTES) or os.path.basename(path) in _NOTE_FILES
 
 
 def skip_nothing(entry: os.DirEntry[str]) -> bool:
