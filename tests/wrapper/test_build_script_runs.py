@@ -208,14 +208,20 @@ async def test_a_part_of_a_date(tmp_path: Path, program: str) -> None:
             await place.keep(watched)
 
 
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """What is said of this machine."""
+    said = {"hostname": "builder-one", "osrelease": "6.1.0-release"}
+    for module in (machine, reads):
+        monkeypatch.setattr(module, "fact", lambda path: said.get(os.path.basename(path)))
+    return said
+
+
 @pytest.mark.parametrize("name", ["hostname", "osrelease"])
 async def test_what_tells_of_this_machine(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+    tmp_path: Path, told: dict[str, str], monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     """cmake and configure write into their logs on which machine they run."""
-    told = {"hostname": "builder-one", "osrelease": "6.1.0-release"}
-    monkeypatch.setattr(machine, "fact", lambda path: told.get(os.path.basename(path)))
-    monkeypatch.setattr(reads, "fact", machine.fact)
     note = {"config.log": f"running on {told[name]}".encode()}
     async with placed(tmp_path) as place:
         await place.keep(place.made(note))
@@ -228,11 +234,9 @@ async def test_what_tells_of_this_machine(
 
 @pytest.mark.parametrize("program", ["hostname", "sed"])
 async def test_a_short_name_counts_where_it_is_asked_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str
+    tmp_path: Path, told: dict[str, str], program: str
 ) -> None:
-    told = {"hostname": "a", "osrelease": "6.1.0-release"}
-    monkeypatch.setattr(machine, "fact", lambda path: told.get(os.path.basename(path)))
-    monkeypatch.setattr(reads, "fact", machine.fact)
+    told["hostname"] = "a"
     async with placed(tmp_path) as place:
         watched = place.made({"x": b"a"})
         watched.seen.programs.add(f"/usr/bin/{program}")
