@@ -13,7 +13,6 @@ from collections.abc import Iterable
 
 from wrapper.asked import is_told, other_than_variables
 from wrapper.build_scripts.accesses import (
-    OWN_PROCESSOR,
     Seen,
     Surroundings,
     decode,
@@ -68,8 +67,6 @@ def check_reads(accesses: bytes, unit: Unit, inputs: Inputs, learned: Iterable[s
     read, which its key will have.
     """
     noted = decode(accesses)
-    if unit.invocation.codegen("target-cpu") == "native":  # its key has the processor
-        noted = [each for each in noted if each != ("!", OWN_PROCESSOR)]
     if not noted:
         raise NotKept("its watcher saw nothing")
     if inputs.macros.suspect is not None and not is_told(accesses):

@@ -220,6 +220,21 @@ async def test_what_reaches_farther(launcher: Launcher, code: str, trouble: str)
     assert launcher.troubles() == {trouble}
 
 
+@pytest.mark.parametrize("count", [0, 1, 255, 256, 257, 600, 5000])
+@pytest.mark.parametrize("length", [20, 95, 96, 97, 3000])
+async def test_every_argument_is_looked_at(launcher: Launcher, count: int, length: int) -> None:
+    """Wherever it stands, and however long it is."""
+    text = "-m" + "a" * (length - 9) + "=native"
+    launcher.python(
+        f"import subprocess; subprocess.run(['true', *['x' * 90] * {count}, '{text}', 'y'])"
+    )
+    await launcher.watched()
+    assert launcher.troubles() == {"it compiles for this machine's own processor"}
+    launcher.python(f"import subprocess; subprocess.run(['true', *['x' * 90] * {count}, 'native'])")
+    await launcher.watched()
+    assert launcher.troubles() == set()
+
+
 @pytest.fixture
 def nobodys(compiled: bytes) -> Iterator[tuple[Launcher, int | None]]:
     """A launcher, and the user to start it as who is not root."""

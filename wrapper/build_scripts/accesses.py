@@ -36,9 +36,6 @@ _UPWARDS = re.compile(r".*/\.\.(?![^/])")
 _FEW = 8
 _SPECIAL = ("/proc", "/sys", "/dev")
 
-OWN_PROCESSOR = "it compiles for this machine's own processor"
-"""As wrapper/shim/watch.c has it."""
-
 OTHER_RIGHTS = "it runs a program with another user's rights"
 """As wrapper/shim/watch.h has it: such a program has no such rights under watch."""
 

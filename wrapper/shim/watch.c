@@ -185,23 +185,58 @@ static void note_interpreter(const char *path) {
     if (name[0] == '/') note('x', name);
 }
 
+static void note_argument(const char *text) {
+    if (strstr(text, "=native") && (strstr(text, "-m") || strstr(text, "target-cpu")))
+        note('!', "it compiles for this machine's own processor");
+}
+
+// How much of what begins at an address may be read without coming to another page.
+static size_t in_page(uint64_t address, size_t most) {
+    size_t rest = 4096 - address % 4096;
+    return rest < most ? rest : most;
+}
+
+#define AT_ONCE 256
+#define BEGINNING 96
+
+// The arguments at some addresses. Compilers and linkers get hundreds, so not one by one.
+static void note_arguments(pid_t pid, const uint64_t *addresses, size_t count) {
+    static char beginnings[AT_ONCE][BEGINNING];
+    struct iovec here[AT_ONCE], there[AT_ONCE];
+    char text[PATH_MAX];
+    ssize_t size = 0;
+    for (size_t i = 0; i < count; i++) {
+        size_t n = in_page(addresses[i], BEGINNING);
+        here[i] = (struct iovec){beginnings[i], n};
+        there[i] = (struct iovec){(void *)addresses[i], n};
+        size += (ssize_t)n;
+    }
+    int is_read = process_vm_readv(pid, here, count, there, count, 0) == size;
+    for (size_t i = 0; i < count; i++) {
+        if (is_read && memchr(beginnings[i], 0, here[i].iov_len)) note_argument(beginnings[i]);
+        else if (text_of(pid, addresses[i], text) == FOUND) note_argument(text);
+    }
+}
+
 // What the paths do not say of a program that is about to be run.
 static void note_run(const struct seccomp_notif *asked, const struct call *call, const char *path) {
-    char text[PATH_MAX];
     struct stat st;
     if (geteuid() != 0 && stat(path, &st) == 0 && S_ISREG(st.st_mode) &&
         ((st.st_mode & (S_ISUID | S_ISGID)) || getxattr(path, "security.capability", NULL, 0) > 0))
         note('!', OTHER_RIGHTS);
     note_interpreter(path);
-    uint64_t at = asked->data.args[call->path + 1], address = 0;
-    struct iovec here = {&address, sizeof address};
-    for (;; at += sizeof address) {
-        struct iovec there = {(void *)at, sizeof address};
-        if (process_vm_readv((pid_t)asked->pid, &here, 1, &there, 1, 0) != sizeof address || !address) return;
-        if (text_of((pid_t)asked->pid, address, text) != FOUND) continue;
-        if (strstr(text, "=native") && (strstr(text, "-m") || strstr(text, "target-cpu")))
-            note('!', "it compiles for this machine's own processor");
-    }
+    if (apart) return; // a compiler's arguments are known, and a linker's with them
+    uint64_t at = asked->data.args[call->path + 1], addresses[AT_ONCE];
+    size_t count, n;
+    do {
+        n = in_page(at, sizeof addresses) / sizeof *addresses;
+        if (n == 0) n = 1;
+        struct iovec here = {addresses, n * sizeof *addresses}, there = {(void *)at, n * sizeof *addresses};
+        if (process_vm_readv((pid_t)asked->pid, &here, 1, &there, 1, 0) != (ssize_t)here.iov_len) return;
+        for (count = 0; count < n && addresses[count]; count++) {}
+        note_arguments((pid_t)asked->pid, addresses, count);
+        at += n * sizeof *addresses;
+    } while (count == n);
 }
 
 static uint64_t open_flags(const struct seccomp_notif *asked, const struct call *call) {
@@ -245,8 +280,10 @@ static void note_connect(const struct seccomp_notif *asked) {
 
 static void look_at(const struct seccomp_notif *asked) {
     char path[PATH_MAX];
-    if (apart) {
-        snprintf(path, sizeof path, "/proc/%d/task/%d", (int)apart, (int)asked->pid);
+    static pid_t last; // who asks has often asked before
+    if (apart && (pid_t)asked->pid != last) {
+        last = (pid_t)asked->pid;
+        snprintf(path, sizeof path, "/proc/%d/task/%d", (int)apart, (int)last);
         is_other = access(path, F_OK) != 0;
     }
     if (asked->data.arch != ARCHITECTURE || asked->data.nr >= OTHER_NUMBERS)
