@@ -68,7 +68,7 @@ class CProgram:
         files = [str(self.directory / name) for name in self.sources if name.endswith(".c")]
         kind = ["-shared", "-fPIC"] if self.is_library else []
         for options in [["-static"], []] if self.is_static else [kind]:
-            command = [compiler, "-O1", *options, "-o", str(output), *files]
+            command = [compiler, "-O1", "-pthread", *options, "-o", str(output), *files]
             try:
                 done = subprocess.run(command, capture_output=True, timeout=_TIMEOUT, check=False)
             except (OSError, subprocess.TimeoutExpired):

@@ -28,7 +28,7 @@ def environment_read(dep_info: bytes) -> dict[str, str | None]:
 
 def files_read(dep_info: bytes) -> list[str]:
     """The files that a compile read: each has a rule of its own without prerequisites."""
-    lines = dep_info.decode("utf-8", "surrogateescape").splitlines()
+    lines = dep_info.decode("utf-8", "surrogateescape").split("\n")
     rules = (line[:-1] for line in lines if line.endswith(":") and not line.startswith("#"))
     return [_unescape(rule) for rule in rules]
 

@@ -259,12 +259,13 @@ def test_what_is_no_input_may_come(dev: Developer, tmp_path: Path, name: str) ->
         pytest.param(BACKWARDS, "tniopdne", "endpoint", id="backwards"),
         pytest.param(BY_C, "NUMBER", "NUMBER", id="by C"),
         pytest.param(HIDDEN, "ENDPOINT", "ENDPOINT", id="hidden from who reads the sources"),
+        pytest.param(BACKWARDS, "MVLLbil", "libLLVM", id="in a place called as a compiler is"),
     ],
 )
 def test_a_variable_that_no_literal_of_the_macro_names(
     dev: Developer, tmp_path: Path, macro: str, word: str, name: str
 ) -> None:
-    checkout = workspace(tmp_path / "w", macro, word)
+    checkout = workspace(tmp_path / name / "w", macro, word)
     seen = []
     for value in ("", "a", "b", "a", ""):
         dev.extra = {name: value} if value else {}

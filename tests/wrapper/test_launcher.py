@@ -150,12 +150,14 @@ open("there").read(); os.path.exists("absent"); open("new", "w"); open("there", 
 os.rename("new", "newer"); os.mkdir("d"); os.remove("newer"); os.listdir("."); os.rmdir("d")
 try: os.mkdir(".")
 except OSError: pass
+os.mkdir("from"); os.mkdir("onto"); os.rename("from", "onto")
 """)
     await launcher.watched()
     seen = {(kind, os.path.relpath(path, place)) for kind, path in launcher.accesses()}
     wanted = {
         ("o", "there"), ("s", "absent"), ("c", "new"), ("m", "there"), ("m", "new"),
         ("c", "newer"), ("c", "d"), ("m", "newer"), ("o", "."), ("m", "d"), ("s", "."),
+        ("m", "onto"),
     }  # fmt: skip
     assert wanted <= seen
     assert ("x", "../target/build_script_build-1.real") in seen
@@ -211,6 +213,12 @@ async def test_thousands_of_accesses(launcher: Launcher) -> None:
             " '/dev/null'], stdout=-3)",
             "it compiles for this machine's own processor",
         ),
+        pytest.param(
+            "import ctypes, struct; how = struct.pack('QQQ', 0, 0, 0x10)\n"
+            "ctypes.CDLL(None).syscall(437, -100, b'/etc/passwd', how, 24)",
+            "it names a file that cannot be seen",
+            id="in another root",
+        ),
     ],
 )
 async def test_what_reaches_farther(launcher: Launcher, code: str, trouble: str) -> None:
@@ -235,17 +243,20 @@ async def test_every_argument_is_looked_at(launcher: Launcher, count: int, lengt
     assert launcher.troubles() == set()
 
 
-@pytest.fixture
-def nobodys(compiled: bytes) -> Iterator[tuple[Launcher, int | None]]:
-    """A launcher, and the user to start it as who is not root."""
+@pytest.fixture(params=["user", "root"])
+def someones(
+    request: pytest.FixtureRequest, compiled: bytes
+) -> Iterator[tuple[Launcher, int | None]]:
+    """A launcher, and the user to start it as, if another."""
+    is_other = os.geteuid() == 0 and request.param == "user"
     with tempfile.TemporaryDirectory(prefix="distbuild-test-") as directory:
         os.chmod(directory, 0o755)
-        yield Launcher(Path(directory), compiled), 65534 if os.geteuid() == 0 else None
+        yield Launcher(Path(directory), compiled), 65534 if is_other else None
 
 
-async def test_a_program_with_other_rights(nobodys: tuple[Launcher, int | None]) -> None:
+async def test_a_program_with_other_rights(someones: tuple[Launcher, int | None]) -> None:
     """It would have none under watch."""
-    launcher, user = nobodys
+    launcher, user = someones
     tool = launcher.directory / "tool"
     shutil.copy("/bin/true", tool)
     tool.chmod(0o4755)

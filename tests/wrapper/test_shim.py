@@ -31,7 +31,7 @@ PYTHON = [sys.executable, "-IS", "-c"]
 PLAIN = [*PYTHON, "print('plain rustc')"]
 SECONDS = 60
 MASKS = [shutil.which("grep") or "grep"]
-STRICT = ["-std=gnu11", "-Wall", "-Wextra", "-Werror", "-O1"]
+STRICT = ["-std=gnu11", "-Wall", "-Wextra", "-Werror", "-O1", "-pthread"]
 
 
 @dataclass

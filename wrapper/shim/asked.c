@@ -64,14 +64,19 @@ static void tell(const char *name) {
 enum code { UNKNOWN, LIBRARY, COMPILER, OTHERS };
 struct place { uintptr_t address; enum code code; };
 
+static int begins(const char *text, const char *with) { return strncmp(text, with, strlen(with)) == 0; }
+
 static enum code code_of(const char *path) {
-    static const char *const libraries[] = {"/libstd-", "/libc.so", "/libgcc_s.so", "/asked-variables", PRELOADED};
-    static const char *const compilers[] = {"/librustc_driver-", "/libLLVM"};
+    static const char *const libraries[] = {"libstd-", "libc.so", "libgcc_s.so", "asked-variables"};
+    static const char *const compilers[] = {"librustc_driver-", "libLLVM"};
+    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+    if (!*path) return COMPILER; // the program itself has no name
+    if (begins(path, PRELOADED)) return LIBRARY;
     for (size_t i = 0; i < sizeof libraries / sizeof *libraries; i++)
-        if (strstr(path, libraries[i])) return LIBRARY;
+        if (begins(name, libraries[i])) return LIBRARY;
     for (size_t i = 0; i < sizeof compilers / sizeof *compilers; i++)
-        if (strstr(path, compilers[i])) return COMPILER;
-    return *path ? OTHERS : COMPILER; // the program itself has no name
+        if (begins(name, compilers[i])) return COMPILER;
+    return OTHERS;
 }
 
 static int find_code(struct dl_phdr_info *object, size_t size, void *asked) {
@@ -185,7 +190,7 @@ static int is_compiler(struct dl_phdr_info *info, size_t size, void *unused) {
 
 __attribute__((constructor)) static void begin(void) {
     char *preloaded = value_of("LD_PRELOAD");
-    if (!preloaded || strncmp(preloaded, PRELOADED, sizeof PRELOADED - 1) != 0) return;
+    if (!preloaded || !begins(preloaded, PRELOADED)) return;
     int is_script = value_of(IN_SCRIPT) != NULL;
     if (!is_script && !dl_iterate_phdr(is_compiler, NULL)) return;
     unsetenv(IN_SCRIPT);

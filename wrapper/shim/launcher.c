@@ -150,32 +150,28 @@ static int take(int fd, FILE *kept, char kind) {
     if (n < 0 && errno == EINTR) return 1;
     if (n <= 0) return 0;
     fwrite(buffer, 1, (size_t)n, kept);
+    hold_notes();
     send_frame(daemon_fd, kind, buffer, (uint32_t)n);
+    release_notes();
     return 1;
 }
 
 // Until the script has ended and said its last; its wait status.
 static int attend(int listener, int out, int err, FILE *kept[2]) {
     int ended = (int)syscall(SYS_pidfd_open, child, 0), status = 0;
-    struct pollfd on[4] = {{out, POLLIN, 0}, {err, POLLIN, 0}, {listener, POLLIN, 0}, {ended, POLLIN, 0}};
-    while (on[0].fd >= 0 || on[1].fd >= 0 || on[3].fd >= 0) {
-        if (poll(on, 4, -1) < 0) continue;
-        if (on[2].revents && !serve(listener)) on[2].fd = -1;
+    struct pollfd on[3] = {{out, POLLIN, 0}, {err, POLLIN, 0}, {ended, POLLIN, 0}};
+    if (listener >= 0) serve_all(listener);
+    while (on[0].fd >= 0 || on[1].fd >= 0 || on[2].fd >= 0) {
+        if (poll(on, 3, -1) < 0) continue;
         if (on[0].revents && !take(out, kept[0], 'O')) on[0].fd = -1;
         if (on[1].revents && !take(err, kept[1], 'E')) on[1].fd = -1;
-        if (on[3].revents) {
+        if (on[2].revents) {
             while (waitpid(child, &status, 0) < 0 && errno == EINTR) {}
-            on[3].fd = -1;
+            on[2].fd = -1;
         }
-        if (on[2].revents & (POLLHUP | POLLERR)) on[2].fd = -1;
     }
     // what it leaves running must be answered for as long as it runs; some is about to end
-    int is_left = listener >= 0;
-    for (int waited = 0; is_left && waited < 20; waited++) {
-        struct pollfd rest = {listener, POLLIN, 0};
-        if (poll(&rest, 1, 10) > 0) is_left = !(rest.revents & POLLHUP) && serve(listener);
-    }
-    if (is_left) {
+    if (listener >= 0 && !is_done(listener, 200)) {
         note('!', "it leaves a program running");
         if (fork() == 0) {
             setsid();
@@ -186,6 +182,7 @@ static int attend(int listener, int out, int err, FILE *kept[2]) {
             _exit(0);
         }
     }
+    note_to(NULL);
     return status;
 }
 

@@ -8,6 +8,7 @@
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <poll.h>
+#include <pthread.h>
 #include <search.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -36,7 +37,7 @@
 // x86-64 has a second set of numbers, from here on, for 32-bit pointers.
 #define OTHER_NUMBERS 0x40000000
 
-enum what { LOOK, OPEN, OPEN2, RUN, MAKE, LINK, ALTER, SOCKET, CONNECT, SEND, FARTHER };
+enum what { LOOK, OPEN, OPEN2, RUN, MAKE, LINK, TURN, ALTER, SOCKET, CONNECT, SEND, FARTHER };
 
 // `base` and `path` are numbers of arguments; -1: the working directory.
 struct call { int number; enum what what; signed char base, path, flags; };
@@ -51,7 +52,7 @@ static const struct call calls[] = {
     {SYS_chdir, LOOK, -1, 0, -1}, {SYS_execve, RUN, -1, 0, -1}, {SYS_execveat, RUN, 0, 1, -1},
     {SYS_mkdirat, MAKE, 0, 1, -1}, {SYS_mknodat, MAKE, 0, 1, -1}, {SYS_symlinkat, LINK, 1, 2, -1},
     {SYS_linkat, LOOK, 0, 1, -1}, {SYS_linkat, MAKE, 2, 3, -1},
-    {SYS_renameat2, ALTER, 0, 1, -1}, {SYS_renameat2, MAKE, 2, 3, -1},
+    {SYS_renameat2, ALTER, 0, 1, -1}, {SYS_renameat2, TURN, 2, 3, -1},
     {SYS_unlinkat, ALTER, 0, 1, -1}, {SYS_fchmodat, ALTER, 0, 1, -1},
     {SYS_fchownat, ALTER, 0, 1, -1}, {SYS_truncate, ALTER, -1, 0, -1},
     {SYS_utimensat, ALTER, 0, 1, -1}, {SYS_setxattr, ALTER, -1, 0, -1},
@@ -61,14 +62,14 @@ static const struct call calls[] = {
     {SYS_fchmodat2, ALTER, 0, 1, -1},
 #endif
 #ifdef SYS_renameat
-    {SYS_renameat, ALTER, 0, 1, -1}, {SYS_renameat, MAKE, 2, 3, -1},
+    {SYS_renameat, ALTER, 0, 1, -1}, {SYS_renameat, TURN, 2, 3, -1},
 #endif
 #ifdef SYS_open
     {SYS_open, OPEN, -1, 0, 1}, {SYS_creat, MAKE, -1, 0, -1}, {SYS_stat, LOOK, -1, 0, -1},
     {SYS_lstat, LOOK, -1, 0, -1}, {SYS_access, LOOK, -1, 0, -1}, {SYS_readlink, LOOK, -1, 0, -1},
     {SYS_mkdir, MAKE, -1, 0, -1}, {SYS_mknod, MAKE, -1, 0, -1}, {SYS_symlink, LINK, -1, 1, -1},
     {SYS_link, LOOK, -1, 0, -1}, {SYS_link, MAKE, -1, 1, -1},
-    {SYS_rename, ALTER, -1, 0, -1}, {SYS_rename, MAKE, -1, 1, -1},
+    {SYS_rename, ALTER, -1, 0, -1}, {SYS_rename, TURN, -1, 1, -1},
     {SYS_unlink, ALTER, -1, 0, -1}, {SYS_rmdir, ALTER, -1, 0, -1}, {SYS_chmod, ALTER, -1, 0, -1},
     {SYS_chown, ALTER, -1, 0, -1}, {SYS_lchown, ALTER, -1, 0, -1}, {SYS_utime, ALTER, -1, 0, -1},
     {SYS_utimes, ALTER, -1, 0, -1}, {SYS_futimesat, ALTER, 0, 1, -1},
@@ -95,17 +96,27 @@ static const struct call calls[] = {
 #define SET_FLAGS SECCOMP_IOW(4, uint64_t)
 #define SYNC_WAKE_UP 1UL
 
+#define MOST_THREADS 8
+
+static pthread_mutex_t noting = PTHREAD_MUTEX_INITIALIZER; // of what follows
 static void (*sink)(const char *, unsigned);
 static void *told; // accesses by their text, a tree of <search.h>
 
-static pid_t apart;  // whose accesses are told apart from those of others, if any are
-static int is_other; // whether what is noted now is another's
+static pid_t apart;           // whose accesses are told apart from those of others, if any are
+static __thread int is_other; // whether what is noted now is another's
 
 void tell_apart(pid_t process) { apart = process; }
 
 static int compare(const void *a, const void *b) { return strcmp(a, b); }
 
-void note_to(void (*to)(const char *, unsigned)) { sink = to; }
+void note_to(void (*to)(const char *, unsigned)) {
+    hold_notes();
+    sink = to;
+    release_notes();
+}
+
+void hold_notes(void) { pthread_mutex_lock(&noting); }
+void release_notes(void) { pthread_mutex_unlock(&noting); }
 
 void note(char kind, const char *path) {
     char text[PATH_MAX + 2];
@@ -113,10 +124,13 @@ void note(char kind, const char *path) {
     if (size > sizeof text) abort();
     text[0] = is_other && islower((unsigned char)kind) ? (char)toupper(kind) : kind;
     memcpy(text + 1, path, size - 1);
-    if (tfind(text, &told, compare)) return; // most accesses are the same over again
-    char *kept = strdup(text);
-    if (!kept || !tsearch(kept, &told, compare)) abort();
-    sink(kept, (unsigned)size);
+    hold_notes();
+    if (sink && !tfind(text, &told, compare)) { // most accesses are the same over again
+        char *kept = strdup(text);
+        if (!kept || !tsearch(kept, &told, compare)) abort();
+        sink(kept, (unsigned)size);
+    }
+    release_notes();
 }
 
 enum found { FOUND, NOTHING, HIDDEN };
@@ -201,7 +215,7 @@ static size_t in_page(uint64_t address, size_t most) {
 
 // The arguments at some addresses. Compilers and linkers get hundreds, so not one by one.
 static void note_arguments(pid_t pid, const uint64_t *addresses, size_t count) {
-    static char beginnings[AT_ONCE][BEGINNING];
+    static __thread char beginnings[AT_ONCE][BEGINNING];
     struct iovec here[AT_ONCE], there[AT_ONCE];
     char text[PATH_MAX];
     ssize_t size = 0;
@@ -221,7 +235,8 @@ static void note_arguments(pid_t pid, const uint64_t *addresses, size_t count) {
 // What the paths do not say of a program that is about to be run.
 static void note_run(const struct seccomp_notif *asked, const struct call *call, const char *path) {
     struct stat st;
-    if (geteuid() != 0 && stat(path, &st) == 0 && S_ISREG(st.st_mode) &&
+    // what takes others' rights refuses to go on without, also where it is root's already
+    if (stat(path, &st) == 0 && S_ISREG(st.st_mode) &&
         ((st.st_mode & (S_ISUID | S_ISGID)) || getxattr(path, "security.capability", NULL, 0) > 0))
         note('!', OTHER_RIGHTS);
     note_interpreter(path);
@@ -247,6 +262,14 @@ static uint64_t open_flags(const struct seccomp_notif *asked, const struct call 
     return value;
 }
 
+// Whether paths mean something else in this call: RESOLVE_IN_ROOT.
+static int leads_elsewhere(const struct seccomp_notif *asked, const struct call *call) {
+    uint64_t how[3] = {0};
+    if (call->what != OPEN2) return 0;
+    struct iovec here = {how, sizeof how}, there = {(void *)asked->data.args[(int)call->flags], sizeof how};
+    return process_vm_readv((pid_t)asked->pid, &here, 1, &there, 1, 0) == sizeof how && how[2] & 0x10;
+}
+
 static char kind_of(const struct seccomp_notif *asked, const struct call *call, const char *path) {
     struct stat st;
     int is_there = 1;
@@ -264,8 +287,8 @@ static char kind_of(const struct seccomp_notif *asked, const struct call *call, 
     }
     is_there = lstat(path, &st) == 0;
     if (call->what == ALTER) return is_there ? 'm' : 's';
-    // what makes a directory where one is fails, and changes nothing
-    return !is_there ? 'c' : S_ISDIR(st.st_mode) ? 's' : 'm';
+    // what makes a directory where one is fails, and changes nothing; but by a new name for another
+    return !is_there ? 'c' : S_ISDIR(st.st_mode) && call->what != TURN ? 's' : 'm';
 }
 
 static void note_connect(const struct seccomp_notif *asked) {
@@ -280,7 +303,7 @@ static void note_connect(const struct seccomp_notif *asked) {
 
 static void look_at(const struct seccomp_notif *asked) {
     char path[PATH_MAX];
-    static pid_t last; // who asks has often asked before
+    static __thread pid_t last; // who asks has often asked before
     if (apart && (pid_t)asked->pid != last) {
         last = (pid_t)asked->pid;
         snprintf(path, sizeof path, "/proc/%d/task/%d", (int)apart, (int)last);
@@ -301,7 +324,7 @@ static void look_at(const struct seccomp_notif *asked) {
             snprintf(path, sizeof path, "it uses system call %d", asked->data.nr);
             note('!', path);
         } else {
-            enum found found = path_of(asked, call, path);
+            enum found found = leads_elsewhere(asked, call) ? HIDDEN : path_of(asked, call, path);
             if (found == HIDDEN) note('!', "it names a file that cannot be seen");
             if (found != FOUND) continue;
             if (strncmp(path, VARIABLES, sizeof VARIABLES - 1) == 0) {
@@ -353,25 +376,64 @@ int watch_self(int not_all) {
     int listener = (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, NEW_LISTENER | WAIT_KILLABLE, &program);
     if (listener < 0 && errno == EINVAL)
         listener = (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, NEW_LISTENER, &program);
-    // who asks and who answers take turns on one processor: half the time, from Linux 6.6 on
-    if (listener >= 0) ioctl(listener, SET_FLAGS, SYNC_WAKE_UP);
     return listener;
 }
 
+#define SOME 256
+
+// Who asks and who answers take turns on one processor, which is half the time, from Linux 6.6 on.
+// But where several programs ask in turn, all of them would be on that one.
+static void choose_processors(int listener, pid_t asks) {
+    static pid_t last, before;
+    static unsigned count, returned;
+    static int is_one;
+    hold_notes();
+    if (asks != last) {
+        returned += asks == before;
+        before = last;
+        last = asks;
+    }
+    if (count++ % SOME == 0) {
+        int are_several = returned > SOME / 8;
+        if (is_one == are_several) ioctl(listener, SET_FLAGS, are_several ? 0 : SYNC_WAKE_UP);
+        is_one = !are_several;
+        returned = 0;
+    }
+    release_notes();
+}
+
+int is_done(int listener, int milliseconds) {
+    struct pollfd on = {listener, 0, 0};
+    return poll(&on, 1, milliseconds) > 0 && on.revents & (POLLHUP | POLLERR);
+}
+
+// Waits for a call and answers it; 0 when there will be no other.
 static int answer(int listener, int notes) {
     struct seccomp_notif asked = {0};
-    if (ioctl(listener, SECCOMP_IOCTL_NOTIF_RECV, &asked) != 0) return errno == EINTR || errno == ENOENT;
+    if (ioctl(listener, SECCOMP_IOCTL_NOTIF_RECV, &asked) != 0)
+        return (errno == EINTR || errno == ENOENT) && !is_done(listener, 0);
+    choose_processors(listener, (pid_t)asked.pid);
     if (notes) look_at(&asked);
     struct seccomp_notif_resp reply = {.id = asked.id, .flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE};
     ioctl(listener, SECCOMP_IOCTL_NOTIF_SEND, &reply); // fails for who was killed meanwhile
     return 1;
 }
 
-int serve(int listener) { return answer(listener, 1); }
+// A thread's. One that waits may not hear that nobody is left: it ends with this process.
+static void *serve(void *listener) {
+    while (answer((int)(intptr_t)listener, 1)) {}
+    return NULL;
+}
+
+void serve_all(int listener) {
+    pthread_t thread;
+    long processors = sysconf(_SC_NPROCESSORS_ONLN);
+    int count = processors > MOST_THREADS ? MOST_THREADS : processors < 1 ? 1 : (int)processors;
+    for (int i = 0; i < count; i++)
+        if (pthread_create(&thread, NULL, serve, (void *)(intptr_t)listener) != 0 && i == 0) abort();
+}
 
 void serve_unseen(int listener) {
     struct pollfd on = {listener, POLLIN, 0};
-    do {
-        if (poll(&on, 1, -1) < 0) continue;
-    } while (!(on.revents & (POLLHUP | POLLERR)) && answer(listener, 0));
+    while (poll(&on, 1, -1) < 0 || (!(on.revents & (POLLHUP | POLLERR)) && answer(listener, 0))) {}
 }

@@ -31,14 +31,21 @@ int watch_self(int not_all);
 
 void tell_apart(pid_t process);
 
-// Answers one call that waits at the descriptor; 0 when no watched process is left.
-int serve(int listener);
+// Answers calls at the descriptor from now on, in threads of this process.
+void serve_all(int listener);
+
+// Waits so long at most, or for ever if negative, until no watched process is left; whether that is so.
+int is_done(int listener, int milliseconds);
 
 // Answers calls without noting them, until no watched process is left.
 void serve_unseen(int listener);
 
-// Where accesses go; each one is told once.
+// Where accesses go, from any thread; each one is told once. To NULL none is told any more.
 void note_to(void (*sink)(const char *data, unsigned size));
 void note(char kind, const char *path);
+
+// In between nothing is told.
+void hold_notes(void);
+void release_notes(void);
 
 #endif
