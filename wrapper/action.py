@@ -48,14 +48,14 @@ def build_action(
     inputs: Inputs,
     platform: Mapping[str, str],
     qualifiers: Mapping[str, str] = MappingProxyType({}),
-    unset: Iterable[str] = (),
+    absent: Iterable[str] = (),
 ) -> BuiltAction:
     """The Action of a compile. Raises NotUnderstood when a path has no shared name.
 
-    `unset`: variables that count by not being set.
+    `absent`: what counts by not being there.
     """
     function, blobs = inputs.function, dict(inputs.blobs)
-    root = _input_root(inputs, _script(invocation, roots, environment, unset), blobs)
+    root = _input_root(inputs, _script(invocation, roots, environment, absent), blobs)
     names = output_names(invocation)
     command = _command(names, early_names(invocation))
     action = re_pb.Action(
@@ -168,7 +168,7 @@ def _add_unless_inside(tree: TreeBuilder, path: str, digest: Digest, inputs: Inp
 
 
 def _script(
-    invocation: Invocation, roots: Roots, environment: Mapping[str, str], unset: Iterable[str]
+    invocation: Invocation, roots: Roots, environment: Mapping[str, str], absent: Iterable[str]
 ) -> bytes:
     staged = {"PATH": PATH}
     staged |= {name: roots.stage_text(value) for name, value in environment.items()}
@@ -181,7 +181,7 @@ def _script(
         directory=f"{ROOT}/{roots.staged(roots.workspace)}",
         environment=staged,
         command=command,
-        unset=unset,
+        absent=absent,
     )
 
 

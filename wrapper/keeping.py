@@ -20,6 +20,8 @@ from remote_apis.digest import Digest
 from remote_apis.file_copy import is_unchanged
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
 from wrapper.action import BuiltAction, command_of
+from wrapper.build_scripts.accesses import Seen
+from wrapper.build_scripts.reads import changed_since
 from wrapper.dep_info import environment_read, rewrite_dep_info, rewrite_messages
 from wrapper.hidden_paths import are_handed, has_bitcode, is_optimized, pieces
 from wrapper.inputs.collect import Collector
@@ -38,7 +40,6 @@ from wrapper.result_checks import (
     CompileHere,
     Unit,
     environment_not_carried,
-    files_outside,
     read_and_not_staged,
 )
 from wrapper.roots import OUTPUTS, ROOT_DIRECTORY, Roots
@@ -47,8 +48,6 @@ from wrapper.rustc.outputs import debug_objects, dep_info_name, may_be_linked, o
 from wrapper.whose import Whose, fewest, key_for, names_checkout, paths_of_checkout, real_paths
 
 _SETTLED_SECONDS = 2.0
-_TICK_NS = 10_000_000
-"""How far behind the clock the times of files may be."""
 _ROOT = f"/{ROOT_DIRECTORY}"
 """Stands for the input root in what is kept, as a worker's would."""
 
@@ -226,7 +225,7 @@ class Keeper:
         self, compiled: Compiled, dep_info: bytes, known: Learned
     ) -> tuple[BuiltAction, BuiltAction]:
         """The action of what was compiled without what it turned out to read, and with that."""
-        unit, draft = compiled.unit, compiled.draft
+        unit, draft, roots = compiled.unit, compiled.draft, compiled.unit.roots
 
         def collect(files: Iterable[str]) -> Inputs:
             return self._collector.collect(
@@ -235,9 +234,10 @@ class Keeper:
 
         inputs = collect(known.files)
         new_files = set(inputs.files) - set(draft.inputs.files)
-        for path in files_outside(unit, dep_info):
-            if os.stat(path).st_ctime_ns >= compiled.started_ns - _TICK_NS:
-                raise NotKept(f"{path} changed while it was compiled")
+        read = Seen(reads=dict.fromkeys(compiled.learned.files, "o"))
+        changed = changed_since(read, compiled.started_ns, roots.target)
+        if changed is not None:
+            raise NotKept(f"{changed} changed while it was compiled")
         before = build(unit, _without(inputs, new_files), draft.learned)
         # what was changed and put back since may have been read in between
         is_touched = inputs.changed_ns != draft.inputs.changed_ns
@@ -249,7 +249,7 @@ class Keeper:
         if known == NOTHING:
             return before, before
         base = build(unit, collect(()), NOTHING)
-        is_same = not new_files and replace(known, files=()) == replace(draft.learned, files=())
+        is_same = not new_files and known == draft.learned
         return base, before if is_same else build(unit, inputs, known)
 
     async def _store(self, compiled: Compiled, blobs: Mapping[Digest, Source]) -> None:

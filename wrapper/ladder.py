@@ -359,11 +359,18 @@ def build(unit: Unit, inputs: Inputs, learned: Learned) -> BuiltAction:
         environment=environment_of_action(
             unit.environment, learned.names | inputs.macros.variables
         ),
-        unset=learned.asked - unit.environment.keys(),
+        absent=_absent(unit, inputs, learned),
         inputs=inputs,
         platform=platform_of(unit.invocation, machine(), set_digest),
         qualifiers=qualifiers(unit.invocation, unit.roots, inputs, unit.environment),
     )
+
+
+def _absent(unit: Unit, inputs: Inputs, learned: Learned) -> frozenset[str]:
+    """Variables and files for which macros looked, by the names that all have for them, that are
+    not there: else the key would be as if nobody had looked."""
+    files = {unit.roots.staged(path) or path for path in learned.files}
+    return (learned.asked - unit.environment.keys()) | (files - inputs.files.keys())
 
 
 def check(unit: Unit) -> None:

@@ -53,6 +53,11 @@ _LINKERS = (
 _ABOVE_LINKERS = ("/usr", "/usr/local", "/usr/share", "/etc", "/opt")
 """Where the linker and its kind look, which keys name as a whole (remote_apis/link_set.py)."""
 
+_OF_NETWORK = re.compile(
+    r".*/(?:gitconfig|\.gitconfig|git/config)|/etc/(?:ssl|pki|ca-certificates)(?:/.*)?"
+)
+"""What cargo looks at whenever it starts, for when it fetches something."""
+
 _LINKER = re.compile(
     r"(?:[\w.]+-)*(?:cc|gcc|g\+\+|c\+\+|clang|clang\+\+|lld|ld|mold|wild|collect2|lto-wrapper|lto1|as)"
     r"(?:[-.][\w.]+)?"
@@ -91,6 +96,32 @@ def check_reads(accesses: bytes, unit: Unit, inputs: Inputs, learned: Iterable[s
             raise NotKept(f"the compile reads {path}, which no key names")
 
 
+def read_beside(accesses: bytes, unit: Unit, inputs: Inputs) -> tuple[str, ...]:
+    """Files of the workspace, beside the package, that macros, or cargo for them, read or looked
+    for: a key can have them. Blocks."""
+    roots = unit.roots
+    noted = decode(accesses)
+    if ("X", unit.environment.get("CARGO")) in noted:
+        noted = [(kind.lower(), path) for kind, path in noted]
+    outside = [
+        (kind, path)
+        for kind, path in noted
+        if kind in "os" and (".." in path or not is_below(path, (roots.package, roots.target)))
+    ]
+    if not any(is_below(path, (roots.workspace,)) for _, path in outside):
+        return ()
+    reads = sort_out(outside, _surroundings(unit)).reads
+    places = _Places(inputs, roots, ())
+    return tuple(
+        path
+        for path, kind in sorted(reads.items())
+        if is_below(path, (roots.workspace,))
+        and not is_below(path, (roots.target,))
+        and not (places.has(path, is_opened=kind == "o") or os.path.isdir(path))
+        and not inputs.is_left_out(path)
+    )
+
+
 def _is_of_rustc(path: str, unit: Unit, inputs: Inputs) -> bool:
     """Whether rustc itself looks there for what the key has: settings of clippy, which is asked for
     in all directories above; sources of dependencies, to quote them where their metadata, an input,
@@ -112,8 +143,12 @@ def _is_of_loader(path: str, kind: str, unit: Unit) -> bool:
 
 
 def _check_others(seen: Seen, unit: Unit, places: _Places) -> None:
-    """Raises NotKept unless these are the linker and what it starts."""
-    for path in sorted(seen.programs):
+    """Raises NotKept unless these are the linker and what it starts, or cargo, which macros ask
+    about the workspace."""
+    cargo = unit.environment.get("CARGO", "")
+    # the toolchain's own; other programs' versions no key has
+    cargos = {cargo} & seen.programs if places.has(cargo, is_opened=True) else set()
+    for path in sorted(seen.programs - cargos):
         if not (unit.invocation.links and _is_linker(path, places)):
             raise NotKept(f"the compile runs {path}, and nobody knows what that reads")
     for path, kind in sorted(seen.reads.items()):
@@ -122,6 +157,7 @@ def _check_others(seen: Seen, unit: Unit, places: _Places) -> None:
             places.has(path, is_opened=kind == "o")
             or is_below(path, _LINKERS)
             or path in _ABOVE_LINKERS
+            or (cargos and (_OF_NETWORK.fullmatch(path) or (kind == "s" and os.path.isdir(path))))
             or not os.path.exists(path)
         ):
             raise NotKept(f"the linker reads {path}, which no key names")

@@ -23,15 +23,15 @@ def runner_script(
     directory: str,
     environment: Mapping[str, str],
     command: Sequence[str],
-    unset: Iterable[str] = (),
+    absent: Iterable[str] = (),
 ) -> bytes:
     """The script that runs `command` in `directory`, both with ROOT in them.
 
-    Nothing is set in it but `environment`; `unset` names what it is said of.
+    Nothing is set in it but `environment`; `absent` names what is not there, which counts.
     """
     lines = ["#!/bin/sh", "set -e", "R=$(pwd -P)", "printf '%s\\n' \"$R\""]
     lines.append(f"cd {quote(directory)}")
-    lines += [f"# without {quote(name)}" for name in sorted(unset) if "\n" not in name]
+    lines += ["# without " + quote(name).replace("\n", "\\n") for name in sorted(absent)]
     # not by `export`: some names are the shell's own, and CARGO_BIN_EXE_a-b is none for it
     variables = [f"{name}={value}" for name, value in sorted(environment.items())]
     # nothing of the worker's own environment gets through

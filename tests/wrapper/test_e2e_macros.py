@@ -161,6 +161,7 @@ def built(dev: Developer, checkout: Path) -> tuple[str, str]:
     (unit,) = (unit for unit in dev.build(checkout) if unit["crate"] == "app")
     dev.run("cargo", "distbuild", "stop", cwd=checkout)  # waits until all is kept
     said = dev.run(checkout / "target/debug/app", cwd=checkout).stdout.strip()
+    shutil.rmtree(dev.directory / "plain", ignore_errors=True)
     dev.run("cargo", "build", "--target-dir", dev.directory / "plain", cwd=checkout)
     assert dev.run(dev.directory / "plain/debug/app", cwd=checkout).stdout.strip() == said
     shutil.rmtree(dev.directory / "plain")
@@ -203,21 +204,74 @@ def test_a_directory_of_the_package(dev: Developer, tmp_path: Path) -> None:
     assert built(dev, checkout) == ("hit-local", "one two")
 
 
-@pytest.mark.parametrize("word", ["../beside", "../../beside", "text/out"])
+@pytest.mark.parametrize("macro", [CONTENT, EXISTS], ids=["content", "exists"])
+def test_a_file_beside_the_package(dev: Developer, tmp_path: Path, macro: str) -> None:
+    """It is learned, there or not, and noted for others."""
+    gone, there, other = (
+        ("nothing", "there", "other") if macro is CONTENT else ("false", "true", "true")
+    )
+    checkout = workspace(tmp_path / "w", macro, "../beside/file")
+    (checkout / "beside").mkdir()
+    file = checkout / "beside" / "file"
+    seen = [built(dev, checkout), built(dev, checkout)]
+    file.write_text("there")
+    seen += [built(dev, checkout), built(dev, checkout)]
+    file.write_text("other")
+    seen += [built(dev, checkout)]
+    file.unlink()
+    seen += [built(dev, checkout)]
+    elsewhere = workspace(tmp_path / "elsewhere", macro, "../beside/file")
+    (elsewhere / "beside").mkdir()
+    (elsewhere / "beside" / "file").write_text("other")
+    seen += [built(dev, elsewhere)]
+    assert seen == [
+        ("local", gone), ("hit-local", gone), ("local", there), ("hit-local", there),
+        ("local", other), ("hit-local", gone), ("hit-local", other),
+    ]  # fmt: skip
+
+
+LOCATE = """
+#[proc_macro]
+pub fn say(input: TokenStream) -> TokenStream {
+    let done = std::process::Command::new(std::env::var("CARGO").unwrap())
+        .args(["locate-project", "--workspace", "--message-format=plain"])
+        .current_dir(package()).output().unwrap();
+    let manifest = String::from_utf8(done.stdout).unwrap();
+    let text = std::fs::read_to_string(manifest.trim()).unwrap();
+    let found = text.lines().find(|line| line.contains(&word(&input)));
+    literal(found.unwrap_or("nothing").into())
+}
+"""
+
+
+def test_a_macro_that_asks_cargo_for_the_workspace(dev: Developer, tmp_path: Path) -> None:
+    """As `proc-macro-crate` does, which finds out what a dependency is called."""
+    checkout = workspace(tmp_path / "w", LOCATE, "# word")
+    seen = [built(dev, checkout) for _ in range(2)]
+    assert seen == [("local", "nothing"), ("hit-local", "nothing")], reason_of(dev, checkout)
+    with (checkout / "Cargo.toml").open("a") as file:
+        file.write("# word\n")
+    assert [built(dev, checkout) for _ in range(2)] == [
+        ("local", "# word"),
+        ("hit-local", "# word"),
+    ]
+    elsewhere = workspace(tmp_path / "elsewhere", LOCATE, "# word")
+    assert built(dev, elsewhere) == ("hit-local", "nothing")
+
+
+@pytest.mark.parametrize("word", ["../../beside", "text/out"])
 @pytest.mark.parametrize("macro", [CONTENT, EXISTS], ids=["content", "exists"])
 def test_what_no_key_has(dev: Developer, tmp_path: Path, macro: str, word: str) -> None:
-    """Beside the package, beside the workspace, and through a link that leads out."""
+    """Beside the workspace, and through a link that leads out."""
     (tmp_path / "beside").mkdir()
     checkout = workspace(tmp_path / "w", macro, f"{word}/file")
     (checkout / "app" / "text" / "out").symlink_to("../../../beside")
-    (checkout / "beside").mkdir()
     seen = []
     for is_there in (False, True, False):
-        for directory in (tmp_path / "beside", checkout / "beside"):
-            if is_there:
-                (directory / "file").write_text("there")
-            else:
-                (directory / "file").unlink(missing_ok=True)
+        if is_there:
+            (tmp_path / "beside" / "file").write_text("there")
+        else:
+            (tmp_path / "beside" / "file").unlink(missing_ok=True)
         seen.append(built(dev, checkout))
     provokes("the compile reads …, which no key names", reason_of(dev, checkout))
     gone, there = ("nothing", "there") if macro is CONTENT else ("false", "true")

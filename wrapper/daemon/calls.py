@@ -26,6 +26,7 @@ from wrapper.inputs.unit_records import Learned, UnitRecord, record_of
 from wrapper.keeping import Compiled, outputs_of
 from wrapper.keys.journal import Ended, Subject
 from wrapper.ladder import Ask, Draft, check
+from wrapper.macro_watch import read_beside
 from wrapper.materialise import place_outputs
 from wrapper.offering import Offer, offer
 from wrapper.recorded import Recorded
@@ -246,7 +247,10 @@ class CallHandler:
             return None, ended.why_not_kept
         moved = install_launchers(self.parts.home, unit)
         learned = await asyncio.to_thread(learned_by, unit)
-        learned |= Learned(asked=asked_for(ended.accesses or b"", unit.environment))
+        if ended.accesses is not None and draft is not None:
+            asked = asked_for(ended.accesses, unit.environment)
+            beside = await asyncio.to_thread(read_beside, ended.accesses, unit, draft.inputs)
+            learned |= Learned(files=beside, asked=asked)
         self.parts.units.add(*_record(unit, learned, key))
         if draft is None or ended.why_not_kept is not None:
             return None, ended.why_not_kept
