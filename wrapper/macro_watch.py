@@ -36,8 +36,13 @@ _LOADED = re.compile(
 """What programs are loaded with; where rustc's allocator looks for settings, and rustc itself for
 the standard library's sources, by the names that it was built with, to quote them in messages."""
 
-_LOADERS = re.compile(r"(/glibc-hwcaps(/[\w-]+)?)?(/lib[^/]+\.so[.\d]*)?")
-"""What is looked for in each directory of libraries."""
+_LOADERS = re.compile(
+    r"(/(glibc-hwcaps|tls|haswell|xeon_phi|avx512_1|x86[_-]64(-v\d)?|aarch64|atomics))*"
+    r"(/lib[^/]+\.so[.\d]*)?"
+)
+"""What is looked for in each directory of libraries, and those in it for kinds of processors."""
+
+_RANDOM = re.compile(r"/dev/u?random|/proc/sys/kernel/random/.*")
 
 _LINKERS = (
     "/usr/share/locale",
@@ -85,6 +90,7 @@ def check_reads(accesses: bytes, unit: Unit, inputs: Inputs, learned: Iterable[s
         raise NotKept(trouble)
     if (what := other_than_variables(own.asked)) is not None:
         raise NotKept(f"a macro asks for {what}")
+    _check_own(noted, unit)
     # cargo has programs look for libraries, and rustc for crates, where dependencies are
     deps = [path for kind, path in unit.invocation.library_paths if kind == "dependency"]
     places = _Places(inputs, unit.roots, [*learned, *deps])
@@ -93,6 +99,19 @@ def check_reads(accesses: bytes, unit: Unit, inputs: Inputs, learned: Iterable[s
         is_known = places.has(path, is_opened=kind == "o") or _LOADED.fullmatch(path)
         is_of_rustc = _is_of_rustc(path, unit, inputs) or _is_of_loader(path, kind, unit)
         if not is_known and not is_of_rustc:
+            raise NotKept(f"the compile reads {path}, which no key names")
+
+
+def _check_own(noted: Iterable[tuple[str, str]], unit: Unit) -> None:
+    """Raises NotKept for what rustc itself does not look at, where it makes its files and among
+    what is special."""
+    names = (unit.invocation.crate_name, "lib", "rmeta", "rustc", ".tmp")
+    for kind, path in noted:
+        if kind == "o" and _RANDOM.fullmatch(path):
+            raise NotKept("a macro asks for random numbers")
+        rest = path.removeprefix(unit.roots.out_dir + "/")
+        is_foreign = kind in "ocm" and rest != path and not rest.startswith(names)
+        if is_foreign and os.path.exists(path):  # where loaders look in vain macros may do so too
             raise NotKept(f"the compile reads {path}, which no key names")
 
 

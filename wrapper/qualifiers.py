@@ -34,6 +34,8 @@ OF_LINKERS = (
     "LDEMULATION",
     "GNUTARGET",
     "CCC_OVERRIDE_OPTIONS",
+    "LLD_VERSION",
+    "LLD_REPRODUCE",
 )
 """Variables by which C compilers and linkers are told more."""
 _STARTED_BY_LINKERS = ("cc", "ld", "ld.bfd", "ld.gold", "ld.lld", "ld.mold", "ld.wild")

@@ -29,6 +29,9 @@ class CompileHere(Exception):
     """rustc has to run on this machine; the message is the reason."""
 
 
+_FILE = re.compile(rb"(?<!\w)file\s*!\s*[(\[{]")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Unit:
     """One compile as cargo asked for it, and its places."""
@@ -52,7 +55,7 @@ def _finds_by_name(invocation: Invocation) -> bool:
     if unit_kind(invocation) != "build-script" or not os.path.isabs(invocation.source):
         return False
     with suppress(OSError), open(invocation.source, "rb") as file:
-        return b"file!" in file.read()
+        return _FILE.search(file.read()) is not None
     return False
 
 

@@ -428,11 +428,25 @@ def test_programs_are_what_path_finds(place: Roots) -> None:
     none = value(place, "p", program)
     program.parent.mkdir()
     program.write_text("one")
-    assert value(place, "p", program) == none
+    text = value(place, "p", program)
     program.chmod(0o755)
     first = value(place, "p", program)
     program.write_text("two")
-    assert len({none, first, value(place, "p", program)}) == 3
+    assert len({none, text, first, value(place, "p", program)}) == 4
+
+
+def test_where_path_finds_a_program_counts(place: Roots) -> None:
+    """What lies beside it is read by where that is; by which of two names it is found does not."""
+    found = []
+    for name in ("one", "two"):
+        program = Path(place.workspace) / name / "bin" / "tool"
+        program.parent.mkdir(parents=True)
+        program.symlink_to("/bin/true")
+        (Path(place.workspace) / f"to-{name}").symlink_to(name)
+        for search in (name, f"to-{name}"):
+            names = Names(place, f"{place.workspace}/{search}/bin:/usr/bin")
+            found.append(Values(FileDigests(PREFERRED), BuildStarts()).of([("p", "tool")], names))
+    assert found[0] == found[1] != found[2] == found[3]
 
 
 def test_a_search_along_path_is_noted_as_one(place: Roots) -> None:

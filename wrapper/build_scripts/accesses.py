@@ -20,7 +20,7 @@ _NEUTRAL = re.compile(
     r"|/proc/(meminfo|loadavg|stat|uptime|filesystems|mounts)"
     r"|/proc/sys/(vm/\w+|kernel/(ngroups_max|pid_max|threads-max|cap_last_cap|random/\w+))"
     r"|/sys/fs/selinux|/sys/fs/cgroup(/.*)?|/sys/devices/system/(cpu|node)(/.*)?|/sys/kernel/mm(/.*)?"
-    r"|/etc/ld\.so\.cache|/etc/localtime|/"
+    r"|/etc/ld\.so\.cache"
 )
 """What tells about the machine's load and limits, or where libraries are, which are seen anyway;
 and whether files have labels, for which `sed`, `cp`, `ls` and others look."""
@@ -86,7 +86,7 @@ def sort_out(accesses: Iterable[tuple[str, str]], around: Surroundings) -> Seen:
         if is_below(path, (around.own, *around.unseen)) or _is_neutral(kind, path):
             seen.runs_own |= kind == "x" and is_below(path, (around.own,))
             continue
-        if path == around.temporary or (seen.made and _is_made(path, seen.made)):
+        if (path == around.temporary and kind != "o") or (seen.made and _is_made(path, seen.made)):
             seen.runs_own |= kind == "x"
             continue
         if kind == "l":
@@ -115,7 +115,8 @@ def _is_made_up(path: str, temporary: str) -> bool:
 
 def _is_neutral(kind: str, path: str) -> bool:
     # what is special is there everywhere
-    return _NEUTRAL.fullmatch(path) is not None or (kind == "s" and path in _SPECIAL)
+    is_there = kind == "s" and (path in _SPECIAL or path == "/")
+    return is_there or _NEUTRAL.fullmatch(path) is not None
 
 
 def left_behind(seen: Seen) -> str | None:

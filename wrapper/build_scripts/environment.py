@@ -28,6 +28,9 @@ _NEUTRAL = re.compile(
 """What differs between users and runs, and changes no result: PATH and LD_LIBRARY_PATH count by
 what is found along them. Every Rust program names some of them."""
 
+_NEUTRAL_UNLESS_ASKED_FOR = ("PWD", "OLDPWD", "RUSTUP_TOOLCHAIN", "MAKELEVEL", "SHLVL")
+"""Those of them for which Rust's own library does not ask."""
+
 _SESSION = re.compile(
     r"USER|USERNAME|LOGNAME|SHELL|TERM|COLORTERM|TERM_\w+|LS_COLORS|EDITOR|VISUAL|PAGER|LESS\w*"
     r"|DISPLAY|WAYLAND_\w+|XAUTHORITY|XDG_(?!CONFIG|DATA|CACHE|STATE)\w+|DBUS_\w+|SSH_\w+|GPG_\w+"
@@ -55,7 +58,8 @@ _LOADED = re.compile(r"LD_PRELOAD|LD_AUDIT")
 _LOCALE = re.compile(r"LANG|LANGUAGE|LC_\w+|TZ")
 _PROGRAMS = re.compile(
     r"(?:[\w.]+-)*(?:cc|c\+\+|gcc|g\+\+|clang|clang\+\+|cpp|cc1|cc1plus|cc1obj|as|ar|ld|collect2"
-    r"|ld\.\w+|lld|rust-lld|lto-wrapper|lto1|ranlib|nm|strip|objcopy|rustc|rustc-shim|git"
+    r"|ld\.\w+|lld|rust-lld|lto-wrapper|lto1|ranlib|nm|strip|objcopy|rustc|rustc-shim|rustdoc|cargo"
+    r"|git"
     r"|pkg-config|pkgconf)(?:-[\d.]+)?"
 )
 _OF_PROGRAMS = re.compile(
@@ -86,7 +90,8 @@ def is_neutral(name: str) -> bool:
 
 def may_count(name: str) -> bool:
     """Whether a run may depend on a variable for which its script asks, beside cargo's own."""
-    return name != "" and not is_neutral(name) and not _CARGOS.fullmatch(name)
+    is_free = not is_neutral(name) or name in _NEUTRAL_UNLESS_ASKED_FOR
+    return name != "" and is_free and not _CARGOS.fullmatch(name)
 
 
 def tokens_of(program: bytes) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 
 from remote_apis.digest import Digest
@@ -21,6 +21,7 @@ from wrapper.build_scripts.environment import (
     tokens_of,
 )
 from wrapper.build_scripts.machine import LONG, facts_told
+from wrapper.build_scripts.names import is_below
 from wrapper.build_scripts.outputs import empty_tree, leads_out, staged, take_outputs, times
 from wrapper.build_scripts.reads import Record, Values, changed_since, named
 from wrapper.build_scripts.run import NotWorthKeeping, Run, Watched, key_of, run_variables
@@ -30,12 +31,15 @@ from wrapper.inputs.macro_trust import is_published
 from wrapper.inputs.snapshot import Source
 from wrapper.local_tier import any_contains, mapped, stamp_made_here
 from wrapper.recorded import NotKept
+from wrapper.roots import ROOT
 from wrapper.whose import Whose, paths_of_checkout, real_paths
 
+_ROOT = ROOT.encode()
 _SECONDS = re.compile(rb"(?<!\d)(1\d{9})(?:\d{3}){0,3}(?!\d)")
 _MAX_TEXT = 1 << 20
 _NO_TEXT = (b"\x7fELF", b"!<arch>\n")
 _OF_THE_MACHINE = ("/usr/", "/lib", "/bin/", "/sbin/", "/etc/", "/proc/", "/sys/", "/dev/")
+_OF_TIME_ZONES = ("/etc/localtime", "/usr/share/zoneinfo")
 _OF_NO_INTEREST = {
     "SHELL",
     "TERM",
@@ -77,13 +81,18 @@ def record_of(watched: Watched) -> Record:
     reach = reach_of(path for path in seen.programs if os.path.exists(path))
     if seen.runs_own:
         reach = "any"
+    if any(os.path.basename(path) == "ldconfig" for path in seen.programs):
+        seen.reads["/etc/ld.so.cache"] = "o"  # others but look there for what they are loaded with
     if reach == "any":
         tokens = " ".join([tokens, *sorted(_named_in_files(seen))])
     said = (watched.stdout, watched.stderr)
+    asked = set(filter(may_count, seen.asked))
+    if any(is_below(path, _OF_TIME_ZONES) for path in seen.reads):
+        asked.add("TZ")  # of which the C library hears without being asked
     facts = facts_told(watched.made, said, run.program, seen.programs)
     return Record(
         paths=named(seen, run.names) | {("k", name) for name in facts},
-        variables=frozenset((*declared(watched.stdout), *filter(may_count, seen.asked))),
+        variables=frozenset((*declared(watched.stdout), *asked)),
         tokens=tokens,
         reach=reach,
     )
@@ -93,8 +102,10 @@ def _named_in_files(seen: Seen) -> set[str]:
     """The variables that are named in what was read, of all but this machine's own files."""
     found: set[str] = set()
     for path, kind in seen.reads.items():
-        if kind == "o" and not path.startswith(_OF_THE_MACHINE) and os.path.isfile(path):
-            with mapped(path) as content:
+        if kind != "o" or path.startswith(_OF_THE_MACHINE) or not os.path.isfile(path):
+            continue
+        with mapped(path) as content:
+            if len(content) <= _MAX_TEXT and not content[:8].startswith(_NO_TEXT):
                 found |= named_in_file(content)
     return found
 
@@ -147,8 +158,11 @@ def result_of(
     return result, blobs
 
 
-def whose_run(run: Run, result: re_pb.ActionResult, blobs: Mapping[Digest, Source]) -> Whose:
-    """For whom the result is right."""
+def whose_run(
+    watched: Watched, result: re_pb.ActionResult, blobs: Mapping[Digest, Source]
+) -> Whose:
+    """For whom the result is right. Raises OSError."""
+    run = watched.run
     if any(leads_out(link) for link in result.output_symlinks):
         return Whose.THE_CHECKOUTS
     # of a registry's package all share the name but CARGO_HOME, which short pieces do not tell
@@ -156,11 +170,40 @@ def whose_run(run: Run, result: re_pb.ActionResult, blobs: Mapping[Digest, Sourc
     if not is_published(run.roots.package):
         own.add(run.roots.workspace)
     hidden = pieces(map(os.fsencode, {*own, *map(os.path.realpath, own)}))
-    if not any(_holds(each, real_paths(run.roots), hidden) for each in blobs.values()):
+    says = list(_may_say(watched)) if _has_names(result, blobs) else []
+
+    def holds(paths: list[str]) -> bool:
+        is_said = any(_holds_literally(each, paths) for each in says)
+        return is_said or any(_holds(each, paths, hidden) for each in blobs.values())
+
+    if not holds(real_paths(run.roots)):
         return Whose.EVERYBODYS
-    here = paths_of_checkout(run.roots)
-    is_here = any(_holds(source, here, hidden) for source in blobs.values())
+    is_here = holds(paths_of_checkout(run.roots))
     return Whose.THE_CHECKOUTS if is_here else Whose.THE_USERS
+
+
+def _has_names(result: re_pb.ActionResult, blobs: Mapping[Digest, Source]) -> bool:
+    """Whether in what the run said, or noted, something has a name in place of a path."""
+    is_said = any(isinstance(each, bytes) and _ROOT in each for each in blobs.values())
+    return is_said or any(ROOT in link.target for link in result.output_symlinks)
+
+
+def _may_say(watched: Watched) -> Iterator[str]:
+    """Files from which a path may be that is the same everywhere, and happens to be this place's:
+    the script itself, and what it read but for others' results."""
+    yield watched.run.program
+    for path, kind in watched.seen.reads.items():
+        is_others = is_below(path, (watched.run.roots.target,))
+        if kind == "o" and not is_others and not path.startswith(_OF_THE_MACHINE):
+            yield path
+
+
+def _holds_literally(path: str, paths: Iterable[str]) -> bool:
+    try:
+        with mapped(path) as data:
+            return any(holds_path(data, each) for each in paths)
+    except OSError:
+        return False  # a directory, or gone, of which what is kept tells
 
 
 def _holds(source: Source, paths: Iterable[str], hidden: Iterable[bytes]) -> bool:

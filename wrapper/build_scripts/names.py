@@ -58,10 +58,19 @@ class Names:
         """Whether a path is one where a program is looked for by its name alone."""
         return os.path.dirname(path) in self._search
 
-    def program(self, name: str) -> str | None:
-        """The first program of that name on PATH."""
-        paths = (f"{directory}/{name}" for directory in self._search)
-        return next((p for p in paths if os.access(p, os.X_OK) and os.path.isfile(p)), None)
+    def on_path(self, name: str) -> list[tuple[str, str]]:
+        """The first program of that name on PATH, and, where that is before it, the first of
+        anything: each with a word for it, and where it really is, as what else it reads may lie
+        beside it."""
+        paths = [f"{directory}/{name}" for directory in self._search]
+        there = next((p for p in paths if os.path.exists(p)), None)
+        program = next((p for p in paths if os.access(p, os.X_OK) and os.path.isfile(p)), None)
+        found = [("", program)] + ([("first", there)] if there != program else [])
+        return [
+            (word, os.path.join(os.path.realpath(os.path.dirname(path)), name))
+            for word, path in found
+            if path is not None
+        ]
 
     def paths(self, name: str) -> list[tuple[str, str]]:
         """The paths that a name stands for here, each with a word that says which it is."""

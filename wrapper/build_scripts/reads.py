@@ -131,9 +131,10 @@ class Values:
             known = fact(name)
             return () if known is None else (("", known),)
         if kind == "p":
-            path = names.program(name)
-            found = NONE if path is None else self._value("x", path, names)
-            return () if found == NONE else (("", found),)
+            found = names.on_path(name)
+            return tuple(
+                (word, f"{names.name(p)} {self._value('x', p, names)}") for word, p in found
+            )
         if not is_below(name, _OF_THE_SYSTEM):
             return self._now(kind, name, names)
         now = time.monotonic()

@@ -179,7 +179,7 @@ class BuildScriptRuns:
         record = await asyncio.to_thread(record_of, watched)
         action = await asyncio.to_thread(key_then, watched, script, record, self._values)
         result, blobs = await asyncio.to_thread(result_of, watched, record, self._files)
-        whose = await asyncio.to_thread(whose_run, watched.run, result, blobs)
+        whose = await asyncio.to_thread(whose_run, watched, result, blobs)
         action = key_for(whose, action, watched.run.roots)
         await self._local.store_all(blobs)
         # cargo may have gone on, and somebody may have cleaned meanwhile

@@ -41,6 +41,7 @@ from wrapper.stats import SCRIPT_RUN, UnitStat, made_in_seconds
 from wrapper.wording import trouble
 
 _NEW = "new: no cache had it"
+_OF_CARGO = (".package-cache", ".package-cache-mutate", ".global-cache", ".global-cache-journal")
 
 
 @dataclass(slots=True)
@@ -221,6 +222,8 @@ class ScriptCallHandler:
         environment = run.environment
         unseen = [str(self.parts.home.path), os.path.dirname(run.program)]
         unseen.append(os.path.realpath(run.out_dir))
+        # cargo's locks, and its notes of what it last used
+        unseen += [f"{cargo_home(environment)}/{name}" for name in _OF_CARGO]
         fifo = jobserver_fifo(environment)
         if fifo is not None:
             unseen.append(fifo)
