@@ -349,6 +349,8 @@ def build(unit: Unit, inputs: Inputs, learned: Learned) -> BuiltAction:
     """The unit's action under its shared key. Raises NotUnderstood."""
     if inputs.macros.suspect is not None and not inputs.macros.is_seen:
         raise NotUnderstood(f"a macro may read what no key names: {inputs.macros.suspect}")
+    if learned.libraries:
+        inputs = replace(inputs, attributed=inputs.attributed | learned.libraries)
     set_digest = None
     if unit.invocation.links_with_system:
         check_linker(unit.invocation.codegen("linker"), unit.environment)

@@ -18,7 +18,7 @@ from wrapper.notes import Notes, naming_action
 from wrapper.remote import Remote
 from wrapper.roots import Roots
 
-_KIND = "unit-reads-2"
+_KIND = "unit-reads-3"
 _LOG = logging.getLogger("distbuild.learned")
 
 
@@ -53,19 +53,21 @@ def note_name(base: BuiltAction) -> BuiltAction:
 def _dump(learned: Learned, roots: Roots) -> bytes:
     """For other places; files that have no name there are left out."""
     files = [staged for path in learned.files if (staged := roots.staged(path)) is not None]
-    said = [sorted(learned.variables), sorted(files), sorted(learned.asked)]
-    return json.dumps(said).encode()
+    said = (learned.variables, files, learned.asked, learned.libraries)
+    return json.dumps([sorted(each) for each in said]).encode()
 
 
 def _load(note: bytes, roots: Roots) -> Learned:
     """What `_dump` wrote, for this place. Raises TypeError or ValueError for anything else."""
-    variables, names, asked = json.loads(note)
-    if not all(isinstance(each, str) for each in (*variables, *names, *asked)):
-        raise ValueError("it names something else than variables and files")
+    variables, names, asked, libraries = json.loads(note)
+    if not all(isinstance(each, str) for each in (*variables, *names, *asked, *libraries)):
+        raise ValueError("it names something else than variables, files and libraries")
     files = []
     for name in names:
         path = roots.real(name)
         if path is None or os.path.normpath(path) != path:
             raise ValueError(f"it names {name}, which is no input's place")
         files.append(path)
-    return Learned(frozenset(variables), tuple(sorted(files)), frozenset(asked))
+    return Learned(
+        frozenset(variables), tuple(sorted(files)), frozenset(asked), frozenset(libraries)
+    )

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
-from wrapper.asked import is_told, other_than_variables
+from wrapper.asked import asked_for, is_told, other_than_variables
 from wrapper.build_scripts.accesses import (
     Seen,
     Surroundings,
@@ -23,6 +23,8 @@ from wrapper.build_scripts.names import above, is_below
 from wrapper.inputs.collect import CLIPPY_SETTINGS
 from wrapper.inputs.inputs import Inputs
 from wrapper.inputs.snapshot import RealPlaces, is_left_out
+from wrapper.inputs.unit_records import Learned
+from wrapper.qualifiers import OF_LINK_SET, name_of_library
 from wrapper.recorded import NotKept
 from wrapper.result_checks import Unit
 from wrapper.roots import Roots
@@ -62,6 +64,11 @@ _OF_NETWORK = re.compile(
     r".*/(?:gitconfig|\.gitconfig|git/config)|/etc/(?:ssl|pki|ca-certificates)(?:/.*)?"
 )
 """What cargo looks at whenever it starts, for when it fetches something."""
+
+_LIBRARY = re.compile(
+    r"/(?:usr/)?(?:local/)?lib(?!.*/bfd-plugins/).*/lib(?!bfd-|opcodes-|lto_plugin)([^/]+)\.(?:so|a)"
+)
+"""What is linked as `-lNAME`; programs are loaded with others, whose names have versions."""
 
 _LINKER = re.compile(
     r"(?:[\w.]+-)*(?:cc|gcc|g\+\+|c\+\+|clang|clang\+\+|lld|ld|mold|wild|collect2|lto-wrapper|lto1|as)"
@@ -115,11 +122,20 @@ def _check_own(noted: Iterable[tuple[str, str]], unit: Unit) -> None:
             raise NotKept(f"the compile reads {path}, which no key names")
 
 
-def read_beside(accesses: bytes, unit: Unit, inputs: Inputs) -> tuple[str, ...]:
-    """Files of the workspace, beside the package, that macros, or cargo for them, read or looked
-    for: a key can have them. Blocks."""
-    roots = unit.roots
+def learned_watching(accesses: bytes, unit: Unit, inputs: Inputs) -> Learned:
+    """What a compile was seen to read that every key has not, and can have. Blocks."""
     noted = decode(accesses)
+    return Learned(
+        files=_beside(noted, unit, inputs),
+        asked=asked_for(accesses, unit.environment),
+        libraries=_libraries(noted, inputs) if unit.invocation.links else frozenset(),
+    )
+
+
+def _beside(noted: Collection[tuple[str, str]], unit: Unit, inputs: Inputs) -> tuple[str, ...]:
+    """Files of the workspace, beside the package, that macros, or cargo for them, read or looked
+    for."""
+    roots = unit.roots
     if ("X", unit.environment.get("CARGO")) in noted:
         noted = [(kind.lower(), path) for kind, path in noted]
     outside = [
@@ -139,6 +155,18 @@ def read_beside(accesses: bytes, unit: Unit, inputs: Inputs) -> tuple[str, ...]:
         and not (places.has(path, is_opened=kind == "o") or os.path.isdir(path))
         and not inputs.is_left_out(path)
     )
+
+
+def _libraries(noted: Iterable[tuple[str, str]], inputs: Inputs) -> frozenset[str]:
+    """The system's libraries that the linker took and was not told of by an option: an attribute
+    of a dependency's may have it look for one."""
+    found = {
+        match.group(1)
+        for kind, path in noted
+        if kind == "O" and (match := _LIBRARY.fullmatch(path)) and os.path.isfile(path)
+    }
+    told = {name_of_library(option) for option in inputs.system} | inputs.attributed
+    return frozenset(found - told - OF_LINK_SET)
 
 
 def _is_of_rustc(path: str, unit: Unit, inputs: Inputs) -> bool:

@@ -41,7 +41,7 @@ OF_LINKERS = (
 _STARTED_BY_LINKERS = ("cc", "ld", "ld.bfd", "ld.gold", "ld.lld", "ld.mold", "ld.wild")
 """What rustc or a C compiler looks for along PATH."""
 
-_OF_LINK_SET = frozenset({"c", "m", "gcc", "gcc_eh", "gcc_s", "rt", "pthread", "util", "dl"})
+OF_LINK_SET = frozenset({"c", "m", "gcc", "gcc_eh", "gcc_s", "rt", "pthread", "util", "dl"})
 
 _LINKER_OPTION = (
     r"(--(no-)?(as-needed|gc-sections)|--build-id(=\w+)?|-z,[\w=-]+|-O\d|--icf=\w+|--strip-\w+|-s"
@@ -111,12 +111,17 @@ def _libraries(inputs: Inputs, names: Iterable[str], find: Callable[[str], str])
     found = {}
     if NAMED_BY_MACRO in inputs.attributed:
         raise NotUnderstood("links a library whose name a macro puts in")
-    for name in sorted(inputs.attributed - _OF_LINK_SET):
+    for name in sorted(inputs.attributed - OF_LINK_SET):
         with suppress(NotUnderstood):  # one of another system, or of a directory among the inputs
             found[f"lib {name}"] = find(name)
-    for name in dict.fromkeys(name.rpartition("=")[2].partition(":")[0] for name in names):
+    for name in dict.fromkeys(map(name_of_library, names)):
         found[f"lib {name}"] = find(name)
     return found
+
+
+def name_of_library(option: str) -> str:
+    """`z` of `-l dylib:+verbatim=z:other`, without the option's name."""
+    return option.rpartition("=")[2].partition(":")[0]
 
 
 def check_linker(linker: str | None, environment: Mapping[str, str]) -> None:

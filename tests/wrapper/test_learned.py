@@ -87,11 +87,11 @@ async def test_a_note_that_is_none(tmp_path: Path, note: bytes) -> None:
 
 async def test_a_note(tmp_path: Path) -> None:
     async with rung(tmp_path) as found:
-        assert await told(found, b"[[], [], []]") == NOTHING
+        assert await told(found, b"[[], [], [], []]") == NOTHING
         root = found.unit().roots.workspace
-        learned = await told(found, b'[["B", "A"], ["workspace/x", "workspace/a/b"], ["C"]]')
+        learned = await told(found, b'[["B", "A"], ["workspace/x", "workspace/a/b"], ["C"], ["l"]]')
         files = (f"{root}/a/b", f"{root}/x")
-        assert learned == Learned(frozenset({"A", "B"}), files, frozenset({"C"}))
+        assert learned == Learned(frozenset({"A", "B"}), files, frozenset({"C"}), frozenset({"l"}))
 
 
 async def told(place: Rung, note: bytes) -> Learned | None:

@@ -12,7 +12,6 @@ from pathlib import Path
 
 from remote_apis.digest import Digest
 from remote_apis.errors import DistbuildError
-from wrapper.asked import asked_for
 from wrapper.build_scripts.launcher import install_launchers
 from wrapper.build_scripts.names import is_below
 from wrapper.daemon.parts import Keyed, Parts
@@ -26,7 +25,7 @@ from wrapper.inputs.unit_records import Learned, UnitRecord, record_of
 from wrapper.keeping import Compiled, outputs_of
 from wrapper.keys.journal import Ended, Subject
 from wrapper.ladder import Ask, Draft, check
-from wrapper.macro_watch import read_beside
+from wrapper.macro_watch import learned_watching
 from wrapper.materialise import place_outputs
 from wrapper.offering import Offer, offer
 from wrapper.recorded import Recorded
@@ -248,9 +247,8 @@ class CallHandler:
         moved = install_launchers(self.parts.home, unit)
         learned = await asyncio.to_thread(learned_by, unit)
         if ended.accesses is not None and draft is not None:
-            asked = asked_for(ended.accesses, unit.environment)
-            beside = await asyncio.to_thread(read_beside, ended.accesses, unit, draft.inputs)
-            learned |= Learned(files=beside, asked=asked)
+            seen = (ended.accesses, unit, draft.inputs)
+            learned |= await asyncio.to_thread(learned_watching, *seen)
         self.parts.units.add(*_record(unit, learned, key))
         if draft is None or ended.why_not_kept is not None:
             return None, ended.why_not_kept

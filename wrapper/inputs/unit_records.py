@@ -23,12 +23,15 @@ _SCHEMA = "CREATE TABLE IF NOT EXISTS units (stem BLOB PRIMARY KEY, record TEXT 
 @dataclass(frozen=True, slots=True)
 class Learned:
     """What a compile turned out to read: variables by name, beside cargo's own, real paths of files
-    outside of its package and OUT_DIR, and the variables for which macros asked. Of these it counts
-    also that they are not set; what rustc itself reads, its dep-info tells with every result."""
+    outside of its package and OUT_DIR, the variables for which macros asked, and the system's
+    libraries, by name, that the linker took beside those that it was told of. Of all but the first
+    it counts also that they are not there; what rustc itself reads, its dep-info tells with every
+    result."""
 
     variables: frozenset[str] = frozenset()
     files: tuple[str, ...] = ()
     asked: frozenset[str] = frozenset()
+    libraries: frozenset[str] = frozenset()
 
     @property
     def names(self) -> frozenset[str]:
@@ -36,8 +39,12 @@ class Learned:
         return self.variables | self.asked
 
     def __or__(self, other: Learned) -> Learned:
-        files = tuple(sorted({*self.files, *other.files}))
-        return Learned(self.variables | other.variables, files, self.asked | other.asked)
+        return Learned(
+            self.variables | other.variables,
+            tuple(sorted({*self.files, *other.files})),
+            self.asked | other.asked,
+            self.libraries | other.libraries,
+        )
 
 
 NOTHING = Learned()
@@ -47,9 +54,9 @@ NOTHING = Learned()
 class UnitRecord:
     """One compiled unit. `externs` are the stems of its direct dependencies, `native` the search
     paths it was given, `system` the libraries that the final link must find by itself;
-    `environment`, `files` and `asked` are what it turned out to read (`learned`). `key` is the hash
-    of its last action, empty when it had none; `package` is the directory of its sources,
-    `recorded` what artifacts call it, if it lies neither in the workspace nor in CARGO_HOME;
+    `environment`, `files`, `asked` and `libraries` are what it turned out to read (`learned`).
+    `key` is the hash of its last action, empty when it had none; `package` is the directory of its
+    sources, `recorded` what artifacts call it, if it is neither in the workspace nor in CARGO_HOME;
     `types` are its crate types, and `names` what its sources call its `externs`, missing in old
     records as `recorded` is.
     """
@@ -60,6 +67,7 @@ class UnitRecord:
     environment: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
     asked: tuple[str, ...] = ()
+    libraries: tuple[str, ...] = ()
     key: str = ""
     package: str = ""
     recorded: str = ""
@@ -69,7 +77,8 @@ class UnitRecord:
     @property
     def learned(self) -> Learned:
         """What the compile turned out to read."""
-        return Learned(frozenset(self.environment), self.files, frozenset(self.asked))
+        asked, libraries = frozenset(self.asked), frozenset(self.libraries)
+        return Learned(frozenset(self.environment), self.files, asked, libraries)
 
     @property
     def may_be_macro(self) -> bool:
@@ -103,6 +112,7 @@ def record_of(
         environment=tuple(sorted(learned.variables)),
         files=tuple(sorted(learned.files)),
         asked=tuple(sorted(learned.asked)),
+        libraries=tuple(sorted(learned.libraries)),
         key=key,
         package=package,
         recorded=recorded,
