@@ -95,7 +95,10 @@ def check_reads(accesses: bytes, unit: Unit, inputs: Inputs, learned: Iterable[s
     trouble = own.trouble or others.trouble or (left and f"it leaves {left} behind")
     if trouble:
         raise NotKept(trouble)
-    if (what := other_than_variables(own.asked)) is not None:
+    what = other_than_variables(own.asked)
+    if what is None and any(kind == "o" and _RANDOM.fullmatch(path) for kind, path in noted):
+        what = "random numbers"
+    if what is not None:
         raise NotKept(f"a macro asks for {what}")
     _check_own(noted, unit)
     # cargo has programs look for libraries, and rustc for crates, where dependencies are
@@ -110,12 +113,9 @@ def check_reads(accesses: bytes, unit: Unit, inputs: Inputs, learned: Iterable[s
 
 
 def _check_own(noted: Iterable[tuple[str, str]], unit: Unit) -> None:
-    """Raises NotKept for what rustc itself does not look at, where it makes its files and among
-    what is special."""
+    """Raises NotKept for what rustc itself does not look at where it makes its files."""
     names = (unit.invocation.crate_name, "lib", "rmeta", "rustc", ".tmp")
     for kind, path in noted:
-        if kind == "o" and _RANDOM.fullmatch(path):
-            raise NotKept("a macro asks for random numbers")
         rest = path.removeprefix(unit.roots.out_dir + "/")
         is_foreign = kind in "ocm" and rest != path and not rest.startswith(names)
         if is_foreign and os.path.exists(path):  # where loaders look in vain macros may do so too

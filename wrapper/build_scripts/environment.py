@@ -28,7 +28,7 @@ _NEUTRAL = re.compile(
 """What differs between users and runs, and changes no result: PATH and LD_LIBRARY_PATH count by
 what is found along them. Every Rust program names some of them."""
 
-_NEUTRAL_UNLESS_ASKED_FOR = ("PWD", "OLDPWD", "RUSTUP_TOOLCHAIN", "MAKELEVEL", "SHLVL")
+_NEUTRAL_UNLESS_ASKED_FOR = ("PWD", "OLDPWD", "RUSTUP_TOOLCHAIN", "LD_LIBRARY_PATH", "SHLVL")
 """Those of them for which Rust's own library does not ask."""
 
 _SESSION = re.compile(

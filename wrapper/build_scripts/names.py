@@ -103,6 +103,13 @@ def _wrappers_home(environment: Mapping[str, str]) -> str:
     return ""
 
 
+def _temporary(roots: Roots, environment: Mapping[str, str]) -> str:
+    """A directory for temporary files of the user's own: not one in which all else lies."""
+    path = environment.get("TMPDIR", "").rstrip("/")
+    is_own = path != "/tmp" and not any(is_below(place.real, (path,)) for place in roots.places)
+    return path if is_own else ""
+
+
 def with_places(roots: Roots, environment: Mapping[str, str]) -> Roots:
     """The places of a build script's compile, and beside them those where its run may read."""
     cargo = cargo_home(environment)
@@ -113,6 +120,7 @@ def with_places(roots: Roots, environment: Mapping[str, str]) -> Roots:
         cargo: "cargo-home",
         sysroot: "toolchain",
         environment.get("HOME", ""): "home",
+        _temporary(roots, environment): "tmp",
         _wrappers_home(environment): "distbuild-home",
     }
     known = {place.real for place in roots.places if place.staged}
