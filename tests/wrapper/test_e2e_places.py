@@ -170,3 +170,16 @@ def test_a_home_in_the_workspace(dev: Developer, tmp_path: Path) -> None:
     dev.run("cargo", "clean", cwd=checkout)
     assert {unit["outcome"] for unit in dev.build(checkout, "--release")} == {"hit-local"}
     dev.run("cargo", "distbuild", "stop", cwd=checkout)
+
+
+def test_a_literal_that_happens_to_be_a_path_of_this_place(dev: Developer, tmp_path: Path) -> None:
+    """In a container the checkout may lie where the program is going to run."""
+    literal = f"{tmp_path}/app/assets"
+    script = f'fn main() {{ println!("cargo::rustc-env=SAID={literal}"); }}'
+    seen = []
+    for name in ("app", "app", "other"):
+        checkout = tmp_path / name
+        if not checkout.exists():
+            package(checkout, "app", script, main=MAIN)
+        seen.append(built(dev, checkout))
+    assert seen == [("local", literal), ("hit-local", literal), ("local", literal)]

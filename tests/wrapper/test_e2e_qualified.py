@@ -68,8 +68,9 @@ def test_coverage_keeps_its_paths(dev: Developer, tmp_path: Path) -> None:
     assert built(dev, two, flags) == "local"
 
 
-def test_a_system_library_that_is_replaced(dev: Developer, tmp_path: Path) -> None:
-    """The linker finds it by itself; another one is another key."""
+@pytest.mark.parametrize("how", ["dylib", "static:-bundle", "attribute"])
+def test_a_system_library_that_is_replaced(dev: Developer, tmp_path: Path, how: str) -> None:
+    """The linker finds it by itself; another one is another key, whoever had it linked."""
     asked = subprocess.run(
         ["cc", "-print-file-name=libc.so"], capture_output=True, text=True, check=True
     )
@@ -77,7 +78,14 @@ def test_a_system_library_that_is_replaced(dev: Developer, tmp_path: Path) -> No
     name = f"distbuild_test_{tmp_path.parent.name.replace('-', '_')}"
     archive = libraries / f"lib{name}.a"
     main = 'extern "C" { fn answer() -> i32; }\nfn main() { println!("{}", unsafe { answer() }); }'
-    build = f'fn main() {{ println!("cargo::rustc-link-lib={name}"); }}'
+    build = f'fn main() {{ println!("cargo::rustc-link-lib={how}={name}"); }}'
+    if how == "attribute":
+        main = 'include!(concat!(env!("OUT_DIR"), "/made.rs"));' + main.partition("}")[2]
+        made = f'#[link(name = \\"{name}\\")] extern \\"C\\" {{{{ fn answer() -> i32; }}}}'
+        build = f"""fn main() {{
+            let path = std::env::var("OUT_DIR").unwrap() + "/made.rs";
+            std::fs::write(path, format!("{made}")).unwrap();
+        }}"""
     checkout = program(tmp_path / "one", main, build)
     try:
         for answer, outcome in ((1, "local"), (1, "hit-local"), (2, "local"), (2, "hit-local")):

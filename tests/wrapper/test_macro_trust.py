@@ -102,6 +102,13 @@ def test_what_a_watcher_sees(source: bytes, is_seen: bool) -> None:
     assert found.suspect is not None and found.is_seen == is_seen
 
 
+def test_what_is_said_of_it_has_one_line() -> None:
+    others = "".join(f"    fn other_{number}();\n" for number in range(30))
+    found = reads_of(f'extern "C" {{\n{others}    fn getppid() -> i32;\n}}'.encode())
+    assert found.suspect is not None and len(found.suspect) < 70 and "\n" not in found.suspect
+    assert found.suspect.endswith("fn getppid")
+
+
 def test_system_calls_of_ones_own(tmp_path: Path) -> None:
     """Libraries tell of what they are asked for, and of nothing that is asked past them."""
     (tmp_path / "src").mkdir()

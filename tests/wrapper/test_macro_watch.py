@@ -124,6 +124,22 @@ def test_what_no_key_has(place: Place, access: str) -> None:
     provokes("the compile reads …, which no key names", said)
 
 
+@pytest.mark.parametrize("kind", "ocm")
+def test_what_macros_leave_for_each_other(place: Place, kind: str) -> None:
+    """Beside artifacts, where rustc has its own."""
+    access = kind + "{out}/of-x"
+    assert place.why("x{t}/bin/rustc", access) is None, "it is looked for in vain"
+    (place.out / "of-x").touch()
+    said = place.why("x{t}/bin/rustc", access)
+    assert said is not None
+    provokes("the compile reads …, which no key names", said)
+
+
+@pytest.mark.parametrize("access", ["o/dev/urandom", "o/proc/sys/kernel/random/uuid"])
+def test_random_numbers_from_files(place: Place, access: str) -> None:
+    assert place.why("x{t}/bin/rustc", access) == "a macro asks for random numbers"
+
+
 @pytest.mark.parametrize(
     ("access", "words"),
     [

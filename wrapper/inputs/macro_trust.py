@@ -112,6 +112,7 @@ _ROOTS = ("/lib", "/main", "/mod")
 _PUBLISHED = re.compile(r"/registry/src/[^/]+-[0-9a-f]{16}/[^/]+")
 _State = tuple[str, int, int, int]
 _T = TypeVar("_T")
+_WORDS = 60
 _OF_OTHER_TARGETS = ("tests", "benches", "examples", "fuzz", "build.rs")
 _NOT_COMPILED_IN = ("target", ".git")
 
@@ -315,7 +316,8 @@ def _reads_of(code: bytes, *, cuts_quotes: bool = False) -> Reads:
     match = unseen or _READS.search(text)
     suspect = None
     if match is not None:
-        suspect = code[match.start() : match.end()].decode(errors="replace").strip()
+        said = " ".join(code[match.start() : match.end()].decode(errors="replace").split())
+        suspect = said if len(said) <= _WORDS else f"… {said[-_WORDS:]}"
     return Reads(variables=variables, suspect=suspect, is_seen=unseen is None)
 
 
