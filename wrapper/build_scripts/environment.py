@@ -59,8 +59,7 @@ _LOCALE = re.compile(r"LANG|LANGUAGE|LC_\w+|TZ")
 _PROGRAMS = re.compile(
     r"(?:[\w.]+-)*(?:cc|c\+\+|gcc|g\+\+|clang|clang\+\+|cpp|cc1|cc1plus|cc1obj|as|ar|ld|collect2"
     r"|ld\.\w+|lld|rust-lld|lto-wrapper|lto1|ranlib|nm|strip|objcopy|rustc|rustc-shim|rustdoc|cargo"
-    r"|git"
-    r"|pkg-config|pkgconf)(?:-[\d.]+)?"
+    r"|git|pkg-config|pkgconf)(?:-[\d.]+)?"
 )
 _OF_PROGRAMS = re.compile(
     r"(C|CPLUS|OBJC)_INCLUDE_PATH|CPATH|LIBRARY_PATH|COMPILER_PATH|LDEMULATION|GCC_\w+|LD_\w+"

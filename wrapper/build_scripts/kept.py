@@ -99,15 +99,18 @@ def record_of(watched: Watched) -> Record:
 
 
 def _named_in_files(seen: Seen) -> set[str]:
-    """The variables that are named in what was read, of all but this machine's own files."""
-    found: set[str] = set()
-    for path, kind in seen.reads.items():
-        if kind != "o" or path.startswith(_OF_THE_MACHINE) or not os.path.isfile(path):
-            continue
-        with mapped(path) as content:
-            if len(content) <= _MAX_TEXT and not content[:8].startswith(_NO_TEXT):
-                found |= named_in_file(content)
-    return found
+    """The variables that are named in what was read."""
+    return {name for text in _texts(seen.reads) for name in named_in_file(text)}
+
+
+def _texts(reads: Mapping[str, str], others: str = "") -> Iterator[bytes]:
+    """The texts that were read, of all but this machine's own files, and those below `others`."""
+    for path, kind in reads.items():
+        is_own = path.startswith(_OF_THE_MACHINE) or (others and is_below(path, (others,)))
+        if kind == "o" and not is_own and os.path.isfile(path):
+            with mapped(path) as data:
+                if len(data) <= _MAX_TEXT and not data[:8].startswith(_NO_TEXT):
+                    yield data[:]
 
 
 def key_then(watched: Watched, script: BuiltAction, record: Record, values: Values) -> BuiltAction:
@@ -170,11 +173,11 @@ def whose_run(
     if not is_published(run.roots.package):
         own.add(run.roots.workspace)
     hidden = pieces(map(os.fsencode, {*own, *map(os.path.realpath, own)}))
-    says = list(_may_say(watched)) if _has_names(result, blobs) else []
+    has_names = _has_names(result, blobs)
 
     def holds(paths: list[str]) -> bool:
-        is_said = any(_holds_literally(each, paths) for each in says)
-        return is_said or any(_holds(each, paths, hidden) for each in blobs.values())
+        is_literal = has_names and _may_say(watched, paths)
+        return is_literal or any(_holds(each, paths, hidden) for each in blobs.values())
 
     if not holds(real_paths(run.roots)):
         return Whose.EVERYBODYS
@@ -188,22 +191,14 @@ def _has_names(result: re_pb.ActionResult, blobs: Mapping[Digest, Source]) -> bo
     return is_said or any(ROOT in link.target for link in result.output_symlinks)
 
 
-def _may_say(watched: Watched) -> Iterator[str]:
-    """Files from which a path may be that is the same everywhere, and happens to be this place's:
-    the script itself, and what it read but for others' results."""
-    yield watched.run.program
-    for path, kind in watched.seen.reads.items():
-        is_others = is_below(path, (watched.run.roots.target,))
-        if kind == "o" and not is_others and not path.startswith(_OF_THE_MACHINE):
-            yield path
-
-
-def _holds_literally(path: str, paths: Iterable[str]) -> bool:
-    try:
-        with mapped(path) as data:
-            return any(holds_path(data, each) for each in paths)
-    except OSError:
-        return False  # a directory, or gone, of which what is kept tells
+def _may_say(watched: Watched, paths: Iterable[str]) -> bool:
+    """Whether one of the paths may be the same everywhere, and this place's by chance: it stands in
+    the script itself, or in what that read but for others' results."""
+    with mapped(watched.run.program) as program:
+        if any(holds_path(program, path) for path in paths):
+            return True
+    texts = _texts(watched.seen.reads, watched.run.roots.target)
+    return any(holds_path(text, path) for text in texts for path in paths)
 
 
 def _holds(source: Source, paths: Iterable[str], hidden: Iterable[bytes]) -> bool:
