@@ -61,6 +61,7 @@ def test_what_computes(source: bytes) -> None:
         b"use std::{env as e, process as p}; e::vars()",
         b"use std::fs::File as F; F::open(x)",
         b"paths.filter(Path::exists)",
+        b"type P = Path; P::exists(x)",
         b"SystemTime::now()",
         b"use std::process::{abort, Command};",
         b"extern { fn open(x: *const u8) -> i32; }",

@@ -45,7 +45,7 @@ _LOOK = (
 _READS = re.compile(
     rf"\b(?!process\s*::\s*(?:abort|exit)\b){_MODULE}\s*::|\b(?:{_MODULE}|{_TYPE})\s+as\b"
     rf"|\b{_TYPE}\s*::|\bextern\s*(?:r?#*\"[^\"]*\"#*\s*)?\{{|\b(?:naked_|global_)?asm!"
-    rf"|\.\s*{_LOOK}\s*\(\s*\)|\b(?:Path|PathBuf)\s*>?\s*::\s*{_LOOK}\b|\bPath\s+as\b"
+    rf"|\.\s*{_LOOK}\s*\(\s*\)|::\s*{_LOOK}\b|\bPath\s+as\b"
     r"|\bSystemTime\s*(?:::\s*now|as)\b|\bUNIX_EPOCH\s*\.\s*elapsed\b".encode()
 )
 _ELSEWHERE = re.compile(
@@ -57,7 +57,7 @@ its code itself."""
 
 _MAYBE = re.compile(
     rf"\b(?:{_MODULE}|{_TYPE})\s*(?:::|/|as\b)|\bextern\s*[r\"{{/]|asm!"
-    rf"|\.\s*{_LOOK}\s*[(/]|\b(?:Path|PathBuf)\s*>?\s*(?:::|/)\s*{_LOOK}\b|\bPath\s*(?:as\b|/)"
+    rf"|\.\s*{_LOOK}\s*[(/]|(?:::|/)\s*{_LOOK}\b|\bPath\s*(?:as\b|/)"
     r"|\b(?:SystemTime|UNIX_EPOCH)\b".encode()
 )
 """Finds at least what `_READS` and `_NAMED` find, also with comments in between, and is quick."""

@@ -159,10 +159,12 @@ static int take(int fd, FILE *kept, char kind) {
 // Until the script has ended and said its last; its wait status.
 static int attend(int listener, int out, int err, FILE *kept[2]) {
     int ended = (int)syscall(SYS_pidfd_open, child, 0), status = 0;
-    struct pollfd on[3] = {{out, POLLIN, 0}, {err, POLLIN, 0}, {ended, POLLIN, 0}};
-    if (listener >= 0) serve_all(listener);
+    int is_served = listener < 0 || serve_all(listener);
+    struct pollfd on[4] = {
+        {out, POLLIN, 0}, {err, POLLIN, 0}, {ended, POLLIN, 0}, {is_served ? -1 : listener, POLLIN, 0}};
     while (on[0].fd >= 0 || on[1].fd >= 0 || on[2].fd >= 0) {
-        if (poll(on, 3, -1) < 0) continue;
+        if (poll(on, 4, -1) < 0) continue;
+        if (on[3].revents && !serve(listener)) on[3].fd = -1;
         if (on[0].revents && !take(out, kept[0], 'O')) on[0].fd = -1;
         if (on[1].revents && !take(err, kept[1], 'E')) on[1].fd = -1;
         if (on[2].revents) {

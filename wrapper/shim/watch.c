@@ -419,18 +419,21 @@ static int answer(int listener, int notes) {
     return 1;
 }
 
+int serve(int listener) { return answer(listener, 1); }
+
 // A thread's. One that waits may not hear that nobody is left: it ends with this process.
-static void *serve(void *listener) {
-    while (answer((int)(intptr_t)listener, 1)) {}
+static void *serve_on(void *listener) {
+    while (serve((int)(intptr_t)listener)) {}
     return NULL;
 }
 
-void serve_all(int listener) {
+int serve_all(int listener) {
     pthread_t thread;
+    int count = 0;
     long processors = sysconf(_SC_NPROCESSORS_ONLN);
-    int count = processors > MOST_THREADS ? MOST_THREADS : processors < 1 ? 1 : (int)processors;
-    for (int i = 0; i < count; i++)
-        if (pthread_create(&thread, NULL, serve, (void *)(intptr_t)listener) != 0 && i == 0) abort();
+    while (count < processors && count < MOST_THREADS &&
+           pthread_create(&thread, NULL, serve_on, (void *)(intptr_t)listener) == 0) count++;
+    return count;
 }
 
 void serve_unseen(int listener) {

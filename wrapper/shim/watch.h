@@ -31,8 +31,11 @@ int watch_self(int not_all);
 
 void tell_apart(pid_t process);
 
-// Answers calls at the descriptor from now on, in threads of this process.
-void serve_all(int listener);
+// Answers calls at the descriptor from now on, in threads of this process; how many there are.
+int serve_all(int listener);
+
+// Waits for one call and answers it; 0 when there will be no other.
+int serve(int listener);
 
 // Waits so long at most, or for ever if negative, until no watched process is left; whether that is so.
 int is_done(int listener, int milliseconds);
