@@ -65,10 +65,12 @@ _OF_NETWORK = re.compile(
 )
 """What cargo looks at whenever it starts, for when it fetches something."""
 
-_LIBRARY = re.compile(
-    r"/(?:usr/)?(?:local/)?lib(?!.*/bfd-plugins/).*/lib(?!bfd-|opcodes-|lto_plugin)([^/]+)\.(?:so|a)"
+LIBRARY = re.compile(
+    r"/(?:usr/)?(?:local/)?lib(?!.*/bfd-plugins/)(?!(?:32|64)?/gcc/[^/]+/[^/]+/lib).*"
+    r"/lib(?!bfd-|opcodes-|lto_plugin)([^/]+)(?<!_nonshared)\.(?:so|a)"
 )
-"""What is linked as `-lNAME`; programs are loaded with others, whose names have versions."""
+"""What is linked as `-lNAME`, but for what comes with the C compiler and library. Programs are
+loaded with others, whose names have versions."""
 
 _LINKER = re.compile(
     r"(?:[\w.]+-)*(?:cc|gcc|g\+\+|c\+\+|clang|clang\+\+|lld|ld|mold|wild|collect2|lto-wrapper|lto1|as)"
@@ -163,7 +165,7 @@ def _libraries(noted: Iterable[tuple[str, str]], inputs: Inputs) -> frozenset[st
     found = {
         match.group(1)
         for kind, path in noted
-        if kind == "O" and (match := _LIBRARY.fullmatch(path)) and os.path.isfile(path)
+        if kind == "O" and (match := LIBRARY.fullmatch(path)) and os.path.isfile(path)
     }
     told = {name_of_library(option) for option in inputs.system} | inputs.attributed
     return frozenset(found - told - OF_LINK_SET)

@@ -9,7 +9,7 @@ import pytest
 from tests.wrapper.reason_texts import provokes
 from wrapper.inputs.inputs import Inputs
 from wrapper.inputs.macro_trust import Reads
-from wrapper.macro_watch import check_reads
+from wrapper.macro_watch import LIBRARY, check_reads
 from wrapper.preferred import PREFERRED
 from wrapper.recorded import NotKept
 from wrapper.result_checks import Unit
@@ -122,6 +122,26 @@ def test_what_no_key_has(place: Place, access: str) -> None:
     said = place.why("x{t}/bin/rustc", access)
     assert said is not None
     provokes("the compile reads …, which no key names", said)
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/usr/lib/x86_64-linux-gnu/libc_nonshared.a", None),
+        ("/usr/lib/gcc/x86_64-linux-gnu/12/libgcc_s.so", None),
+        ("/usr/lib/gcc/x86_64-linux-gnu/12/libssp.a", None),
+        ("/usr/lib/bfd-plugins/liblto_plugin.so", None),
+        ("/usr/lib/x86_64-linux-gnu/libbfd-2.40-system.so", None),
+        ("/lib/x86_64-linux-gnu/libz.so.1", None),
+        ("/usr/lib/gcc/x86_64-linux-gnu/12/../../../x86_64-linux-gnu/libfoo.so", "foo"),
+        ("/usr/lib/x86_64-linux-gnu/libfoo.a", "foo"),
+        ("/usr/lib64/libfoo-1.0.so", "foo-1.0"),
+        ("/usr/local/lib/libfoo.a", "foo"),
+    ],
+)
+def test_libraries_that_the_linker_takes(path: str, name: str | None) -> None:
+    match = LIBRARY.fullmatch(path)
+    assert (match.group(1) if match else None) == name
 
 
 @pytest.mark.parametrize("kind", "ocm")
