@@ -412,8 +412,10 @@ static int answer(int listener, int notes) {
     struct seccomp_notif asked = {0};
     if (ioctl(listener, SECCOMP_IOCTL_NOTIF_RECV, &asked) != 0)
         return (errno == EINTR || errno == ENOENT) && !is_done(listener, 0);
-    choose_processors(listener, (pid_t)asked.pid);
-    if (notes) look_at(&asked);
+    if (notes) { // else this is a fork, in which a thread that is not may hold the lock
+        choose_processors(listener, (pid_t)asked.pid);
+        look_at(&asked);
+    }
     struct seccomp_notif_resp reply = {.id = asked.id, .flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE};
     ioctl(listener, SECCOMP_IOCTL_NOTIF_SEND, &reply); // fails for who was killed meanwhile
     return 1;
