@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from itertools import chain
 
 from remote_apis.digest import Digest
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
@@ -108,9 +109,13 @@ def _texts(reads: Mapping[str, str], others: str = "") -> Iterator[bytes]:
     for path, kind in reads.items():
         is_own = path.startswith(_OF_THE_MACHINE) or (others and is_below(path, (others,)))
         if kind == "o" and not is_own and os.path.isfile(path):
-            with mapped(path) as data:
-                if len(data) <= _MAX_TEXT and not data[:8].startswith(_NO_TEXT):
-                    yield data[:]
+            yield _text_of(path)
+
+
+def _text_of(path: str) -> bytes:
+    """A file's bytes; none of what is too large for a text, or a program or library."""
+    with mapped(path) as data:
+        return data[:] if len(data) <= _MAX_TEXT and not data[:8].startswith(_NO_TEXT) else b""
 
 
 def key_then(watched: Watched, script: BuiltAction, record: Record, values: Values) -> BuiltAction:
@@ -227,11 +232,7 @@ def _tells_ages(watched: Watched, said: Iterable[bytes], made: Iterable[str]) ->
     for path in watched.seen.reads:
         with suppress(OSError):
             ages.add(str(int(os.stat(path).st_mtime)).encode())
-    texts = [*said]
-    for path in made:
-        with mapped(path) as data:
-            if len(data) <= _MAX_TEXT and not data[:8].startswith(_NO_TEXT):
-                texts.append(data[:])
+    texts = chain(said, map(_text_of, made))
     return any(found in ages for text in texts for found in _SECONDS.findall(text))
 
 
