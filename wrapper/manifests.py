@@ -11,9 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os
 from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 
 from remote_apis.digest import Digest
@@ -21,7 +19,6 @@ from remote_apis.digest_functions import DigestFunction
 from remote_apis.errors import DistbuildError
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
 from wrapper.action import BuiltAction
-from wrapper.build_scripts.names import above
 from wrapper.fetching import Budget, fetch_blobs
 from wrapper.local_tier import LocalTier, named_blobs
 from wrapper.notes import Notes, naming_action, publish_note
@@ -32,14 +29,6 @@ _MAX_UNITS = 20_000
 _GROUP = 4
 _BYTES_AT_A_TIME = 16 << 20
 _LOG = logging.getLogger("distbuild.manifests")
-
-
-def find_lock(directory: str) -> bytes | None:
-    """The nearest Cargo.lock at or above a directory."""
-    for each in (directory, *above(directory)):
-        with suppress(OSError), open(os.path.join(each, "Cargo.lock"), "rb") as file:
-            return file.read()
-    return None
 
 
 def manifest_action(

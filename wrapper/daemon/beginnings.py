@@ -21,10 +21,10 @@ from wrapper.daemon.tally import build_of
 from wrapper.home import Home
 from wrapper.inputs.collect import Collector
 from wrapper.local_tier import LocalTier
+from wrapper.lock_file import find_lock
 from wrapper.manifests import (
     Manifest,
     fetch_ahead,
-    find_lock,
     manifest_action,
     publish_manifest,
 )

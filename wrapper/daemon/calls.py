@@ -18,6 +18,7 @@ from wrapper.daemon.parts import Keyed, Parts
 from wrapper.daemon.protocol import Call, Reply
 from wrapper.daemon.tally import Tally, build_of
 from wrapper.dep_info import rewrite_messages
+from wrapper.first_compiles import needs_no_state
 from wrapper.found import Result
 from wrapper.here import METADATA, WATCHED, is_raised
 from wrapper.home import RemoteSettings
@@ -238,8 +239,8 @@ class CallHandler:
         started_ns, started = time.time_ns(), time.monotonic()
         was_fresh = is_fresh(invocation)
         call = self.call
-        if self.early is not None:
-            # dependents have the metadata of a compile from nothing
+        # dependents may have the metadata of a compile from nothing
+        if self.early is not None or (draft and needs_no_state(unit, draft.inputs)):
             call = replace(call, argv=without_incremental(call.argv))
         ended = await self.parts.here.compile(call, self.reply, unit, draft)
         if ended.run.status != 0:
