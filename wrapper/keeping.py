@@ -21,6 +21,7 @@ from remote_apis.file_copy import is_unchanged
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
 from wrapper.action import BuiltAction, command_of
 from wrapper.build_scripts.accesses import Seen
+from wrapper.build_scripts.program_names import needs_name
 from wrapper.build_scripts.reads import changed_since
 from wrapper.dep_info import environment_read, rewrite_dep_info, rewrite_messages
 from wrapper.hidden_paths import are_handed, has_bitcode, is_optimized, pieces
@@ -70,6 +71,11 @@ class Compiled:
     seconds: float
     shares: bool
     accesses: bytes | None = None
+
+    @property
+    def known(self) -> Learned:
+        """All that it is known to read."""
+        return self.draft.learned | self.learned
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,17 +187,24 @@ class Keeper:
         self._on_kept(found.action.digest)
         return found
 
+    def name_of_program(self, compiled: Compiled) -> tuple[Digest, Digest] | None:
+        """The digest of a build script, and the key that is its name, if it needs one. Blocks.
+
+        Raises NotKept, CompileHere, NotUnderstood and OSError.
+        """
+        _, dep_info = _dep_info(compiled)
+        if not needs_name(compiled.unit, compiled.draft.inputs, dep_info):
+            return None
+        _, action = self._keys(compiled, dep_info)
+        _check_unchanged(compiled)
+        (path,) = (path for name, (path, _) in compiled.outputs.items() if "." not in name)
+        return self._files.digest(path), action.digest
+
     def _prepare(self, compiled: Compiled) -> _Result:
         """Raises NotKept, CompileHere, NotUnderstood and OSError."""
-        unit, roots = compiled.unit, compiled.unit.roots
-        dep_info_path = os.path.join(roots.out_dir, dep_info_name(unit.invocation))
-        with open(dep_info_path, "rb") as file:
-            dep_info = file.read()
-        if compiled.accesses is not None:
-            files = compiled.learned.files
-            check_reads(compiled.accesses, unit, compiled.draft.inputs, files)
-        known = compiled.draft.learned | compiled.learned
-        base, action = self._keys(compiled, dep_info, known)
+        roots, known = compiled.unit.roots, compiled.known
+        dep_info_path, dep_info = _dep_info(compiled)
+        base, action = self._keys(compiled, dep_info)
         result = re_pb.ActionResult(stdout_raw=f"{_ROOT}\n".encode())
         blobs: dict[Digest, Source] = {}
 
@@ -221,11 +234,15 @@ class Keeper:
         action = key_for(whose, action, roots)
         return _Result(action, result, blobs, whose, compiled.shares, base, known)
 
-    def _keys(
-        self, compiled: Compiled, dep_info: bytes, known: Learned
-    ) -> tuple[BuiltAction, BuiltAction]:
-        """The action of what was compiled without what it turned out to read, and with that."""
+    def _keys(self, compiled: Compiled, dep_info: bytes) -> tuple[BuiltAction, BuiltAction]:
+        """The action of what was compiled without what it turned out to read, and with that.
+
+        Raises NotKept, CompileHere, NotUnderstood and OSError.
+        """
         unit, draft, roots = compiled.unit, compiled.draft, compiled.unit.roots
+        known = compiled.known
+        if compiled.accesses is not None:
+            check_reads(compiled.accesses, unit, draft.inputs, compiled.learned.files)
 
         def collect(files: Iterable[str]) -> Inputs:
             return self._collector.collect(
@@ -279,6 +296,14 @@ async def _share(
     is_published = await remote.publish(key, everything, kept.result)
     if is_published and kept.whose is Whose.EVERYBODYS:
         on_shared(key)
+
+
+def _dep_info(compiled: Compiled) -> tuple[str, bytes]:
+    """The path and the bytes of the compile's dep-info. Raises OSError."""
+    unit = compiled.unit
+    path = os.path.join(unit.roots.out_dir, dep_info_name(unit.invocation))
+    with open(path, "rb") as file:
+        return path, file.read()
 
 
 def _check_unchanged(compiled: Compiled) -> None:

@@ -6,7 +6,9 @@ a registry's or what lies below HOME, is for that user; any other for this check
 
 from __future__ import annotations
 
+import mmap
 import os
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from enum import IntEnum
@@ -54,6 +56,14 @@ def paths_of_checkout(roots: Roots) -> list[str]:
     """The same of one that the user's other checkouts get."""
     places = roots.with_links_followed().places
     return [*(place.real for place in places if place.is_of_checkout), *_above_checkout(places)]
+
+
+def holds_path(data: bytes | mmap.mmap, path: str) -> bool:
+    """Whether data holds a path; one like `/root` only where it ends there, being a word too."""
+    needle = os.fsencode(path)
+    if data.find(needle) < 0:
+        return False
+    return path.count("/") > 1 or bool(re.search(re.escape(needle) + rb"(?![\w.-])", data))
 
 
 def names_checkout(text: str, roots: Roots) -> bool:

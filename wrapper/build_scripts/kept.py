@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -33,7 +32,7 @@ from wrapper.inputs.snapshot import Source
 from wrapper.local_tier import any_contains, mapped, stamp_made_here
 from wrapper.recorded import NotKept
 from wrapper.roots import ROOT
-from wrapper.whose import Whose, paths_of_checkout, real_paths
+from wrapper.whose import Whose, holds_path, paths_of_checkout, real_paths
 
 _ROOT = ROOT.encode()
 _SECONDS = re.compile(rb"(?<!\d)(1\d{9})(?:\d{3}){0,3}(?!\d)")
@@ -198,10 +197,12 @@ def _has_names(result: re_pb.ActionResult, blobs: Mapping[Digest, Source]) -> bo
 
 def _may_say(watched: Watched, paths: Iterable[str]) -> bool:
     """Whether one of the paths may be the same everywhere, and this place's by chance: it stands in
-    the script itself, or in what that read but for others' results."""
-    with mapped(watched.run.program) as program:
-        if any(holds_path(program, path) for path in paths):
-            return True
+    the script itself, where that has no name by which it is known why, or in what it read but for
+    others' results."""
+    if watched.run.name is None:
+        with mapped(watched.run.program) as program:
+            if any(holds_path(program, path) for path in paths):
+                return True
     texts = _texts(watched.seen.reads, watched.run.roots.target)
     return any(holds_path(text, path) for text in texts for path in paths)
 
@@ -215,14 +216,6 @@ def _holds(source: Source, paths: Iterable[str], hidden: Iterable[bytes]) -> boo
             return True
         is_object = data[:8].startswith(OBJECT)
         return is_object and any(data.find(each) >= 0 for each in (*hidden, *BITCODE))
-
-
-def holds_path(data: bytes | mmap.mmap, path: str) -> bool:
-    """Whether data holds a path; one like `/root` only where it ends there, being a word too."""
-    needle = os.fsencode(path)
-    if data.find(needle) < 0:
-        return False
-    return path.count("/") > 1 or bool(re.search(re.escape(needle) + rb"(?![\w.-])", data))
 
 
 def _tells_ages(watched: Watched, said: Iterable[bytes], made: Iterable[str]) -> bool:

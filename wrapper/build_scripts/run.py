@@ -7,6 +7,7 @@ import pwd
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from remote_apis.digest import Digest
 from wrapper.action import BuiltAction
 from wrapper.build_scripts.accesses import Seen
 from wrapper.build_scripts.environment import users_variables
@@ -28,12 +29,14 @@ class NotWorthKeeping(NotKept):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     """One run as cargo asked for it: the script's program, its places, its environment and the mode
-    bits that its files do not get, where they are known."""
+    bits that its files do not get, where they are known; `name` is what the program is called in
+    keys, where not by its digest (program_names.py)."""
 
     program: str
     roots: Roots
     environment: Mapping[str, str]
     umask: int | None = None
+    name: Digest | None = None
 
     @property
     def out_dir(self) -> str:

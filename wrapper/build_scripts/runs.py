@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from remote_apis.digest import Digest
 from remote_apis.errors import BlobNotFound
@@ -16,6 +16,7 @@ from wrapper.build_scripts.kept import check_worth, key_then, record_of, result_
 from wrapper.build_scripts.keys import script_action
 from wrapper.build_scripts.outputs import empty_tree, stamps, unstaged
 from wrapper.build_scripts.placing import SMALL, put_outputs
+from wrapper.build_scripts.program_names import ProgramNames
 from wrapper.build_scripts.reads import NotNameable, Record, Values, dump_records, load_records
 from wrapper.build_scripts.run import Run, Watched, key_of
 from wrapper.fetching import fetch_blobs
@@ -74,11 +75,16 @@ class BuildScriptRuns:
         self._function = files.function
         self._local = local
         self._notes = Notes(local)
+        self._names = ProgramNames(local)
         self._values = Values(files, builds)
+
+    async def named(self, run: Run, instance: str) -> Run:
+        """The same with its program's name, if that has one. Raises OSError."""
+        return replace(run, name=await self._names.of(self._files.digest(run.program), instance))
 
     def script(self, run: Run) -> BuiltAction:
         """The key of all runs of the script with cargo's variables. Raises OSError."""
-        program = self._files.digest(run.program)
+        program = run.name or self._files.digest(run.program)
         return script_action(program, cargos_variables(run.environment), run.roots, machine())
 
     async def wanted(self, run: Run, script: BuiltAction, instance: str) -> BuiltAction:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import time
 from collections.abc import Set
@@ -14,6 +15,7 @@ from remote_apis.digest import Digest
 from remote_apis.errors import DistbuildError
 from wrapper.build_scripts.launcher import install_launchers
 from wrapper.build_scripts.names import is_below
+from wrapper.build_scripts.program_names import ProgramNames
 from wrapper.daemon.parts import Keyed, Parts
 from wrapper.daemon.protocol import Call, Reply
 from wrapper.daemon.tally import Tally, build_of
@@ -29,7 +31,7 @@ from wrapper.ladder import Ask, Draft, check
 from wrapper.macro_watch import learned_watching
 from wrapper.materialise import place_outputs
 from wrapper.offering import Offer, offer
-from wrapper.recorded import Recorded
+from wrapper.recorded import NotKept, Recorded
 from wrapper.remote import Remote
 from wrapper.result_checks import CompileHere, Unit, learned_by
 from wrapper.roots import OUTPUTS, OutsideRoots
@@ -38,6 +40,8 @@ from wrapper.rustc.incremental import is_fresh, without_incremental
 from wrapper.rustc.outputs import dep_info_name, may_be_linked, metadata_name, unit_kind
 from wrapper.stats import UnitStat, made_in_seconds
 from wrapper.wording import not_kept, trouble
+
+_LOG = logging.getLogger("distbuild.calls")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -264,7 +268,21 @@ class CallHandler:
             seconds=time.monotonic() - started,
             shares=was_fresh,
         )
+        await self._name_program(compiled)
         return compiled, None
+
+    async def _name_program(self, compiled: Compiled) -> None:
+        """Before it runs, as the keys of its runs go by it."""
+        if unit_kind(compiled.unit.invocation) != "build-script":
+            return
+        instance = RemoteSettings.of(self.call.settings).instance
+        try:
+            found = await asyncio.to_thread(self.keyed.keeper.name_of_program, compiled)
+            if found is not None:
+                await ProgramNames(self.parts.local).note(*found, instance)
+        except (NotKept, CompileHere, NotUnderstood, DistbuildError, OSError) as error:
+            # nor will it be kept, which says why
+            _LOG.info("%s has no name: %s", compiled.unit.invocation.crate_name, error)
 
     def _count(
         self,

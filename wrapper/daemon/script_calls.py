@@ -71,6 +71,7 @@ class ScriptCallHandler:
         remote = await self.parts.remotes.get(settings, self.call, self.reply.tell_user)
         self.keyed = self.parts.keyed_for(remote)
         try:
+            run = await self.keyed.script_runs.named(run, settings.instance)
             script = self._script(run)
         except (NotKept, OSError) as error:
             unit = self.tally.unit(SCRIPT_RUN, "local", reason=trouble(error))
