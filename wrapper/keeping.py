@@ -30,6 +30,7 @@ from wrapper.inputs.file_digests import FileDigests
 from wrapper.inputs.inputs import Inputs
 from wrapper.inputs.snapshot import Source
 from wrapper.inputs.unit_records import NOTHING, Learned
+from wrapper.inputs.upwards import Upwards
 from wrapper.ladder import Draft, build
 from wrapper.learned import note_of
 from wrapper.local_tier import LocalTier, any_contains, stamp_made_here
@@ -251,7 +252,10 @@ class Keeper:
 
         inputs = collect(known.files)
         new_files = set(inputs.files) - set(draft.inputs.files)
-        read = Seen(reads=dict.fromkeys(compiled.learned.files, "o"))
+        # of what nothing was above, the key says so afterwards
+        own, upwards = compiled.learned.files, Upwards(roots)
+        paths = [path for name in own for path in upwards.paths(name)]
+        read = Seen(reads={p: "o" for p in paths if p in own or os.path.lexists(p)})
         changed = changed_since(read, compiled.started_ns, roots.target)
         if changed is not None:
             raise NotKept(f"{changed} changed while it was compiled")

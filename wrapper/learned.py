@@ -13,6 +13,7 @@ import os
 from remote_apis.errors import DistbuildError
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
 from wrapper.action import BuiltAction
+from wrapper.build_scripts.names import ABOVE
 from wrapper.inputs.unit_records import Learned
 from wrapper.notes import Notes, naming_action
 from wrapper.remote import Remote
@@ -52,7 +53,8 @@ def note_name(base: BuiltAction) -> BuiltAction:
 
 def _dump(learned: Learned, roots: Roots) -> bytes:
     """For other places; files that have no name there are left out."""
-    files = [staged for path in learned.files if (staged := roots.staged(path)) is not None]
+    names = (path if path.startswith(ABOVE) else roots.staged(path) for path in learned.files)
+    files = [name for name in names if name is not None]
     said = (learned.variables, files, learned.asked, learned.libraries)
     return json.dumps([sorted(each) for each in said]).encode()
 
@@ -64,7 +66,7 @@ def _load(note: bytes, roots: Roots) -> Learned:
         raise ValueError("it names something else than variables, files and libraries")
     files = []
     for name in names:
-        path = roots.real(name)
+        path = name if name.startswith(ABOVE) else roots.real(name)
         if path is None or os.path.normpath(path) != path:
             raise ValueError(f"it names {name}, which is no input's place")
         files.append(path)

@@ -24,6 +24,7 @@ from wrapper.inputs.collect import CLIPPY_SETTINGS
 from wrapper.inputs.inputs import Inputs
 from wrapper.inputs.snapshot import RealPlaces, is_left_out
 from wrapper.inputs.unit_records import Learned
+from wrapper.inputs.upwards import Upwards
 from wrapper.qualifiers import OF_LINK_SET, name_of_library
 from wrapper.recorded import NotKept
 from wrapper.result_checks import Unit
@@ -105,7 +106,9 @@ def check_reads(accesses: bytes, unit: Unit, inputs: Inputs, learned: Iterable[s
     _check_own(noted, unit)
     # cargo has programs look for libraries, and rustc for crates, where dependencies are
     deps = [path for kind, path in unit.invocation.library_paths if kind == "dependency"]
-    places = _Places(inputs, unit.roots, [*learned, *deps])
+    upwards = Upwards(unit.roots)
+    known = [path for name in learned for path in upwards.paths(name)]
+    places = _Places(inputs, unit.roots, [*known, *deps])
     _check_others(others, unit, places)
     for path, kind in sorted(own.reads.items()):
         is_known = places.has(path, is_opened=kind == "o") or _LOADED.fullmatch(path)
@@ -135,9 +138,10 @@ def learned_watching(accesses: bytes, unit: Unit, inputs: Inputs) -> Learned:
 
 
 def _beside(noted: Collection[tuple[str, str]], unit: Unit, inputs: Inputs) -> tuple[str, ...]:
-    """Files of the workspace, beside the package, that macros, or cargo for them, read or looked
-    for."""
+    """Files beside the package that macros read or looked for: in the workspace, where it may have
+    been cargo for them, and upwards from there."""
     roots = unit.roots
+    own = {path for kind, path in noted if kind in "os"}
     if ("X", unit.environment.get("CARGO")) in noted:
         noted = [(kind.lower(), path) for kind, path in noted]
     outside = [
@@ -145,17 +149,21 @@ def _beside(noted: Collection[tuple[str, str]], unit: Unit, inputs: Inputs) -> t
         for kind, path in noted
         if kind in "os" and (".." in path or not is_below(path, (roots.package, roots.target)))
     ]
-    if not any(is_below(path, (roots.workspace,)) for _, path in outside):
+    names = dict.fromkeys(Upwards(roots).names((path for _, path in outside), own))
+    if not names and not any(is_below(path, (roots.workspace,)) for _, path in outside):
         return ()
     reads = sort_out(outside, _surroundings(unit)).reads
     places = _Places(inputs, roots, ())
-    return tuple(
-        path
-        for path, kind in sorted(reads.items())
-        if is_below(path, (roots.workspace,))
-        and not is_below(path, (roots.target,))
-        and not (places.has(path, is_opened=kind == "o") or os.path.isdir(path))
-        and not inputs.is_left_out(path)
+    return (
+        *names,
+        *(
+            path
+            for path, kind in sorted(reads.items())
+            if is_below(path, (roots.workspace,))
+            and not is_below(path, (roots.target,))
+            and not (places.has(path, is_opened=kind == "o") or os.path.isdir(path))
+            and not inputs.is_left_out(path)
+        ),
     )
 
 

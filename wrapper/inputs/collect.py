@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 
-from wrapper.build_scripts.names import above, is_below
+from wrapper.build_scripts.names import ABOVE, above, is_below
 from wrapper.inputs.build_starts import BuildStarts
 from wrapper.inputs.file_digests import FileDigests
 from wrapper.inputs.inputs import Inputs, refuse_left_out, staged_or_refuse
@@ -22,6 +22,7 @@ from wrapper.inputs.snapshot import (
 )
 from wrapper.inputs.toolchain import Toolchain, Toolchains
 from wrapper.inputs.unit_records import UnitRecord, UnitRecords, native_paths, record_of
+from wrapper.inputs.upwards import Upwards
 from wrapper.roots import Roots, find_roots
 from wrapper.rustc.arguments import Invocation, NotUnderstood
 
@@ -152,6 +153,9 @@ class Collector:
     def _add_files(self, paths: Iterable[str], roots: Roots, inputs: Inputs) -> None:
         """Files outside of the package as far as they are there."""
         for path in paths:
+            if path.startswith(ABOVE):
+                inputs.upwards[path] = Upwards(roots).state(path, self._files)
+                continue
             for each in (path, *_places_of_module(path)):
                 self._add_file(each, roots, inputs)
 

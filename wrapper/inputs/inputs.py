@@ -23,7 +23,8 @@ class Inputs:
     `is_for_host`: the compile is for this kind of machine; `macros`: what macros may read in it;
     `published`: the directories of those of its dependencies that a registry has, `unpublished`
     those of the others; `attributed`: the libraries that the latter's code has linked;
-    `changed_ns`: when a file in one of the directories was last changed.
+    `changed_ns`: when a file in one of the directories was last changed; `upwards`: what is, by its
+    name (upwards.py), in the directories above.
     """
 
     function: DigestFunction
@@ -38,6 +39,7 @@ class Inputs:
     published: tuple[str, ...] = ()
     unpublished: tuple[str, ...] = ()
     changed_ns: int = 0
+    upwards: dict[str, str] = field(default_factory=dict)
     attributed: frozenset[str] = frozenset()
     _real_places: RealPlaces = field(default_factory=RealPlaces)
 

@@ -99,10 +99,12 @@ to the same result the processor has; libm only while it is built. Others say wh
 called, and call nothing."""
 
 _SEEN = re.compile(
-    r".*/registry/src/[^/]+/(?:proc-macro-crate-\d|bevy_macro_utils-\d|chrono-0|jiff-\d|getrandom-0)[^/]*"
+    r".*/registry/src/[^/]+/(?:proc-macro-crate-\d|bevy_macro_utils-\d|chrono-0|jiff-\d|getrandom-0"
+    r"|dotenvy-0)[^/]*"
 )
 """Packages that ask when a manifest, or the time zone, was changed, to know whether they have read
-it before; and one that has other ways to random numbers than the one that it takes on Linux."""
+it before; one that has other ways to random numbers than the one that it takes on Linux; and one
+that has a way to list all variables for whoever calls it, which is then seen there."""
 
 _OF_MANIFESTS = re.compile(r".*/registry/src/[^/]+/proc-macro-crate-3\.5\.0")
 """Read in full too: it reads the manifest of the package that is compiled and, if cargo can be run

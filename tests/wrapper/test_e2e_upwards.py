@@ -1,0 +1,61 @@
+"""Macros that look for a file in each directory above, as sqlx's do for `.env`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from developers import Developer, developer
+
+from tests.wrapper.test_e2e_macros import built, workspace
+
+pytestmark = [pytest.mark.cargo, pytest.mark.timeout(600)]
+
+UPWARDS = """
+#[proc_macro]
+pub fn say(input: TokenStream) -> TokenStream {
+    let found = package().ancestors().find_map(|each| {
+        std::fs::read_to_string(each.join(word(&input))).ok()
+    });
+    literal(found.unwrap_or("nothing".into()))
+}
+"""
+AT_HOME = """
+#[proc_macro]
+pub fn say(input: TokenStream) -> TokenStream {
+    let home: PathBuf = std::env::var("HOME").unwrap().into();
+    literal(std::fs::read_to_string(home.join(word(&input))).unwrap_or("nothing".into()))
+}
+"""
+
+
+@pytest.fixture
+def dev(tmp_path: Path) -> Iterator[Developer]:
+    with developer(tmp_path / "dev", None) as person:
+        yield person
+
+
+def test_files_above_count_where_somebody_goes_upwards(dev: Developer, tmp_path: Path) -> None:
+    here = workspace(tmp_path / "w", UPWARDS, ".a-setting")
+    assert [built(dev, here) for _ in range(2)] == [("local", "nothing"), ("hit-local", "nothing")]
+    deeper = workspace(tmp_path / "far" / "away" / "w", UPWARDS, ".a-setting")
+    assert built(dev, deeper) == ("hit-local", "nothing")
+    (tmp_path / ".a-setting").write_text("one")
+    seen = [built(dev, checkout) for checkout in (here, here, deeper, deeper)]
+    assert seen == [("local", "one"), ("hit-local", "one")] * 2
+    (tmp_path / "far" / ".a-setting").write_text("two")
+    assert built(dev, deeper) == ("local", "two")
+    (deeper / ".a-setting").write_text("three")
+    assert [built(dev, deeper) for _ in range(2)] == [("local", "three"), ("hit-local", "three")]
+    (deeper / ".a-setting").unlink()
+    assert built(dev, deeper) == ("hit-local", "two")
+
+
+def test_a_file_at_home_is_not_meant_wherever_home_is(dev: Developer, tmp_path: Path) -> None:
+    """A checkout lies in HOME, as they do: the file is right above it."""
+    dev.extra = {"HOME": str(tmp_path), "RUSTUP_HOME": str(Path.home() / ".rustup")}
+    here = workspace(tmp_path / "w", AT_HOME, ".a-setting")
+    assert [built(dev, here) for _ in range(2)] == [("local", "nothing")] * 2
+    (tmp_path / ".a-setting").write_text("one")
+    assert built(dev, here) == ("local", "one")

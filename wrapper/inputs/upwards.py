@@ -1,0 +1,54 @@
+"""What macros look for in the workspace and each directory above it, as they do for `.env`.
+
+Such files have a name that is everybody's, `above:.env`, and count by which of the directories has
+one, and what is in it, or by there being none.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Container, Iterable, Iterator
+
+from wrapper.build_scripts.names import ABOVE, above
+from wrapper.inputs.file_digests import FileDigests
+from wrapper.roots import Roots
+
+
+class Upwards:
+    """The directories in which a workspace lies, the nearest first."""
+
+    def __init__(self, roots: Roots) -> None:
+        self._workspace = roots.workspace
+        self._directories = dict.fromkeys(above(roots.workspace))
+
+    def names(self, paths: Iterable[str], looked: Container[str]) -> Iterator[str]:
+        """The names of those of some paths for which somebody who `looked` at these went upwards:
+        who looks in one directory alone may mean HOME, or that very one."""
+        for path in paths:
+            directory, name = os.path.split(path)
+            if directory in self._directories and self._is_way(name, looked):
+                yield f"{ABOVE}{name}"
+
+    def _is_way(self, name: str, looked: Container[str]) -> bool:
+        for directory in (self._workspace, *self._directories):
+            path = os.path.join(directory, name)
+            if path not in looked:
+                return False
+            if os.path.lexists(path):
+                break
+        return True
+
+    def paths(self, name: str) -> list[str]:
+        """The paths for which a name stands; a path stands for itself."""
+        if not name.startswith(ABOVE):
+            return [name]
+        return [os.path.join(each, name.removeprefix(ABOVE)) for each in self._directories]
+
+    def state(self, name: str, files: FileDigests) -> str:
+        """A name, and which of the directories have such a file. Raises OSError."""
+        found = (
+            f" {level}={files.digest(path).hash}"
+            for level, path in enumerate(self.paths(name))
+            if os.path.lexists(path)
+        )
+        return name + "".join(found)
