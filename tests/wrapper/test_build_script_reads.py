@@ -29,6 +29,7 @@ from wrapper.build_scripts.elf import loaded_parts
 from wrapper.build_scripts.environment import (
     cargos_variables,
     declared,
+    named_in_file,
     reach_of,
     tokens_of,
     users_variables,
@@ -221,14 +222,27 @@ def counted(name: str, *words: str, reach: str = "none", named: tuple[str, ...] 
         ("MY_VAR", (), "known", False),
         ("CFLAGS", (), "known", True),
         ("GIT_DIR", (), "known", True),
+        ("CARGO_INCREMENTAL", (), "known", False),
+        ("CARGO_INCREMENTAL", (), "any", False),
+        ("CARGO_INCREMENTAL", (), "known cargo", True),
+        ("CARGO_INCREMENTAL", ("CARGO_INCREMENTAL",), "none", True),
+        ("CARGO_PROFILE_DEV_DEBUG", (), "any rustc", False),
+        ("CARGO_PROFILE_DEV_DEBUG", (), "any cargo", True),
+        ("CARGO_FOO", (), "known rustc", False),
+        ("CARGO_FOO", (), "known cargo", True),
+        ("CARGO_FOO", (), "any", True),
+        ("RUSTC_BOOTSTRAP", (), "known", False),
+        ("RUSTC_BOOTSTRAP", (), "known rustc", True),
         ("LANG", (), "known", False),
         ("GITHUB_RUN_ID", (), "any", False),
         ("GITHUB_SHA", ("GITHUB_SHA",), "any", True),
         ("GITHUB_SHA", ("GITHUB_SHACARGO",), "none", True),
         ("CI_JOB_ID", ("CI_COMMIT_SHA",), "any", False),
+        ("CI_JOB_ID", ("CI_",), "any", True),
         ("BUILD_NUMBER", (), "any", False),
         ("BUILD_DIR", (), "any", True),
-        ("CI", (), "any", True),
+        ("CI", (), "any", False),
+        ("CI", ("CI",), "any", True),
         ("LANG", (), "any", True),
         ("PATH", ("PATH",), "any", False),
         ("HOME", ("HOME",), "any", False),
@@ -252,12 +266,17 @@ def counted(name: str, *words: str, reach: str = "none", named: tuple[str, ...] 
         ("LD_PRELOAD", (), "none", True),
         ("XDG_CONFIG_HOME", (), "any", True),
         ("XDG_SESSION_ID", (), "any", False),
-        ("TZ", (), "git", True),
-        ("LC_ALL", (), "git", True),
-        ("XDG_CONFIG_HOME", (), "git", True),
+        ("TZ", (), "known git", True),
+        ("LC_ALL", (), "known git", True),
+        ("XDG_CONFIG_HOME", (), "known git", True),
         ("XDG_CONFIG_HOME", (), "known", False),
-        ("GIT_DIR", (), "git", True),
-        ("MY_VAR", (), "git", False),
+        ("GIT_DIR", (), "known git", True),
+        ("GIT_AUTHOR_NAME", (), "known git", False),
+        ("GIT_AUTHOR_NAME", ("GIT_AUTHOR_IDENT",), "known git", True),
+        ("EMAIL", ("GIT_COMMITTER_IDENT",), "any git", True),
+        ("EDITOR", ("GIT_EDITOR",), "known git", True),
+        ("EDITOR", (), "known git", False),
+        ("MY_VAR", (), "known git", False),
     ],
 )
 def test_which_variables_count(name: str, words: tuple[str, ...], reach: str, wanted: bool) -> None:
@@ -315,14 +334,55 @@ def test_cargos_variables() -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "text", "wanted"),
+    [
+        ("a.pl", "print $ENV{USER}", True),
+        ("a.pl", 'print $ENV{"USER"}', True),
+        ("a.cmake", "message($ENV{USER})", True),
+        ("a.awk", 'BEGIN { print ENVIRON["USER"] }', True),
+        ("a.py", 'e = os.environ\ne.get("USER")', True),
+        ("a.py", '"%(USER)s" % os.environ', True),
+        ("a.js", "const {USER} = process.env", True),
+        ("a.js", "process.env.USER", True),
+        ("a.sh", "printenv USER", True),
+        ("a.sh", "echo ${USER}", True),
+        ("a.in", "by @USER@", True),
+        ("a.c", 'getenv("USER")', True),
+        ("a.c", '{"USER", 1}', False),
+        ("a.txt", "a USER says", False),
+        ("a.sh", "echo $OTHER_USER", False),
+    ],
+)
+def test_what_texts_ask_for_of_a_session(name: str, text: str, wanted: bool) -> None:
+    assert named_in_file(name, text.encode()) == ({"USER"} if wanted else set())
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("$GITHUB_SHA", "GITHUB_SHA"),
+        ("env | grep ^GITHUB_", "GITHUB_"),
+        ("$CI_$v", "CI_"),
+        ("if $CI", "CI"),
+        ("CIRCLE", None),
+    ],
+)
+def test_what_texts_ask_for_of_a_build_service(text: str, wanted: str | None) -> None:
+    assert named_in_file("a.sh", text.encode()) == ({wanted} if wanted else set())
+
+
+@pytest.mark.parametrize(
     ("programs", "reach"),
     [
         ([], "none"),
         (["/usr/bin/cc", "/usr/lib/gcc/x86_64-linux-gnu/12/cc1"], "known"),
-        (["/usr/bin/aarch64-linux-gnu-gcc-12", "/t/bin/rustc"], "known"),
+        (["/usr/bin/aarch64-linux-gnu-gcc-12", "/t/bin/rustc"], "known rustc"),
+        (["/t/bin/rustc", "/t/bin/cargo"], "known cargo rustc"),
+        (["/home/ada/bin/cc"], "any"),
+        (["/t/bin/cargo", "/home/ada/bin/cc"], "any cargo"),
         (["/usr/bin/cc", "/bin/sh"], "any"),
-        (["/usr/bin/cc", "/usr/bin/git"], "git"),
-        (["/usr/bin/git", "/bin/sh"], "any"),
+        (["/usr/bin/cc", "/usr/bin/git"], "known git"),
+        (["/usr/bin/git", "/bin/sh"], "any git"),
     ],
 )
 def test_what_programs_may_look_at(programs: list[str], reach: str) -> None:
@@ -334,7 +394,7 @@ RECORDS = st.builds(
     paths=st.frozensets(st.tuples(st.sampled_from("osp"), st.text())),
     variables=st.frozensets(st.text()),
     tokens=st.text(),
-    reach=st.sampled_from(["none", "known", "git", "any"]),
+    reach=st.sampled_from(["none", "known", "known git", "any"]),
 )
 
 

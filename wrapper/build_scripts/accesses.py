@@ -56,7 +56,7 @@ class Surroundings:
 class Seen:
     """`reads` maps paths to `o` when they were opened and to `s` when it was only asked whether
     they are there; `programs` are the paths of what was run; `made` what was made where names are
-    made up; `asked` the variables that it asked for; `runs_own`: it ran programs that it had made
+    made up; `asked` the variables that it asked for; `own_programs` those that it had made and ran
     itself; `there` are the paths read where something was when the run had ended; `trouble` says,
     if anything does, why the run must not be kept."""
 
@@ -64,7 +64,7 @@ class Seen:
     programs: set[str] = field(default_factory=set)
     made: set[str] = field(default_factory=set)
     asked: set[str] = field(default_factory=set)
-    runs_own: bool = False
+    own_programs: set[str] = field(default_factory=set)
     there: set[str] = field(default_factory=set)
     trouble: str | None = None
 
@@ -84,10 +84,10 @@ def sort_out(accesses: Iterable[tuple[str, str]], around: Surroundings) -> Seen:
             continue
         path = _led(_normal(named, places), kind, around)
         if is_below(path, (around.own, *around.unseen)) or _is_neutral(kind, path):
-            seen.runs_own |= kind == "x" and is_below(path, (around.own,))
+            _note_own(seen, kind, path, around.own)
             continue
         if (path == around.temporary and kind != "o") or (seen.made and _is_made(path, seen.made)):
-            seen.runs_own |= kind == "x"
+            _note_own(seen, kind, path)
             continue
         if kind == "l":
             if os.path.realpath(path) not in around.links.values():
@@ -138,6 +138,11 @@ def _note_word(seen: Seen, kind: str, word: str) -> None:
         seen.asked.add(word)
     else:
         seen.trouble = seen.trouble or word
+
+
+def _note_own(seen: Seen, kind: str, path: str, own: str = "") -> None:
+    if kind == "x" and is_below(path, (own,)):
+        seen.own_programs.add(path)
 
 
 def _note_read(seen: Seen, kind: str, path: str) -> None:

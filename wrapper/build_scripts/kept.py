@@ -31,7 +31,7 @@ from wrapper.inputs.macro_trust import is_published
 from wrapper.inputs.snapshot import Source
 from wrapper.local_tier import any_contains, mapped, stamp_made_here
 from wrapper.recorded import NotKept
-from wrapper.roots import ROOT
+from wrapper.roots import ROOT, cargo_home
 from wrapper.whose import Whose, holds_path, paths_of_checkout, real_paths
 
 _ROOT = ROOT.encode()
@@ -79,12 +79,12 @@ def record_of(watched: Watched) -> Record:
     with open(run.program, "rb") as file:
         tokens = tokens_of(file.read())
     reach = reach_of(path for path in seen.programs if os.path.exists(path))
-    if seen.runs_own:
-        reach = "any"
+    if seen.own_programs:
+        reach = f"any {reach.partition(' ')[2]}".rstrip()
     if any(os.path.basename(path) == "ldconfig" for path in seen.programs):
         seen.reads["/etc/ld.so.cache"] = "o"  # others but look there for what they are loaded with
-    if reach == "any":
-        tokens = " ".join([tokens, *sorted(_named_in_files(seen))])
+    if reach.startswith("any"):
+        tokens = " ".join([tokens, *sorted(_named_in_files(seen)), *_tokens_of_own(seen)])
     said = (watched.stdout, watched.stderr)
     asked = set(filter(may_count, seen.asked))
     if any(is_below(path, _OF_TIME_ZONES) for path in seen.reads):
@@ -100,15 +100,23 @@ def record_of(watched: Watched) -> Record:
 
 def _named_in_files(seen: Seen) -> set[str]:
     """The variables that are named in what was read."""
-    return {name for text in _texts(seen.reads) for name in named_in_file(text)}
+    return {name for path, text in _texts(seen.reads) for name in named_in_file(path, text)}
 
 
-def _texts(reads: Mapping[str, str], others: str = "") -> Iterator[bytes]:
-    """The texts that were read, of all but this machine's own files, and those below `others`."""
+def _tokens_of_own(seen: Seen) -> Iterator[str]:
+    """What programs that a run made, and ran, may call variables."""
+    for path in sorted(filter(os.path.isfile, seen.own_programs)):
+        with mapped(path) as data:
+            yield tokens_of(data[:])
+
+
+def _texts(reads: Mapping[str, str], others: str = "") -> Iterator[tuple[str, bytes]]:
+    """The texts that were read, of all but this machine's own files, and those below `others`, by
+    their paths."""
     for path, kind in reads.items():
         is_own = path.startswith(_OF_THE_MACHINE) or (others and is_below(path, (others,)))
         if kind == "o" and not is_own and os.path.isfile(path):
-            yield _text_of(path)
+            yield path, _text_of(path)
 
 
 def _text_of(path: str) -> bytes:
@@ -123,6 +131,7 @@ def key_then(watched: Watched, script: BuiltAction, record: Record, values: Valu
     action = key_of(watched.run, script, record, values)
     run, started = watched.run, int(watched.started * 1e9)
     busy = {run.environment.get("TMPDIR", "/tmp").rstrip("/"), run.environment.get("HOME", "")}
+    busy.add(cargo_home(run.environment))
     places = (run.roots.workspace, run.roots.package)
     changed = changed_since(watched.seen, started, run.roots.target, busy, places)
     if changed is not None:
@@ -204,7 +213,7 @@ def _may_say(watched: Watched, paths: Iterable[str]) -> bool:
             if any(holds_path(program, path) for path in paths):
                 return True
     texts = _texts(watched.seen.reads, watched.run.roots.target)
-    return any(holds_path(text, path) for text in texts for path in paths)
+    return any(holds_path(text, path) for _, text in texts for path in paths)
 
 
 def _holds(source: Source, paths: Iterable[str], hidden: Iterable[bytes]) -> bool:

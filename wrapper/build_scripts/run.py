@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -18,8 +19,14 @@ from wrapper.recorded import NotKept
 from wrapper.roots import Roots
 
 _CARGO_LOADS = ("target", "toolchain")
-_TELL_USER = ("id", "whoami", "logname", "groups")
+_TELL_USER = {"id", "whoami", "logname", "groups"}
 """Programs that ask the kernel, or the user database, who runs them."""
+
+_MAKES = {"make", "gmake"}
+_HOW_TO_WORK = re.compile(
+    r"[ijklnOpqstvw]+|-[jlO].*|--(?:jobserver|output-sync|no-print-dir|shuffle).*"
+)
+"""Words of MAKEFLAGS that do not say what is to be made."""
 
 
 class NotWorthKeeping(NotKept):
@@ -85,7 +92,10 @@ def run_variables(run: Run, record: Record) -> dict[str, str]:
     found = users_variables(
         run.environment, tokens=record.tokens, named=record.variables, reach=record.reach
     )
-    if any(os.path.basename(name) in _TELL_USER for _, name in record.paths):
+    programs = {os.path.basename(name) for _, name in record.paths}
+    if programs & _MAKES and (told := _told_make(run.environment)):
+        found["what make is told"] = told
+    if programs & _TELL_USER:
         found["the user"] = f"{os.geteuid()} {sorted(os.getgroups())} {_name_of_user()}"
     if record.reach != "none":
         # cargo puts its own directories before the user's
@@ -94,6 +104,14 @@ def run_variables(run: Run, record: Record) -> dict[str, str]:
         own = [each for each in searched if each and not is_below(each, places)]
         found |= {"LD_LIBRARY_PATH": ":".join(own)} if own else {}
     return found
+
+
+def _told_make(environment: Mapping[str, str]) -> str:
+    """What make hears from one that cargo was started by: that there is one, and variables."""
+    words = environment.get("MAKEFLAGS", "").split()
+    told = [word for word in words if not _HOW_TO_WORK.fullmatch(word) and word != "--"]
+    is_within = environment.get("MAKELEVEL", "0") not in ("", "0")
+    return " ".join([*(["within"] if is_within else []), *told])
 
 
 def _name_of_user() -> str:

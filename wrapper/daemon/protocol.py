@@ -95,7 +95,8 @@ class WatchedRun:
 
 
 class Reply:
-    """What the shim is told to do. Exactly one of `finish`, `exec_rustc`, `run` ends it."""
+    """What the shim is told to do. Exactly one of `finish`, `exec_rustc`, `exec_script`, `run`
+    ends it."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
@@ -128,8 +129,12 @@ class Reply:
         self.is_ended = True
 
     def exec_rustc(self) -> None:
-        """Let the shim become the rustc, or the launcher the script, that cargo asked for."""
-        self._frame(b"L", b"")
+        """Let the shim become the rustc that cargo asked for."""
+        self.exec_script({})
+
+    def exec_script(self, variables: Mapping[str, str]) -> None:
+        """Let the launcher become the script, with these variables beside its own."""
+        self._frame(b"L", _pairs(variables))
         self.is_ended = True
 
     async def run(
@@ -164,8 +169,7 @@ class Reply:
         Then `let_stand` or `exec_rustc`, for a run without watching, must follow. Raises
         IncompleteReadError when the launcher is killed.
         """
-        pairs = (f"{name}={value}\0" for name, value in variables.items())
-        self._frame(b"R", "".join(pairs).encode("utf-8", "surrogateescape"))
+        self._frame(b"R", _pairs(variables))
         self.is_ended = True
         await self._writer.drain()
         pieces = {b"O": bytearray(), b"E": bytearray(), b"A": bytearray()}
@@ -181,3 +185,8 @@ class Reply:
     def let_stand(self) -> None:
         """What ran on trial is the result, however it ended."""
         self._frame(b"X", _U32.pack(0))
+
+
+def _pairs(variables: Mapping[str, str]) -> bytes:
+    pairs = (f"{name}={value}\0" for name, value in variables.items())
+    return "".join(pairs).encode("utf-8", "surrogateescape")

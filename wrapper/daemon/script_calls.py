@@ -65,7 +65,7 @@ class ScriptCallHandler:
             run = _run_of(self.call)
         except (NotKept, OutsideRoots) as error:
             self.tally.unit(SCRIPT_RUN, "local", reason=trouble(error))
-            self.reply.exec_rustc()
+            self.reply.exec_script({})
             return
         settings = RemoteSettings.of(self.call.settings)
         remote = await self.parts.remotes.get(settings, self.call, self.reply.tell_user)
@@ -75,7 +75,8 @@ class ScriptCallHandler:
             script = self._script(run)
         except (NotKept, OSError) as error:
             unit = self.tally.unit(SCRIPT_RUN, "local", reason=trouble(error))
-            self.reply.exec_rustc()
+            # what is linked with its objects may be kept, though it is not
+            self.reply.exec_script(c_flags(run.roots, run.environment))
             self.keyed.keeper.submit_other(self._explain(run, unit))
             return
         await self._look_up(run, script, settings, remote)
@@ -183,7 +184,7 @@ class ScriptCallHandler:
         self.parts.unwatched_scripts[script.digest.hash] = why
         await asyncio.to_thread(empty_directory, run.out_dir)
         self.entry.ended(self.tally.unit(SCRIPT_RUN, "local", reason=why))
-        self.reply.exec_rustc()
+        self.reply.exec_script({})
 
     async def _keep(
         self, watched: Watched, script: BuiltAction, server: Remote | None, recorded: Recorded

@@ -6,7 +6,7 @@
 // launcher), parent pid, cwd, argc, arguments, environment. Frames in both directions: one byte
 // kind, u32 length, payload; integers are little endian.
 //   to the program: O stdout, E stderr, W a line for the user, X exit code (u32),
-//                   L exec the real program as it was called,
+//                   L exec the real program as it was called; of a build script, variables to set
 //   to the shim:    F say what came so far: it has the unit's metadata, and cargo may go on
 //                   T run: u32 count of replacements, pairs of strings, then the arguments
 //                   H the same on trial: what it says is held back until it has announced its

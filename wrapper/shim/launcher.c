@@ -113,11 +113,15 @@ static int preload(const char *library) {
     return setenv("LD_PRELOAD", value, 1) == 0;
 }
 
+static void set_variables(char *variables, uint32_t size) {
+    for (char *p = variables; p < variables + size; p += strlen(p) + 1) putenv(p);
+}
+
 // The script under watch: `ends` are the pipes of its output.
 static void start_script(pid_t parent, int ends[2][2], int socket, char *variables, uint32_t size) {
     dup2(ends[0][1], 1);
     dup2(ends[1][1], 2);
-    for (char *p = variables; p < variables + size; p += strlen(p) + 1) putenv(p);
+    set_variables(variables, size);
     char library[PATH_MAX];
     setenv(IN_SCRIPT, "1", 1);
     if (snprintf(library, sizeof library, "%s/bin/asked-variables.so", home) < 0 || !preload(library)) unsetenv(IN_SCRIPT);
@@ -271,7 +275,10 @@ static void obey(void) {
     FILE *kept[2] = {open_memstream(data, sizes), open_memstream(data + 1, sizes + 1)};
     while (kept[0] && kept[1] && read_frame(daemon_fd, &kind, &payload, &size) == 0) {
         if (kind == 'R') run_watched(payload, size);
-        if (kind == 'L') break;
+        if (kind == 'L') {
+            set_variables(payload, size);
+            break;
+        }
         if (kind == 'O') fwrite(payload, 1, size, kept[0]);
         if (kind == 'E') fwrite(payload, 1, size, kept[1]);
         if (kind == 'W') tell_user(payload, size);
