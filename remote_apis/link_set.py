@@ -18,10 +18,12 @@ from collections.abc import Iterable
 PROPERTY = "link-set"
 _PROGRAMS = ("collect2", "ld", "liblto_plugin.so", "lto-wrapper")
 _FILES = (
-    "Scrt1.o", "crt1.o", "crti.o", "crtn.o", "crtbegin.o", "crtbeginS.o", "crtend.o", "crtendS.o",
-    "libc.so", "libc.so.6", "libc.a", "libc_nonshared.a", "libm.so", "libm.so.6", "libmvec.so.1",
-    "libgcc.a", "libgcc_eh.a", "libgcc_s.so", "libgcc_s.so.1", "ld-linux-x86-64.so.2",
-    "ld-linux-aarch64.so.1", "librt.a", "libpthread.a", "libutil.a", "libdl.a",
+    "Scrt1.o", "crt1.o", "rcrt1.o", "gcrt1.o", "crti.o", "crtn.o", "crtbegin.o", "crtbeginS.o",
+    "crtbeginT.o", "crtend.o", "crtendS.o", "libc.so", "libc.so.6", "libc.a", "libc_nonshared.a",
+    "libm.so", "libm.so.6", "libmvec.so.1", "libgcc.a", "libgcc_eh.a", "libgcc_s.so",
+    "libgcc_s.so.1", "ld-linux-x86-64.so.2", "ld-linux-aarch64.so.1", "librt.a", "librt.so",
+    "librt.so.1", "libpthread.a", "libpthread.so", "libpthread.so.0", "libutil.a", "libutil.so",
+    "libutil.so.1", "libdl.a", "libdl.so", "libdl.so.2",
 )  # fmt: skip
 _TIMEOUT = 20.0
 _ASKING = threading.Lock()
@@ -43,6 +45,20 @@ def link_set(cc: str | None = None) -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return _digest(version, tuple((name, file, _seen(file)) for name, file in files))
+
+
+def files(cc: str | None = None) -> frozenset[str]:
+    """The real paths of the set's files; none where there is no working C compiler."""
+    path = cc or shutil.which("cc")
+    if path is None:
+        return frozenset()
+    real = os.path.realpath(path)
+    try:
+        with _ASKING:
+            _, found = _found(path, real, os.stat(real).st_mtime_ns)
+    except (OSError, subprocess.SubprocessError):
+        return frozenset()
+    return frozenset(os.path.realpath(file) for _, file in found if os.path.isabs(file))
 
 
 @functools.lru_cache(maxsize=8)

@@ -243,7 +243,7 @@ class Keeper:
         unit, draft, roots = compiled.unit, compiled.draft, compiled.unit.roots
         known = compiled.known
         if compiled.accesses is not None:
-            check_reads(compiled.accesses, unit, draft.inputs, compiled.learned.files)
+            check_reads(compiled.accesses, unit, draft.inputs, known)
 
         def collect(files: Iterable[str]) -> Inputs:
             return self._collector.collect(

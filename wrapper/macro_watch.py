@@ -23,9 +23,9 @@ from wrapper.build_scripts.names import above, is_below
 from wrapper.inputs.collect import CLIPPY_SETTINGS
 from wrapper.inputs.inputs import Inputs
 from wrapper.inputs.snapshot import RealPlaces, is_left_out
-from wrapper.inputs.unit_records import Learned
+from wrapper.inputs.unit_records import NOTHING, Learned
 from wrapper.inputs.upwards import Upwards
-from wrapper.qualifiers import OF_LINK_SET, name_of_library
+from wrapper.linked import check_linked, libraries_taken
 from wrapper.recorded import NotKept
 from wrapper.result_checks import Unit
 from wrapper.roots import Roots
@@ -66,25 +66,18 @@ _OF_NETWORK = re.compile(
 )
 """What cargo looks at whenever it starts, for when it fetches something."""
 
-LIBRARY = re.compile(
-    r"/(?:usr/)?(?:local/)?lib(?!.*/bfd-plugins/)(?!(?:32|64)?/gcc/[^/]+/[^/]+/lib).*"
-    r"/lib(?!bfd-|opcodes-|lto_plugin)([^/]+)(?<!_nonshared)\.(?:so|a)"
-)
-"""What is linked as `-lNAME`, but for what comes with the C compiler and library. Programs are
-loaded with others, whose names have versions."""
-
 _LINKER = re.compile(
     r"(?:[\w.]+-)*(?:cc|gcc|g\+\+|c\+\+|clang|clang\+\+|lld|ld|mold|wild|collect2|lto-wrapper|lto1|as)"
     r"(?:[-.][\w.]+)?"
 )
 
 
-def check_reads(accesses: bytes, unit: Unit, inputs: Inputs, learned: Iterable[str] = ()) -> None:
+def check_reads(accesses: bytes, unit: Unit, inputs: Inputs, learned: Learned = NOTHING) -> None:
     """Raises NotKept for what a compile did that its key says nothing of. Blocks.
 
     `accesses` are what the watcher noted, with those of other processes than rustc's own in
-    capitals: the linker's, where the unit links. `learned` are the files that it turned out to
-    read, which its key will have.
+    capitals: the linker's, where the unit links. `learned` is what it turned out to read, which
+    its key will have.
     """
     noted = decode(accesses)
     if not noted:
@@ -107,9 +100,12 @@ def check_reads(accesses: bytes, unit: Unit, inputs: Inputs, learned: Iterable[s
     # cargo has programs look for libraries, and rustc for crates, where dependencies are
     deps = [path for kind, path in unit.invocation.library_paths if kind == "dependency"]
     upwards = Upwards(unit.roots)
-    known = [path for name in learned for path in upwards.paths(name)]
+    known = [path for name in learned.files for path in upwards.paths(name)]
     places = _Places(inputs, unit.roots, [*known, *deps])
     _check_others(others, unit, places)
+    check_linked(
+        (path for path, kind in sorted(others.reads.items()) if kind == "o"), unit, inputs, learned
+    )
     for path, kind in sorted(own.reads.items()):
         is_known = places.has(path, is_opened=kind == "o") or _LOADED.fullmatch(path)
         is_of_rustc = _is_of_rustc(path, unit, inputs) or _is_of_loader(path, kind, unit)
@@ -133,17 +129,19 @@ def learned_watching(accesses: bytes, unit: Unit, inputs: Inputs) -> Learned:
     return Learned(
         files=_beside(noted, unit, inputs),
         asked=asked_for(accesses, unit.environment),
-        libraries=_libraries(noted, inputs) if unit.invocation.links else frozenset(),
+        libraries=libraries_taken(noted, inputs) if unit.invocation.links else frozenset(),
     )
 
 
 def _beside(noted: Collection[tuple[str, str]], unit: Unit, inputs: Inputs) -> tuple[str, ...]:
     """Files beside the package that macros read or looked for: in the workspace, where it may have
-    been cargo for them, and upwards from there."""
+    been cargo for them, and upwards from there. And what the linker read in the workspace."""
     roots = unit.roots
     own = {path for kind, path in noted if kind in "os"}
     if ("X", unit.environment.get("CARGO")) in noted:
         noted = [(kind.lower(), path) for kind, path in noted]
+    elif unit.invocation.links:
+        noted = [("o" if kind == "O" else kind, path) for kind, path in noted]
     outside = [
         (kind, path)
         for kind, path in noted
@@ -165,18 +163,6 @@ def _beside(noted: Collection[tuple[str, str]], unit: Unit, inputs: Inputs) -> t
             and not inputs.is_left_out(path)
         ),
     )
-
-
-def _libraries(noted: Iterable[tuple[str, str]], inputs: Inputs) -> frozenset[str]:
-    """The system's libraries that the linker took and was not told of by an option: an attribute
-    of a dependency's may have it look for one."""
-    found = {
-        match.group(1)
-        for kind, path in noted
-        if kind == "O" and (match := LIBRARY.fullmatch(path)) and os.path.isfile(path)
-    }
-    told = {name_of_library(option) for option in inputs.system} | inputs.attributed
-    return frozenset(found - told - OF_LINK_SET)
 
 
 def _is_of_rustc(path: str, unit: Unit, inputs: Inputs) -> bool:

@@ -83,7 +83,7 @@ def qualifiers(
     if not invocation.links:
         return found
     linker = invocation.codegen("linker")
-    arguments = _link_arguments(invocation, roots)
+    arguments = link_arguments(invocation, roots)
     names = [*inputs.system, *(a[2:] for a in arguments if a.startswith("-l"))]
     if not invocation.links_with_system:
         for name in names:
@@ -170,7 +170,7 @@ def _check_specification(path: str, invocation: Invocation) -> None:
         raise NotUnderstood(f"links as {path} says, with {linker}")
 
 
-def _link_arguments(invocation: Invocation, roots: Roots) -> list[str]:
+def link_arguments(invocation: Invocation, roots: Roots) -> list[str]:
     """All of `-C link-arg` and `link-args`. Raises NotUnderstood for one that reads elsewhere, or
     writes a file."""
     arguments: list[str] = []

@@ -32,12 +32,18 @@ def system_library(name: str, linker: str, first: Iterable[str] = ()) -> str:
     """A digest of all that may be linked as `-lNAME`, also from directories that the linker is told
     to look in `first`. Raises NotUnderstood where nothing is."""
     total = hashlib.sha256()
-    seen: set[str] = set()
-    for path in _files_of(name, [*first, *_directories(linker)], seen):
+    found = library_files(name, linker, first)
+    for path in found:
         total.update(f"{os.path.basename(path)} {file_digest(path)}\0".encode())
-    if not seen:
+    if not found:
         raise NotUnderstood(f"links the system library {name}, which is not found")
     return total.hexdigest()
+
+
+def library_files(name: str, linker: str, first: Iterable[str] = ()) -> list[str]:
+    """The real paths of the same, in the order in which they are looked for. Raises NotUnderstood
+    where the linker does not say where it looks."""
+    return list(_files_of(name, [*first, *_directories(linker)], set()))
 
 
 def ask_program(program: str, question: str) -> str:

@@ -9,7 +9,8 @@ import pytest
 from tests.wrapper.reason_texts import provokes
 from wrapper.inputs.inputs import Inputs
 from wrapper.inputs.macro_trust import Reads
-from wrapper.macro_watch import LIBRARY, check_reads
+from wrapper.linked import LIBRARY
+from wrapper.macro_watch import check_reads
 from wrapper.preferred import PREFERRED
 from wrapper.recorded import NotKept
 from wrapper.result_checks import Unit

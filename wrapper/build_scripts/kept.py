@@ -3,55 +3,37 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
-from itertools import chain
 
 from remote_apis.digest import Digest
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
 from wrapper.action import BuiltAction
 from wrapper.build_scripts.accesses import Seen
 from wrapper.build_scripts.environment import (
-    cargos_variables,
     declared,
     may_count,
     named_in_file,
     reach_of,
     tokens_of,
 )
-from wrapper.build_scripts.machine import LONG, facts_told
+from wrapper.build_scripts.held import held_by
+from wrapper.build_scripts.machine import facts_told
 from wrapper.build_scripts.names import is_below
-from wrapper.build_scripts.outputs import empty_tree, leads_out, staged, take_outputs, times
+from wrapper.build_scripts.outputs import empty_tree, leads_out, staged, take_outputs
 from wrapper.build_scripts.reads import Record, Values, changed_since, named
-from wrapper.build_scripts.run import NotWorthKeeping, Run, Watched, key_of, run_variables
+from wrapper.build_scripts.run import NotWorthKeeping, Watched, key_of, run_variables
+from wrapper.build_scripts.texts import texts_read
 from wrapper.hidden_paths import BITCODE, OBJECT, pieces
 from wrapper.inputs.file_digests import FileDigests
 from wrapper.inputs.macro_trust import is_published
 from wrapper.inputs.snapshot import Source
-from wrapper.local_tier import any_contains, mapped, stamp_made_here
+from wrapper.local_tier import mapped, stamp_made_here
 from wrapper.recorded import NotKept
 from wrapper.roots import ROOT, cargo_home
 from wrapper.whose import Whose, holds_path, paths_of_checkout, real_paths
 
 _ROOT = ROOT.encode()
-_SECONDS = re.compile(rb"(?<!\d)(1\d{9})(?:\d{3}){0,3}(?!\d)")
-_MAX_TEXT = 1 << 20
-_NO_TEXT = (b"\x7fELF", b"!<arch>\n")
-_OF_THE_MACHINE = ("/usr/", "/lib", "/bin/", "/sbin/", "/etc/", "/proc/", "/sys/", "/dev/")
 _OF_TIME_ZONES = ("/etc/localtime", "/usr/share/zoneinfo")
-_OF_NO_INTEREST = {
-    "SHELL",
-    "TERM",
-    "LANG",
-    "LC_ALL",
-    "LC_CTYPE",
-    "MAKEFLAGS",
-    "CARGO_MAKEFLAGS",
-    "OLDPWD",
-}
-"""Variables whose values stand in many a file by chance, or say how many jobs there were."""
-
 _MAX_FILES = 20_000
 _MAX_BYTES = 1 << 30
 _PUT_BACK_SECONDS = 25e-6
@@ -100,7 +82,7 @@ def record_of(watched: Watched) -> Record:
 
 def _named_in_files(seen: Seen) -> set[str]:
     """The variables that are named in what was read."""
-    return {name for path, text in _texts(seen.reads) for name in named_in_file(path, text)}
+    return {name for path, text in texts_read(seen.reads) for name in named_in_file(path, text)}
 
 
 def _tokens_of_own(seen: Seen) -> Iterator[str]:
@@ -108,21 +90,6 @@ def _tokens_of_own(seen: Seen) -> Iterator[str]:
     for path in sorted(filter(os.path.isfile, seen.own_programs)):
         with mapped(path) as data:
             yield tokens_of(data[:])
-
-
-def _texts(reads: Mapping[str, str], others: str = "") -> Iterator[tuple[str, bytes]]:
-    """The texts that were read, of all but this machine's own files, and those below `others`, by
-    their paths."""
-    for path, kind in reads.items():
-        is_own = path.startswith(_OF_THE_MACHINE) or (others and is_below(path, (others,)))
-        if kind == "o" and not is_own and os.path.isfile(path):
-            yield path, _text_of(path)
-
-
-def _text_of(path: str) -> bytes:
-    """A file's bytes; none of what is too large for a text, or a program or library."""
-    with mapped(path) as data:
-        return data[:] if len(data) <= _MAX_TEXT and not data[:8].startswith(_NO_TEXT) else b""
 
 
 def key_then(watched: Watched, script: BuiltAction, record: Record, values: Values) -> BuiltAction:
@@ -153,17 +120,7 @@ def result_of(
             text = staged(data, run.roots)
             blobs[Digest.of(text, files.function)] = text
             target.CopyFrom(Digest.of(text, files.function).to_message())
-    # without paths where that can be: a checkout's may have a date in it
-    texts = [source for source in blobs.values() if isinstance(source, bytes)]
-    made = [source for source in blobs.values() if isinstance(source, str)]
-    is_asked = any(os.path.basename(path) == "date" for path in watched.seen.programs)
-    needles = dict.fromkeys(times(watched.started, is_asked=is_asked), "a date")
-    needles |= _unnamed_values(run, run_variables(run, record))
-    held = next((what for each, what in needles.items() if any(each in t for t in texts)), None)
-    if held is None and any_contains(made, list(needles)):
-        held = next(what for each, what in needles.items() if any_contains(made, [each]))
-    if held is None and _tells_ages(watched, texts, made):
-        held = "the time of a file"
+    held = held_by(watched, run_variables(run, record), blobs.values())
     if held is not None:
         raise NotKept(f"what it makes holds {held}")
     tree = empty_tree(result)
@@ -212,7 +169,7 @@ def _may_say(watched: Watched, paths: Iterable[str]) -> bool:
         with mapped(watched.run.program) as program:
             if any(holds_path(program, path) for path in paths):
                 return True
-    texts = _texts(watched.seen.reads, watched.run.roots.target)
+    texts = texts_read(watched.seen.reads, watched.run.roots.target)
     return any(holds_path(text, path) for _, text in texts for path in paths)
 
 
@@ -225,31 +182,3 @@ def _holds(source: Source, paths: Iterable[str], hidden: Iterable[bytes]) -> boo
             return True
         is_object = data[:8].startswith(OBJECT)
         return is_object and any(data.find(each) >= 0 for each in (*hidden, *BITCODE))
-
-
-def _tells_ages(watched: Watched, said: Iterable[bytes], made: Iterable[str]) -> bool:
-    """Whether what it said or generated has the time of a file that it looked at, in seconds or
-    smaller parts of them."""
-    ages = set()
-    for path in watched.seen.reads:
-        with suppress(OSError):
-            ages.add(str(int(os.stat(path).st_mtime)).encode())
-    texts = chain(said, map(_text_of, made))
-    return any(found in ages for text in texts for found in _SECONDS.findall(text))
-
-
-def _unnamed_values(run: Run, counted: Mapping[str, str]) -> dict[bytes, str]:
-    """Values that no key names, and that what a run makes must therefore not hold, and what they
-    are.
-
-    Paths of the run's places, and of what lies above, are looked for otherwise.
-    """
-    known = cargos_variables(run.environment).keys() | counted.keys() | _OF_NO_INTEREST
-    values = {v: f"the value of {name}" for name, v in run.environment.items() if name not in known}
-    return {
-        os.fsencode(value): what
-        for value, what in values.items()
-        if len(value) >= LONG
-        and run.roots.staged(value) is None
-        and not any(p.real.startswith(value) for p in run.roots.places)
-    }

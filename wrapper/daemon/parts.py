@@ -4,6 +4,7 @@ digest function in use."""
 from __future__ import annotations
 
 import asyncio
+import os
 from dataclasses import dataclass, field
 
 from remote_apis.digest_functions import DigestFunction
@@ -39,9 +40,28 @@ class Keyed:
     beginnings: Beginnings
 
 
+@dataclass(frozen=True, slots=True)
+class Unwatched:
+    """Why a build script is not to be watched; `failed_at`: it is so if it has done well without
+    since then, in seconds since the epoch."""
+
+    why: str
+    failed_at: float | None = None
+
+    def is_so(self, out_dir: str) -> bool:
+        """Whether it still holds: what a script has said, cargo notes when that did well."""
+        if self.failed_at is None:
+            return True
+        try:
+            said = os.stat(os.path.join(os.path.dirname(out_dir), "output"))
+        except OSError:
+            return False
+        return said.st_mtime >= self.failed_at
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """`unwatched_scripts` are build scripts that are not to be watched, and why; `compiles_within`
+    """`unwatched` are build scripts that are not to be watched, by their keys; `compiles_within`
     the watched runs in which units were compiled, whose reads nobody saw.
     """
 
@@ -53,7 +73,7 @@ class Parts:
     journal: KeyJournal
     lines: BuildLines
     builds: BuildStarts = field(default_factory=BuildStarts)
-    unwatched_scripts: dict[str, str] = field(default_factory=dict)
+    unwatched: dict[str, Unwatched] = field(default_factory=dict)
     compiles_within: set[str] = field(default_factory=set)
     _keyed: dict[DigestFunction, Keyed] = field(default_factory=dict)
 

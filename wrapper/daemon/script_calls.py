@@ -26,7 +26,7 @@ from wrapper.build_scripts.outputs import NotStorable, empty_directory, links_ou
 from wrapper.build_scripts.reads import NotNameable
 from wrapper.build_scripts.run import NotWorthKeeping, Run, Watched
 from wrapper.build_scripts.runs import KeptRun, PutBack
-from wrapper.daemon.parts import Keyed, Parts
+from wrapper.daemon.parts import Keyed, Parts, Unwatched
 from wrapper.daemon.protocol import Call, Reply
 from wrapper.daemon.script_entry import RunEntry
 from wrapper.daemon.tally import Tally, build_of
@@ -41,6 +41,7 @@ from wrapper.stats import SCRIPT_RUN, UnitStat, made_in_seconds
 from wrapper.wording import trouble
 
 _NEW = "new: no cache had it"
+_OTHER_RIGHTS = Unwatched(OTHER_RIGHTS)
 _OF_CARGO = (".package-cache", ".package-cache-mutate", ".global-cache", ".global-cache-journal")
 
 
@@ -86,9 +87,9 @@ class ScriptCallHandler:
         if os.listdir(run.out_dir):
             raise NotKept("OUT_DIR holds files from a run before")
         script = self.keyed.script_runs.script(run)
-        why = self.parts.unwatched_scripts.get(script.digest.hash)
-        if why is not None:
-            raise NotKept(why)
+        unwatched = self.parts.unwatched.get(script.digest.hash)
+        if unwatched is not None and unwatched.is_so(run.out_dir):
+            raise NotKept(unwatched.why)
         return script
 
     async def _explain(self, run: Run, unit: UnitStat) -> None:
@@ -154,8 +155,8 @@ class ScriptCallHandler:
         seconds = time.monotonic() - clock
         accesses = decode(ended.accesses)
         if ended.status != 0 or ("!", OTHER_RIGHTS) in accesses:
-            why = "it failed when it was watched" if ended.status else OTHER_RIGHTS
-            await self._run_unwatched(run, script, why)
+            failed = Unwatched("it failed when it was watched", time.time())
+            await self._run_unwatched(run, script, failed if ended.status else _OTHER_RIGHTS)
             return
         seen = await asyncio.to_thread(self._seen, run, accesses)
         if name in self.parts.compiles_within:
@@ -179,11 +180,11 @@ class ScriptCallHandler:
         recorded = self.entry.recorded(self.parts.home, unit)
         self.keyed.keeper.submit_other(self._keep(watched, script, server, recorded))
 
-    async def _run_unwatched(self, run: Run, script: BuiltAction, why: str) -> None:
+    async def _run_unwatched(self, run: Run, script: BuiltAction, unwatched: Unwatched) -> None:
         """The watching may be what it fails by: what it says without is what the user sees."""
-        self.parts.unwatched_scripts[script.digest.hash] = why
+        self.parts.unwatched[script.digest.hash] = unwatched
         await asyncio.to_thread(empty_directory, run.out_dir)
-        self.entry.ended(self.tally.unit(SCRIPT_RUN, "local", reason=why))
+        self.entry.ended(self.tally.unit(SCRIPT_RUN, "local", reason=unwatched.why))
         self.reply.exec_script({})
 
     async def _keep(
@@ -195,7 +196,7 @@ class ScriptCallHandler:
             try:
                 return await self.keyed.script_runs.keep(watched, script, instance)
             except NotWorthKeeping as error:
-                self.parts.unwatched_scripts[script.digest.hash] = str(error)
+                self.parts.unwatched[script.digest.hash] = Unwatched(str(error))
                 raise
 
         async def share(kept: KeptRun, remote: Remote) -> None:

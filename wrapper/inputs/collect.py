@@ -97,7 +97,7 @@ class Collector:
         if not inputs.is_for_host:
             self._add_target(invocation, roots, environment, inputs)
         out_dir = environment.get("OUT_DIR")
-        if out_dir:
+        if out_dir and os.path.isdir(out_dir):  # cargo makes none for a script that is overridden
             made = self._snapshot(out_dir, skip_in_out_dir)
             inputs.add(staged_or_refuse(roots, out_dir), made, out_dir)
         cargo = environment.get("CARGO", "")
