@@ -256,7 +256,7 @@ class Keeper:
         own, upwards = compiled.learned.files, Upwards(roots)
         paths = [path for name in own for path in upwards.paths(name)]
         read = Seen(reads={p: "o" for p in paths if p in own or os.path.lexists(p)})
-        changed = changed_since(read, compiled.started_ns, roots.target)
+        changed = changed_since(read, compiled.started_ns, roots.targets)
         if changed is not None:
             raise NotKept(f"{changed} changed while it was compiled")
         before = build(unit, _without(inputs, new_files), draft.learned)

@@ -59,6 +59,11 @@ class Roots:
     out_dir: str
     target: str
 
+    @cached_property
+    def targets(self) -> tuple[str, ...]:
+        """The target directory as cargo calls it, and as it is called where it really lies."""
+        return tuple(dict.fromkeys((self.target, os.path.realpath(self.target))))
+
     @property
     def outside(self) -> str:
         """What artifacts call the package, if it lies neither in the workspace nor in CARGO_HOME;
@@ -88,9 +93,12 @@ class Roots:
             if staged := self.staged(path):
                 named[path] = staged
         real = {os.path.realpath(path): staged for path, staged in named.items()}
-        more = [Place(real=path, staged=real[path], recorded="") for path in real.keys() - known]
-        more.sort(key=lambda place: place.real)
-        return replace(self, places=(*self.places, *more)) if more else self
+        found = self
+        for path in sorted(real.keys() - known):
+            if found.staged(path) != real[path]:
+                place = Place(real=path, staged=real[path], recorded="")
+                found = replace(found, places=(*found.places, place))
+        return found
 
     def staged(self, path: str) -> str | None:
         """The place of an absolute real path in the input root, or None when it is outside."""

@@ -525,7 +525,7 @@ def test_what_was_changed_meanwhile(tmp_path: Path) -> None:
     for path in (file, file.parent, tmp_path / "b", listed):
         os.utime(path, (1, 1))
     now = time.time_ns()
-    assert changed_since(seen, now + 10**9, "/target") is None
+    assert changed_since(seen, now + 10**9, ("/target",)) is None
     for change, wanted in (
         (lambda: file.write_text("y"), file),
         (lambda: (tmp_path / "b" / "c").mkdir(), tmp_path / "b" / "c"),
@@ -533,15 +533,15 @@ def test_what_was_changed_meanwhile(tmp_path: Path) -> None:
     ):
         time.sleep(0.05)
         started = time.time_ns()
-        assert changed_since(seen, started + 10**9, "/target") is None
+        assert changed_since(seen, started + 10**9, ("/target",)) is None
         change()
-        assert changed_since(seen, started, "/target") == str(wanted)
+        assert changed_since(seen, started, ("/target",)) == str(wanted)
         time.sleep(0.05)
-    assert changed_since(Seen(reads={str(absent): "s"}), 0, str(tmp_path)) is None
+    assert changed_since(Seen(reads={str(absent): "s"}), 0, (str(tmp_path),)) is None
     busy = {str(absent.parent)}
-    assert changed_since(Seen(reads={str(absent): "s"}), 0, "/target", busy) is None
+    assert changed_since(Seen(reads={str(absent): "s"}), 0, ("/target",), busy) is None
     gone = Seen(reads={str(absent): "s"}, there={str(absent)})
-    assert changed_since(gone, 0, str(tmp_path)) == str(absent)
+    assert changed_since(gone, 0, (str(tmp_path),)) == str(absent)
 
 
 def key(roots: Roots, *, program: bytes = b"p", reads: str = "", **more: str) -> str:
@@ -562,7 +562,7 @@ def test_ways_that_led_elsewhere(tmp_path: Path, way: str) -> None:
     places = [str(tmp_path)]
     time.sleep(0.05)
     started = time.time_ns()
-    assert changed_since(seen, started + 10**9, "/target", (), places) is None
+    assert changed_since(seen, started + 10**9, ("/target",), (), places) is None
     time.sleep(0.05)
     if way == "one":
         (tmp_path / "one").rename(tmp_path / "away")
@@ -570,8 +570,8 @@ def test_ways_that_led_elsewhere(tmp_path: Path, way: str) -> None:
     else:
         (tmp_path / "link").unlink()
         (tmp_path / "link").symlink_to("one")
-    assert changed_since(seen, started, "/target", (), places) == str(tmp_path / way)
-    assert changed_since(seen, started, str(tmp_path), (), places) is None
+    assert changed_since(seen, started, ("/target",), (), places) == str(tmp_path / way)
+    assert changed_since(seen, started, (str(tmp_path),), (), places) is None
 
 
 def test_keys() -> None:

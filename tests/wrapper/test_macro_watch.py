@@ -194,6 +194,18 @@ def test_the_linker(place: Place) -> None:
     assert said is not None, "rustc itself reads no such thing"
 
 
+def test_what_is_linked_and_in_no_key(place: Place) -> None:
+    """Start files and the C library's are in the link set, others of the same directories not."""
+    directory = next(Path("/usr/lib/gcc").glob("*/*/crtbegin.o")).parent
+    link = ("x{t}/bin/rustc", "X/usr/bin/cc", f"O{directory}/crtbegin.o", f"O{directory}/libgcc.a")
+    assert place.why(*link, kind="bin") is None
+    for name in ("crtfastmath.o", "libgcov.a"):
+        said = place.why(*link, f"O{directory}/{name}", kind="bin")
+        assert said == f"the linker reads {directory}/{name}, which no key names"
+    said = place.why(*link, f"O{directory}/not-there.o", kind="bin")
+    assert said is None
+
+
 def test_sources_of_published_dependencies(place: Place, tmp_path: Path) -> None:
     """rustc quotes them in its messages; a name and a version have the same for everybody."""
     source = f"o{tmp_path}/registry/src/i/dep-1.0.0/src/lib.rs"

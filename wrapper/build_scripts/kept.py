@@ -100,7 +100,7 @@ def key_then(watched: Watched, script: BuiltAction, record: Record, values: Valu
     busy = {run.environment.get("TMPDIR", "/tmp").rstrip("/"), run.environment.get("HOME", "")}
     busy.add(cargo_home(run.environment))
     places = (run.roots.workspace, run.roots.package)
-    changed = changed_since(watched.seen, started, run.roots.target, busy, places)
+    changed = changed_since(watched.seen, started, run.roots.targets, busy, places)
     if changed is not None:
         raise NotKept(f"{changed} was changed while it ran")
     return action
@@ -169,7 +169,7 @@ def _may_say(watched: Watched, paths: Iterable[str]) -> bool:
         with mapped(watched.run.program) as program:
             if any(holds_path(program, path) for path in paths):
                 return True
-    texts = texts_read(watched.seen.reads, watched.run.roots.target)
+    texts = texts_read(watched.seen.reads, watched.run.roots.targets)
     return any(holds_path(text, path) for _, text in texts for path in paths)
 
 

@@ -204,16 +204,20 @@ def _mark(entry: os.DirEntry[str]) -> str:
 
 
 def changed_since(
-    seen: Seen, started_ns: int, target: str, busy: Container[str] = (), places: Sequence[str] = ()
+    seen: Seen,
+    started_ns: int,
+    targets: Sequence[str],
+    busy: Container[str] = (),
+    places: Sequence[str] = (),
 ) -> str | None:
     """A path that may have been changed since the run began, or None.
 
-    Where nothing is something may have been: then its directory has changed. Not in the target
-    directory, where other units come and go, nor in `busy` ones, where others' files do. Below
-    `places` it may also have been a way that led elsewhere.
+    Where nothing is something may have been: then its directory has changed. Not in `targets`, the
+    target directory by its names, where other units come and go, nor in `busy` ones, where others'
+    files do. Below `places` it may also have been a way that led elsewhere.
     """
     started_ns -= _CLOCK_STEP_NS
-    moved = _moved_since(seen.reads, started_ns, target, places)
+    moved = _moved_since(seen.reads, started_ns, targets, places)
     if moved is not None:
         return moved
     for path, kind in seen.reads.items():
@@ -224,7 +228,7 @@ def changed_since(
         except OSError:
             if path in seen.there and not os.path.lexists(path):
                 return path
-            if is_below(path, (target,)):
+            if is_below(path, targets):
                 continue
             path = _nearest(path)
             if path in busy:
@@ -238,12 +242,12 @@ def changed_since(
 
 
 def _moved_since(
-    paths: Iterable[str], started_ns: int, target: str, places: Sequence[str]
+    paths: Iterable[str], started_ns: int, targets: Sequence[str], places: Sequence[str]
 ) -> str | None:
     """A directory or link on the way to some paths that got its name since, or None."""
     ways = {way for path in paths if is_below(path, places) for way in above(path)}
     for way in sorted(ways):
-        if is_below(way, places) and not is_below(way, (target,)):
+        if is_below(way, places) and not is_below(way, targets):
             with suppress(OSError):
                 if when_moved(os.lstat(way)) >= started_ns:
                     return way

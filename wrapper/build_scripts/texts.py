@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from wrapper.build_scripts.names import is_below
 from wrapper.local_tier import mapped
@@ -13,11 +13,11 @@ _NO_TEXT = (b"\x7fELF", b"!<arch>\n")
 _OF_THE_MACHINE = ("/usr/", "/lib", "/bin/", "/sbin/", "/etc/", "/proc/", "/sys/", "/dev/")
 
 
-def texts_read(reads: Mapping[str, str], others: str = "") -> Iterator[tuple[str, bytes]]:
+def texts_read(reads: Mapping[str, str], others: Sequence[str] = ()) -> Iterator[tuple[str, bytes]]:
     """The texts that were read, of all but this machine's own files, and those below `others`, by
     their paths."""
     for path, kind in reads.items():
-        is_own = path.startswith(_OF_THE_MACHINE) or (others and is_below(path, (others,)))
+        is_own = path.startswith(_OF_THE_MACHINE) or is_below(path, others)
         if kind == "o" and not is_own and os.path.isfile(path):
             yield path, text_of(path)
 

@@ -250,14 +250,14 @@ def _run_of(call: Call) -> Run:
     roots = find_roots(
         cwd=workspace if is_member else package,
         source="build.rs" if is_member else f"{package}/build.rs",
-        out_dir=os.path.dirname(program),
+        out_dir=os.path.dirname(environment["OUT_DIR"]),  # as cargo calls it, by links or not
         triple=None,
         environment=environment,
         sources=None,
     )
     return Run(
         program=program,
-        roots=with_places(roots, environment),
+        roots=with_places(roots, environment).with_links_followed(),
         environment=environment,
         umask=call.umask,
     )

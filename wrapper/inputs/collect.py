@@ -100,6 +100,7 @@ class Collector:
         if out_dir and os.path.isdir(out_dir):  # cargo makes none for a script that is overridden
             made = self._snapshot(out_dir, skip_in_out_dir)
             inputs.add(staged_or_refuse(roots, out_dir), made, out_dir)
+            inputs.shown[os.path.normpath(out_dir)] = None  # of `target-dir = "../target"`
         cargo = environment.get("CARGO", "")
         shows_cargo = cargo.startswith((f"{toolchain.sysroot}/", "/usr/"))
         self._dependencies(invocation, roots, inputs, shows_cargo=shows_cargo)

@@ -68,6 +68,13 @@ static int connect_daemon(void) {
     return fd;
 }
 
+// Whether there is what starts the daemon: launchers outlive the home that they are of.
+static int can_start(void) {
+    char program[PATH_MAX + 32];
+    snprintf(program, sizeof program, "%s/bin/start-daemon", home);
+    return access(program, R_OK) == 0;
+}
+
 // Starts the daemon in a session of its own; of many started at once one stays (it holds a lock).
 static void start_daemon(void) {
     char program[PATH_MAX + 32];
@@ -102,9 +109,9 @@ static int is_starting(void) {
     return said && *said;
 }
 
-int daemon_socket(int may_start) {
+int daemon_socket(void) {
     int fd = connect_daemon();
-    if (fd >= 0 || !may_start || start_failed(0)) return fd;
+    if (fd >= 0 || start_failed(0) || !can_start()) return fd;
     int start_at = is_starting() ? 1000 : 0; // it may have been killed
     for (int waited = 0; waited < 10000; waited += 5) {
         if (waited == start_at) start_daemon();

@@ -22,7 +22,7 @@
 
 extern char home[4096]; // DISTBUILD_HOME, set before anything else here is called
 
-int daemon_socket(int may_start); // connected, or -1
+int daemon_socket(void);          // connected, or -1; has the daemon start where it does not run
 void daemon_begin(void);          // has it start where it does not run; returns at once
 int send_request(int fd, const char *version, int argc, char *const *argv);
 int send_frame(int fd, char kind, const char *data, uint32_t size);

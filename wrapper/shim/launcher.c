@@ -305,7 +305,7 @@ int main(int argc, char **argv) {
     if (!getenv("RUSTC_WRAPPER") && !getenv("RUSTC_WORKSPACE_WRAPPER")) become_script();
     char *request[] = {script, workspace};
     void (*before)(int) = signal(SIGPIPE, SIG_IGN);
-    daemon_fd = daemon_socket(0);
+    daemon_fd = daemon_socket();
     int is_asked = daemon_fd >= 0 && send_request(daemon_fd, "S2", 2, request) == 0;
     signal(SIGPIPE, before);
     if (!is_asked) become_script();

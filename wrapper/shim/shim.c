@@ -249,7 +249,7 @@ int main(int argc, char **argv) {
         plain_rustc();
     }
     pipe_before = signal(SIGPIPE, SIG_IGN);
-    int fd = n > 0 ? daemon_socket(1) : -1;
+    int fd = n > 0 ? daemon_socket() : -1;
     int ready = fd >= 0 && send_request(fd, "2", argc - 1, rustc) == 0;
     signal(SIGPIPE, pipe_before);
     if (!ready) plain_rustc();
