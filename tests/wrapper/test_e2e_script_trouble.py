@@ -1,4 +1,4 @@
-"""Runs of build scripts in odd places, after failures and edits, and of those that are overridden."""
+"""Runs of build scripts in odd places, after failures and edits, and of overridden scripts."""
 
 from __future__ import annotations
 
