@@ -54,7 +54,7 @@ def reasons_of_the_code() -> set[str]:
     return {reason for tree in trees for reason in reasons_in(tree) if reason}
 
 
-_NOT_KEPT = {"NotKept", "NotNameable", "NotStorable", "NotWorthKeeping"}
+_NOT_KEPT = {"NotKept", "NotNameable", "NotStorable", "NotWorthKeeping", "Unwatched"}
 _NOTED = re.compile(r"""note\('!', "(.+?)"\)|#define OTHER_RIGHTS "(.+)\"""")
 _PRINTED = re.compile(r'snprintf\((?:path|words), sizeof \w+, "(.*?)"(?=.*\n.*note\(.!)')
 
