@@ -66,7 +66,8 @@ def _load(note: bytes, roots: Roots) -> Learned:
         raise ValueError("it names something else than variables, files and libraries")
     files = []
     for name in names:
-        path = name if name.startswith(ABOVE) else roots.real(name)
+        is_upwards = name.startswith(ABOVE) and "/" not in name
+        path = name if is_upwards else roots.real(name)
         if path is None or os.path.normpath(path) != path:
             raise ValueError(f"it names {name}, which is no input's place")
         files.append(path)

@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 from wrapper.stats import OUTCOMES
+from wrapper.wording import counted
 
 _WIDTH = 1000.0
 _ROW = 20
@@ -77,7 +78,8 @@ def _colours(units: Iterable[Mapping[str, Any]]) -> dict[str, str]:
 def _totals(totals: Mapping[str, Any], length: float) -> str:
     hits = totals["hit-local"] + totals["hit-remote"]
     return (
-        f"{totals['units']} units in {length:.2f} s: {hits} hits ({totals['hit-local']} local, "
+        f"{counted(totals['units'], 'unit')} in {length:.2f} s: {counted(hits, 'hit')} "
+        f"({totals['hit-local']} local, "
         f"{totals['hit-remote']} from the server), {totals['remote']} on workers, "
         f"{totals['local']} compiled here; {totals['saved']:.1f} s of compiling saved; "
         f"{totals['downloaded']:,} bytes down, {totals['uploaded']:,} up"

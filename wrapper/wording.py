@@ -18,6 +18,11 @@ def size(count: int) -> str:
     return f"{value / 1024:.1f} TiB"
 
 
+def counted(number: int, what: str) -> str:
+    """`1 unit`, `7 units`."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
 def trouble(error: Exception) -> str:
     """What went wrong, for the user: with the file's name where there is one."""
     if isinstance(error, OSError) and error.filename:
@@ -56,8 +61,8 @@ def totals_line(totals: dict[str, Any]) -> str:
     """`12 units: 10 hits (8 local, 2 from the server), 1 on workers, 1 compiled here; …`."""
     local, remote = totals["hit-local"], totals["hit-remote"]
     line = (
-        f"{totals['units']} units: {local + remote} hits ({local} local, {remote} from the "
-        f"server), {totals['remote']} on workers, {totals['local']} compiled here"
+        f"{counted(totals['units'], 'unit')}: {counted(local + remote, 'hit')} ({local} local, "
+        f"{remote} from the server), {totals['remote']} on workers, {totals['local']} compiled here"
     )
     if totals.get("runs"):
         line += f"; {totals['run_hits']} of {totals['runs']} build scripts' runs were known"

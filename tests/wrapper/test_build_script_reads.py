@@ -26,17 +26,12 @@ from wrapper.build_scripts.accesses import (
 )
 from wrapper.build_scripts.c_flags import c_flags
 from wrapper.build_scripts.elf import loaded_parts
-from wrapper.build_scripts.environment import (
-    cargos_variables,
-    declared,
-    named_in_file,
-    reach_of,
-    tokens_of,
-    users_variables,
-)
+from wrapper.build_scripts.environment import cargos_variables, users_variables
 from wrapper.build_scripts.keys import DependsOn, run_action, script_action
+from wrapper.build_scripts.named_variables import declared, named_in_file, tokens_of
 from wrapper.build_scripts.names import Names, with_places
 from wrapper.build_scripts.outputs import links_out, staged, times, unstaged
+from wrapper.build_scripts.reach import reach_of
 from wrapper.build_scripts.reads import (
     NotNameable,
     Record,

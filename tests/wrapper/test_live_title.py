@@ -54,7 +54,7 @@ def test_what_is_under_way() -> None:
     assert progress.title() is None
     for crate in ("b", "c", "c", "d", "e"):
         progress.add({"executing": crate})
-    assert progress.title() == "distbuild: 5 on workers (b, c, d, …), 1 hits"
+    assert progress.title() == "distbuild: 5 on workers (b, c, d, …), 1 hit"
     progress.add(ended("c", "hit-remote"))  # another unit of the package, which was a hit
     assert progress.title() == "distbuild: 5 on workers (b, c, d, …), 2 hits"
     for crate in ("b", "c", "c", "e"):

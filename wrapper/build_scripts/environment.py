@@ -1,4 +1,4 @@
-"""Which variables a run of a build script depends on. Pure but for reading the script itself.
+"""Which variables a run of a build script depends on. Pure.
 
 cargo's own always count. The user's count when the script names them, in its program or in
 `rerun-if-env-changed`, or when it runs other programs that are known to look at them; and all of
@@ -7,13 +7,10 @@ them when it runs programs of which that is not known.
 
 from __future__ import annotations
 
-import mmap
-import os
 import re
 from collections.abc import Iterable, Mapping
 
-from wrapper.build_scripts.elf import loaded_parts
-from wrapper.build_scripts.names import is_below
+from wrapper.build_scripts.reach import OF_PROGRAMS, OF_WORDS, is_told_git
 
 _CARGOS = re.compile(
     r"CARGO_(CFG|FEATURE|PKG)_.+|CARGO_MANIFEST_(DIR|PATH|LINKS)|CARGO_ENCODED_RUSTFLAGS|DEP_.+"
@@ -32,7 +29,7 @@ what is found along them. Every Rust program names some of them."""
 _NEUTRAL_UNLESS_ASKED_FOR = ("PWD", "OLDPWD", "RUSTUP_TOOLCHAIN", "LD_LIBRARY_PATH", "SHLVL")
 """Those of them for which Rust's own library does not ask."""
 
-_SESSION = re.compile(
+SESSION = re.compile(
     r"USER|USERNAME|LOGNAME|SHELL|TERM|COLORTERM|TERM_\w+|LS_COLORS|EDITOR|VISUAL|PAGER|LESS\w*"
     r"|DISPLAY|WAYLAND_\w+|XAUTHORITY|XDG_(?!CONFIG|DATA|CACHE|STATE)\w+|DBUS_\w+|SSH_\w+|GPG_\w+"
     r"|TMUX\w*|STY|WINDOWID|HIST\w+|HOSTNAME|MAIL|INVOCATION_ID|JOURNAL_STREAM"
@@ -47,74 +44,23 @@ _OF_CARGO = re.compile(
 """What cargo makes of them it tells by other variables: of no interest unless it runs again, or the
 script names them."""
 
-_CI_SERVICES = "GITHUB|RUNNER|ACTIONS|CI|GITLAB|BUILDKITE|CIRCLE|TRAVIS|JENKINS"
-_RUN_OF_CI = (
-    rf"CI|(?:{_CI_SERVICES})_\w+"
+CI_SERVICES = "GITHUB|RUNNER|ACTIONS|CI|GITLAB|BUILDKITE|CIRCLE|TRAVIS|JENKINS"
+RUN_OF_CI = (
+    rf"CI|(?:{CI_SERVICES})_\w+"
     r"|BUILD_(?:ID|NUMBER|TAG|URL|DISPLAY_NAME)|EXECUTOR_NUMBER"
 )
-_OF_CI = re.compile(_RUN_OF_CI)
+_OF_CI = re.compile(RUN_OF_CI)
 """Of one run of a build service: of no interest unless the script names them, or a file that was
 read where programs ran that may look at any variable."""
 
-_OF_CI_IN_FILES = re.compile(rf"\b((?:{_CI_SERVICES})_(?!\w)|(?:{_RUN_OF_CI})\b)".encode())
-"""Names, and beginnings of names that are put together."""
-
-_ASKED_IN_FILES = re.compile(
-    rb"""(?:ENV\{\s*['"]?|\$[({]?|getenv\(\s*['"]|env\.|printenv\s+)([A-Z_][A-Z0-9_]+)"""
-)
-"""A variable in the languages of shells, make, CMake, Perl, Python and JavaScript."""
-
-_SAID_IN_FILES = re.compile(rb"""['"{@]([A-Z_][A-Z0-9_]+)(?=['"}@])|%\(([A-Z_][A-Z0-9_]+)\)s""")
-"""The name as a word of its own, for what has the whole environment by another name."""
-
-_OF_C = (".c", ".h", ".cc", ".cpp", ".cxx", ".hpp", ".m", ".S", ".inc")
-"""Ends of names of files in which such words are anything."""
-
 _LOADED = re.compile(r"LD_PRELOAD|LD_AUDIT")
 _LOCALE = re.compile(r"LANG|LANGUAGE|LC_\w+|TZ")
-_PROGRAMS = re.compile(
-    r"(?:[\w.]+-)*(?:cc|c\+\+|gcc|g\+\+|clang|clang\+\+|cpp|cc1|cc1plus|cc1obj|as|ar|ld|collect2"
-    r"|ld\.\w+|lld|lto-wrapper|lto1|ranlib|nm|strip|objcopy|git|pkg-config|pkgconf)(?:-[\d.]+)?"
-)
-_RUSTS = {
-    "rustc": "rustc",
-    "rustc-shim": "rustc",
-    "rustdoc": "rustc",
-    "rust-lld": "",
-    "cargo": "cargo",
-}
-_WHERE_PROGRAMS_ARE = ("/usr", "/bin", "/sbin", "/lib", "/lib64")
-"""By which they are the distribution's: elsewhere `cc` may be anybody's."""
-
-_OF_PROGRAMS = re.compile(
-    r"(C|CPLUS|OBJC)_INCLUDE_PATH|CPATH|LIBRARY_PATH|COMPILER_PATH|LDEMULATION|GCC_\w+|LD_\w+"
-    r"|\w*FLAGS\w*|SOURCE_DATE_EPOCH|ZERO_AR_DATE|\w*DEPENDENCIES_OUTPUT|GIT_\w+|PKG_CONFIG\w*"
-    r"|CCACHE_\w+|MACOSX_DEPLOYMENT_TARGET"
-)
-_OF_WORDS = {
-    "git": re.compile(r"XDG_CONFIG_HOME"),
-    "rustc": re.compile(r"RUST\w*"),
-    "cargo": re.compile(r"RUST\w*|CARGO_\w+"),
-}
-"""What those look at of whom `reach_of` has words."""
-
-_OF_GIT = {
-    "GIT_AUTHOR": re.compile(r"GIT_AUTHOR_\w+|EMAIL"),
-    "GIT_COMMITTER": re.compile(r"GIT_COMMITTER_\w+|EMAIL"),
-    "GIT_EDITOR": re.compile(r"GIT_EDITOR|EDITOR|VISUAL|TERM"),
-    "GIT_PAGER": re.compile(r"GIT_PAGER|PAGER"),
-}
-"""What git looks at where it is asked for these."""
-
-_TOKEN = re.compile(rb"[A-Z_][A-Z0-9_]+")
-_NO_CHANCE = 4
+NO_CHANCE = 4
 """So many capitals in a row are hardly there by chance."""
 
 _NO_NAMES = re.compile(r"CAPACITY|VCINSTALLDIR|LC_ALLC?VSLANG|VSLANG|SIGTERM")
 """In messages of the standard library, and what the crate cc asks for, or sets: there is no `CI` in
 these, which all of a team's CI has and no developer, and no `LANG` or `TERM`."""
-
-_DECLARED = re.compile(rb"^cargo::?rerun-if-env-changed=(.+)$", re.MULTILINE)
 
 
 def cargos_variables(environment: Mapping[str, str]) -> dict[str, str]:
@@ -133,59 +79,6 @@ def may_count(name: str) -> bool:
     return name != "" and is_free and not _CARGOS.fullmatch(name)
 
 
-def tokens_of(program: bytes) -> str:
-    """All that a program may call a variable, as one text in which names are searched.
-
-    Not what is for debuggers and linkers alone: symbols of Rust have all short names within them,
-    and so have machine code and tables by chance.
-    """
-    code, data = loaded_parts(program)
-    found = {token for token in _TOKEN.findall(code) if len(token) >= _NO_CHANCE}
-    found.update(_TOKEN.findall(data))
-    return " ".join(sorted({token.decode() for token in found}))
-
-
-def named_in_file(name: str, content: bytes | mmap.mmap) -> set[str]:
-    """The variables of a session or a build service that a script in some language may ask for.
-
-    Not the shell itself, which Makefiles and configure scripts set.
-    """
-    words = _ASKED_IN_FILES.findall(content)
-    if not name.endswith(_OF_C):
-        words += [one or other for one, other in _SAID_IN_FILES.findall(content)]
-    asked = {word.decode() for word in words} - {"SHELL"}
-    found = {name for name in asked if _SESSION.fullmatch(name)}
-    return found | {name.decode() for name in _OF_CI_IN_FILES.findall(content)}
-
-
-def declared(stdout: bytes) -> list[str]:
-    """The variables that a build script says it read."""
-    names = {name.decode(errors="replace").strip() for name in _DECLARED.findall(stdout)}
-    return sorted(names)
-
-
-def reach_of(programs: Iterable[str]) -> str:
-    """`none`, `known` or `any`: what the programs that were run may look at; and words for some of
-    them, `git`, `rustc` and `cargo`."""
-    programs = list(programs)
-    if not programs:
-        return "none"
-    words = {_RUSTS.get(os.path.basename(path), "git") for path in programs if _has_word(path)}
-    first = "known" if all(map(_is_known, programs)) else "any"
-    return " ".join([first, *sorted(words - {""})])
-
-
-def _has_word(program: str) -> bool:
-    name = os.path.basename(program)
-    return name == "git" or name in _RUSTS
-
-
-def _is_known(program: str) -> bool:
-    name = os.path.basename(program)
-    is_systems = is_below(os.path.realpath(program), _WHERE_PROGRAMS_ARE)
-    return name in _RUSTS or (is_systems and _PROGRAMS.fullmatch(name) is not None)
-
-
 def users_variables(
     environment: Mapping[str, str], *, tokens: str, named: Iterable[str], reach: str
 ) -> dict[str, str]:
@@ -202,18 +95,18 @@ def _counts(name: str, tokens: str, reach: str) -> bool:
     if is_neutral(name):
         return False
     first, *words = reach.split()
-    if "git" in words and any(w in tokens and v.fullmatch(name) for w, v in _OF_GIT.items()):
+    if is_told_git(name, words, tokens):
         return True
-    if _SESSION.fullmatch(name) or _LOCALE.fullmatch(name):
+    if SESSION.fullmatch(name) or _LOCALE.fullmatch(name):
         # SHELL is part of names like CC_SHELL_ESCAPED_FLAGS
         is_named = re.search(rf"(?<!_){name}(?!_)", tokens) is not None
         looks_for_locale = first == "any" or "git" in words
         return is_named or (looks_for_locale and _LOCALE.fullmatch(name) is not None)
-    if any(_OF_WORDS[word].fullmatch(name) for word in words):
+    if any(OF_WORDS[word].fullmatch(name) for word in words):
         return True
     if _OF_CI.fullmatch(name) or _OF_CARGO.fullmatch(name):
         return name in tokens or f" {name.partition('_')[0]}_ " in f" {tokens} "
-    if first == "any" or (first != "none" and _OF_PROGRAMS.fullmatch(name)):
+    if first == "any" or (first != "none" and OF_PROGRAMS.fullmatch(name)):
         return True
     return bool(_LOADED.fullmatch(name)) or not name.isupper() or _is_named(name, tokens)
 
@@ -227,5 +120,5 @@ def _is_named(name: str, tokens: str) -> bool:
     ends = [parts[0]] if len(parts[0]) > 2 else []
     ends += ["_".join(parts[-2:])] if len(parts) > 2 else []
     # of these the words from machine code are left out: a short string may be put together there
-    is_short = len(name) < _NO_CHANCE and name != "CI"
+    is_short = len(name) < NO_CHANCE and name != "CI"
     return is_short or any(each in tokens for each in (name, *ends))

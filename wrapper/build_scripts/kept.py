@@ -9,17 +9,13 @@ from remote_apis.digest import Digest
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
 from wrapper.action import BuiltAction
 from wrapper.build_scripts.accesses import Seen
-from wrapper.build_scripts.environment import (
-    declared,
-    may_count,
-    named_in_file,
-    reach_of,
-    tokens_of,
-)
+from wrapper.build_scripts.environment import may_count
 from wrapper.build_scripts.held import held_by
 from wrapper.build_scripts.machine import facts_told
+from wrapper.build_scripts.named_variables import declared, named_in_file, tokens_of
 from wrapper.build_scripts.names import is_below
 from wrapper.build_scripts.outputs import empty_tree, leads_out, staged, take_outputs
+from wrapper.build_scripts.reach import reach_of
 from wrapper.build_scripts.reads import Record, Values, changed_since, named
 from wrapper.build_scripts.run import NotWorthKeeping, Watched, key_of, run_variables
 from wrapper.build_scripts.texts import texts_read

@@ -16,6 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TextIO
 
+from wrapper.wording import counted
+
 INTERVAL = 0.3
 _NAMED = 3
 _PUSH, _POP = "\x1b[22;2t", "\x1b[23;2t"
@@ -62,7 +64,8 @@ class Progress:
             return None
         names = ", ".join(sorted(running)[:_NAMED]) + (", …" if len(running) > _NAMED else "")
         hits = self._ended["hit-local"] + self._ended["hit-remote"]
-        return _printable(f"distbuild: {running.total()} on workers ({names}), {hits} hits")
+        on_workers = f"{running.total()} on workers ({names})"
+        return _printable(f"distbuild: {on_workers}, {counted(hits, 'hit')}")
 
 
 class LiveTitle:

@@ -1,0 +1,70 @@
+"""What programs that a build script runs may look at."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Collection, Iterable
+
+from wrapper.build_scripts.names import is_below
+
+_PROGRAMS = re.compile(
+    r"(?:[\w.]+-)*(?:cc|c\+\+|gcc|g\+\+|clang|clang\+\+|cpp|cc1|cc1plus|cc1obj|as|ar|ld|collect2"
+    r"|ld\.\w+|lld|lto-wrapper|lto1|ranlib|nm|strip|objcopy|git|pkg-config|pkgconf)(?:-[\d.]+)?"
+)
+_RUSTS = {
+    "rustc": "rustc",
+    "rustc-shim": "rustc",
+    "rustdoc": "rustc",
+    "rust-lld": "",
+    "cargo": "cargo",
+}
+_WHERE_PROGRAMS_ARE = ("/usr", "/bin", "/sbin", "/lib", "/lib64")
+"""By which they are the distribution's: elsewhere `cc` may be anybody's."""
+
+OF_PROGRAMS = re.compile(
+    r"(C|CPLUS|OBJC)_INCLUDE_PATH|CPATH|LIBRARY_PATH|COMPILER_PATH|LDEMULATION|GCC_\w+|LD_\w+"
+    r"|\w*FLAGS\w*|SOURCE_DATE_EPOCH|ZERO_AR_DATE|\w*DEPENDENCIES_OUTPUT|GIT_\w+|PKG_CONFIG\w*"
+    r"|CCACHE_\w+|MACOSX_DEPLOYMENT_TARGET"
+)
+OF_WORDS = {
+    "git": re.compile(r"XDG_CONFIG_HOME"),
+    "rustc": re.compile(r"RUST\w*"),
+    "cargo": re.compile(r"RUST\w*|CARGO_\w+"),
+}
+"""What those look at of whom `reach_of` has words."""
+
+_OF_GIT = {
+    "GIT_AUTHOR": re.compile(r"GIT_AUTHOR_\w+|EMAIL"),
+    "GIT_COMMITTER": re.compile(r"GIT_COMMITTER_\w+|EMAIL"),
+    "GIT_EDITOR": re.compile(r"GIT_EDITOR|EDITOR|VISUAL|TERM"),
+    "GIT_PAGER": re.compile(r"GIT_PAGER|PAGER"),
+}
+"""What git looks at where it is asked for these."""
+
+
+def reach_of(programs: Iterable[str]) -> str:
+    """`none`, `known` or `any`: what the programs that were run may look at; and words for some of
+    them, `git`, `rustc` and `cargo`."""
+    programs = list(programs)
+    if not programs:
+        return "none"
+    words = {_RUSTS.get(os.path.basename(path), "git") for path in programs if _has_word(path)}
+    first = "known" if all(map(_is_known, programs)) else "any"
+    return " ".join([first, *sorted(words - {""})])
+
+
+def _has_word(program: str) -> bool:
+    name = os.path.basename(program)
+    return name == "git" or name in _RUSTS
+
+
+def _is_known(program: str) -> bool:
+    name = os.path.basename(program)
+    is_systems = is_below(os.path.realpath(program), _WHERE_PROGRAMS_ARE)
+    return name in _RUSTS or (is_systems and _PROGRAMS.fullmatch(name) is not None)
+
+
+def is_told_git(name: str, words: Collection[str], tokens: str) -> bool:
+    """Whether git hears by a variable of what a script has it tell; `words` are the reach's."""
+    return "git" in words and any(w in tokens and v.fullmatch(name) for w, v in _OF_GIT.items())
