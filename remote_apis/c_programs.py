@@ -45,6 +45,10 @@ class CProgram:
         """
         return self._copy(built / self._built_name(), output) or self._compile(output)
 
+    def is_built(self, built: Path) -> bool:
+        """Whether the program of these very sources is in `built`."""
+        return (built / self._built_name()).exists()
+
     def _built_name(self) -> str:
         digest = hashlib.sha256(b"\0".join(self.texts())).hexdigest()
         return f"{self.name}-{digest[:16]}"

@@ -52,6 +52,19 @@ def test_files_above_count_where_somebody_goes_upwards(dev: Developer, tmp_path:
     assert built(dev, deeper) == ("hit-local", "two")
 
 
+def test_what_is_no_file_or_a_link_on_the_way(dev: Developer, tmp_path: Path) -> None:
+    """A directory of the name; and rustc asks for the names of all on the way to a source."""
+    here = workspace(tmp_path / "app" / "src" / "w", UPWARDS, ".a-setting")
+    (here / "src").mkdir()
+    (tmp_path / "app" / ".a-setting").mkdir()
+    assert [built(dev, here) for _ in range(2)] == [("local", "nothing"), ("hit-local", "nothing")]
+    (tmp_path / ".a-setting").write_text("one")
+    assert [built(dev, here) for _ in range(2)] == [("local", "one"), ("hit-local", "one")]
+    (tmp_path / ".a-setting").rename(tmp_path / "one")
+    (tmp_path / ".a-setting").symlink_to("one")
+    assert built(dev, here) == ("local", "one"), "a link leads on"
+
+
 def test_a_file_at_home_is_not_meant_wherever_home_is(dev: Developer, tmp_path: Path) -> None:
     """A checkout lies in HOME, as they do: the file is right above it."""
     dev.extra = {"HOME": str(tmp_path), "RUSTUP_HOME": str(Path.home() / ".rustup")}

@@ -46,7 +46,7 @@ script names them."""
 
 CI_SERVICES = "GITHUB|RUNNER|ACTIONS|CI|GITLAB|BUILDKITE|CIRCLE|TRAVIS|JENKINS"
 RUN_OF_CI = (
-    rf"CI|(?:{CI_SERVICES})_\w+"
+    rf"CI|(?:{CI_SERVICES})_\w+|Image(?:OS|Version)"
     r"|BUILD_(?:ID|NUMBER|TAG|URL|DISPLAY_NAME)|EXECUTOR_NUMBER"
 )
 _OF_CI = re.compile(RUN_OF_CI)
@@ -102,13 +102,18 @@ def _counts(name: str, tokens: str, reach: str) -> bool:
         is_named = re.search(rf"(?<!_){name}(?!_)", tokens) is not None
         looks_for_locale = first == "any" or "git" in words
         return is_named or (looks_for_locale and _LOCALE.fullmatch(name) is not None)
-    if any(OF_WORDS[word].fullmatch(name) for word in words):
+    if any(OF_WORDS[word].fullmatch(name) for word in words if word in OF_WORDS):
         return True
     if _OF_CI.fullmatch(name) or _OF_CARGO.fullmatch(name):
         return name in tokens or f" {name.partition('_')[0]}_ " in f" {tokens} "
     if first == "any" or (first != "none" and OF_PROGRAMS.fullmatch(name)):
         return True
-    return bool(_LOADED.fullmatch(name)) or not name.isupper() or _is_named(name, tokens)
+    if _LOADED.fullmatch(name):
+        return True
+    is_odd = not name.isupper() or (len(name) < NO_CHANCE and name != "CI")
+    if is_odd and "told" in words:
+        return False  # no search tells whether the program has such names
+    return is_odd or _is_named(name, tokens)
 
 
 def _is_named(name: str, tokens: str) -> bool:
@@ -119,6 +124,4 @@ def _is_named(name: str, tokens: str) -> bool:
     parts = name.split("_")
     ends = [parts[0]] if len(parts[0]) > 2 else []
     ends += ["_".join(parts[-2:])] if len(parts) > 2 else []
-    # of these the words from machine code are left out: a short string may be put together there
-    is_short = len(name) < NO_CHANCE and name != "CI"
-    return is_short or any(each in tokens for each in (name, *ends))
+    return any(each in tokens for each in (name, *ends))

@@ -72,7 +72,8 @@ def _unnamed_values(run: Run, counted: Mapping[str, str]) -> dict[bytes, str]:
 
     Paths of the run's places, and of what lies above, are looked for otherwise.
     """
-    known = cargos_variables(run.environment).keys() | counted.keys() | _OF_NO_INTEREST
+    cargos = cargos_variables(run.environment)
+    known = cargos.keys() | counted.keys() | _OF_NO_INTEREST
     values = {v: f"the value of {name}" for name, v in run.environment.items() if name not in known}
     return {
         os.fsencode(value): what
@@ -80,4 +81,5 @@ def _unnamed_values(run: Run, counted: Mapping[str, str]) -> dict[bytes, str]:
         if len(value) >= LONG
         and run.roots.staged(value) is None
         and not any(p.real.startswith(value) for p in run.roots.places)
+        and not any(value in each for each in cargos.values())  # a toolchain's name, in RUSTC
     }

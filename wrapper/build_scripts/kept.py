@@ -59,6 +59,8 @@ def record_of(watched: Watched) -> Record:
     reach = reach_of(path for path in seen.programs if os.path.exists(path))
     if seen.own_programs:
         reach = f"any {reach.partition(' ')[2]}".rstrip()
+    if "" in seen.asked:
+        reach += " told"
     if any(os.path.basename(path) == "ldconfig" for path in seen.programs):
         seen.reads["/etc/ld.so.cache"] = "o"  # others but look there for what they are loaded with
     if reach.startswith("any"):

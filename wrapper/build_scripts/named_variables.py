@@ -12,9 +12,10 @@ _OF_CI_IN_FILES = re.compile(rf"\b((?:{CI_SERVICES})_(?!\w)|(?:{RUN_OF_CI})\b)".
 """Names, and beginnings of names that are put together."""
 
 _ASKED_IN_FILES = re.compile(
-    rb"""(?:ENV\{\s*['"]?|\$[({]?|getenv\(\s*['"]|env\.|printenv\s+)([A-Z_][A-Z0-9_]+)"""
+    rb"""(?:ENV\{\s*['"]?|\$ENV\.|\$(?!ENV\b)[({]?|getenv\(\s*['"]|env[.(]|printenv\s+|\s-v\s+"""
+    rb"""|ifn?def\s+|\$\((?:origin|value|flavor)\s+)([A-Z_][A-Z0-9_]+)"""
 )
-"""A variable in the languages of shells, make, CMake, Perl, Python and JavaScript."""
+"""A variable in the languages of shells, make, CMake, Perl, Python, JavaScript, Tcl and jq."""
 
 _SAID_IN_FILES = re.compile(rb"""['"{@]([A-Z_][A-Z0-9_]+)(?=['"}@])|%\(([A-Z_][A-Z0-9_]+)\)s""")
 """The name as a word of its own, for what has the whole environment by another name."""

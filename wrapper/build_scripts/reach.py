@@ -45,7 +45,8 @@ _OF_GIT = {
 
 def reach_of(programs: Iterable[str]) -> str:
     """`none`, `known` or `any`: what the programs that were run may look at; and words for some of
-    them, `git`, `rustc` and `cargo`."""
+    them, `git`, `rustc` and `cargo`. Records have `told` too, where the C library told for which
+    variables the script asked."""
     programs = list(programs)
     if not programs:
         return "none"

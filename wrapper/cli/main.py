@@ -102,6 +102,7 @@ def run_cargo(home: Home, arguments: Sequence[str]) -> int:
     """Run cargo with the shim as RUSTC_WRAPPER; its exit code, then one line of summary."""
     from wrapper.cli.control import replace_outdated_daemon, start_daemon_early
     from wrapper.cli.live import is_quiet
+    from wrapper.shim.install import has_built_launcher
     from wrapper.stats import new_build_id, start_build
 
     environment = dict(os.environ)
@@ -115,7 +116,10 @@ def run_cargo(home: Home, arguments: Sequence[str]) -> int:
         start_build(home, build)
         environment |= {"RUSTC_WRAPPER": str(shim), "DISTBUILD_BUILD": build}
         environment["DISTBUILD_STARTING"] = "1" if is_starting else ""
-        threading.Thread(target=_prepare_launcher, args=(home,)).start()
+        preparing = threading.Thread(target=_prepare_launcher, args=(home,))
+        preparing.start()
+        if has_built_launcher():
+            preparing.join()  # the first build scripts are watched then
     except OSError as error:
         print(f"warning: distbuild: {error}; building without it", file=sys.stderr)
         build = ""

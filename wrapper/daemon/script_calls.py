@@ -21,7 +21,7 @@ from wrapper.build_scripts.accesses import (
     sort_out,
 )
 from wrapper.build_scripts.c_flags import c_flags
-from wrapper.build_scripts.names import with_places
+from wrapper.build_scripts.names import is_below, with_places
 from wrapper.build_scripts.outputs import NotStorable, empty_directory, links_out, stamps
 from wrapper.build_scripts.reads import NotNameable
 from wrapper.build_scripts.run import NotWorthKeeping, Run, Watched
@@ -215,6 +215,10 @@ class ScriptCallHandler:
     def _seen(self, run: Run, accesses: list[tuple[str, str]]) -> Seen:
         """Blocks."""
         seen = sort_out(accesses, self._around(run))
+        # where cargo has programs look for libraries: others come and go, and what is opened counts
+        for path in map(os.path.normpath, run.environment.get("LD_LIBRARY_PATH", "").split(":")):
+            if is_below(path, run.roots.targets) and path in seen.reads and os.path.isdir(path):
+                seen.reads[path] = "s"
         seen.there.update(path for path in seen.reads if os.path.lexists(path))
         left = left_behind(seen)
         if left is not None:
@@ -227,6 +231,7 @@ class ScriptCallHandler:
         unseen.append(os.path.realpath(run.out_dir))
         # cargo's locks, and its notes of what it last used
         unseen += [f"{cargo_home(environment)}/{name}" for name in _OF_CARGO]
+        unseen += [f"{target}/.rustc_info.json" for target in run.roots.targets]
         fifo = jobserver_fifo(environment)
         if fifo is not None:
             unseen.append(fifo)

@@ -26,17 +26,21 @@ class Upwards:
         who looks in one directory alone may mean HOME, or that very one."""
         for path in paths:
             directory, name = os.path.split(path)
-            if directory in self._directories and self._is_way(name, looked):
+            if directory in self._directories and self._is_on_way(path, name, looked):
                 yield f"{ABOVE}{name}"
 
-    def _is_way(self, name: str, looked: Container[str]) -> bool:
+    def _is_on_way(self, path: str, name: str, looked: Container[str]) -> bool:
+        """Whether it was reached from below, past no file of that name; directories are but ways to
+        other things."""
         for directory in (self._workspace, *self._directories):
-            path = os.path.join(directory, name)
-            if path not in looked:
+            each = os.path.join(directory, name)
+            if each not in looked:
                 return False
-            if os.path.lexists(path):
-                break
-        return True
+            if each == path:
+                return not os.path.isdir(each)
+            if os.path.isfile(each):
+                return False
+        return False
 
     def paths(self, name: str) -> list[str]:
         """The paths for which a name stands; a path stands for itself."""
@@ -46,9 +50,13 @@ class Upwards:
 
     def state(self, name: str, files: FileDigests) -> str:
         """A name, and which of the directories have such a file. Raises OSError."""
-        found = (
-            f" {level}={files.digest(path).hash}"
-            for level, path in enumerate(self.paths(name))
-            if os.path.lexists(path)
-        )
-        return name + "".join(found)
+        there = ((n, path) for n, path in enumerate(self.paths(name)) if os.path.lexists(path))
+        return name + "".join(f" {level}={_what_is(path, files)}" for level, path in there)
+
+
+def _what_is(path: str, files: FileDigests) -> str:
+    """A file's hash, or a word, after where a link leads."""
+    link = f"link {os.readlink(path)} " if os.path.islink(path) else ""
+    if not os.path.isfile(path):
+        return f"{link}{'directory' if os.path.isdir(path) else 'nothing'}"
+    return link + files.digest(path).hash

@@ -53,6 +53,11 @@ def ensure_launcher(home: Home) -> None:
     _ensure(home.asked_variables, _ASKED, None)
 
 
+def has_built_launcher() -> bool:
+    """Whether it came compiled with the package, and takes no time to install."""
+    return _LAUNCHER.is_built(BUILT)
+
+
 def write_start_script(home: Home) -> None:
     """Have the script that starts the daemon, and the directories for all. Raises OSError."""
     home.path.mkdir(parents=True, exist_ok=True, mode=0o700)
