@@ -162,7 +162,7 @@ class Values:
         if stat.S_ISDIR(st.st_mode):
             return link + ("directory" if kind == "s" else _listing(path, names))
         if not stat.S_ISREG(st.st_mode):
-            if kind == "s":
+            if kind == "s" or os.path.realpath(path) == os.devnull:
                 return f"{link}no file"
             raise NotNameable(f"it reads {path}, which is no file")
         return f"{link}{'program' if st.st_mode & 0o111 else 'file'} {self._digest(path, st)}"
