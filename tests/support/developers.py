@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -73,6 +73,15 @@ class Developer:
         target = self.directory / name
         shutil.copytree(source, target, ignore=shutil.ignore_patterns("target"))
         return target
+
+
+def write(directory: Path, files: Mapping[str, str]) -> Path:
+    """The directory, with these files in it."""
+    for name, text in files.items():
+        path = directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return directory
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from developers import Developer, developer
+from developers import Developer, developer, write
 
 pytestmark = [pytest.mark.cargo, pytest.mark.timeout(300)]
 
@@ -33,11 +33,7 @@ def workspace(dev: Developer) -> Path:
         "large/Cargo.toml": PACKAGE.replace("{}", "large"),
         "large/src/lib.rs": f"pub fn value() -> u8 {{ 7 }}\n{LARGE}",
     }
-    for name, text in files.items():
-        path = dev.directory / "ws" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    return dev.directory / "ws"
+    return write(dev.directory / "ws", files)
 
 
 def with_state(workspace: Path) -> set[str]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from developers import Developer, developer
+from developers import Developer, developer, write
 from running import running_server
 
 pytestmark = [pytest.mark.cargo, pytest.mark.timeout(300)]
@@ -21,14 +21,6 @@ PACKAGE = '[package]\nname = "{}"\nversion = "0.1.0"\nedition = "2021"\n'
 def dev(tmp_path: Path) -> Iterator[Developer]:
     with developer(tmp_path / "dev", None) as person:
         yield person
-
-
-def write(directory: Path, files: dict[str, str]) -> Path:
-    for name, content in files.items():
-        path = directory / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(content)
-    return directory
 
 
 def package(directory: Path) -> Path:

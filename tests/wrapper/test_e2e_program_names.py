@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from developers import Developer, developer
+from developers import Developer, developer, write
 from running import running_server
 
 pytestmark = [pytest.mark.cargo, pytest.mark.timeout(300)]
@@ -38,11 +38,7 @@ def package(directory: Path, literal: str = "a word") -> Path:
         "build.rs": SCRIPT.replace("LITERAL", literal),
         "src/main.rs": MAIN,
     }
-    for name, text in files.items():
-        path = directory / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    return directory
+    return write(directory, files)
 
 
 def built(dev: Developer, checkout: Path, **environment: str) -> tuple[str, str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from developers import Developer, developer
+from developers import Developer, developer, write
 
 from wrapper.inputs.toolchain import machine
 
@@ -27,11 +27,7 @@ def dev(tmp_path: Path) -> Iterator[Developer]:
 
 
 def package(directory: Path, files: dict[str, str]) -> Path:
-    for name, text in ({"Cargo.toml": MANIFEST} | files).items():
-        path = directory / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    return directory
+    return write(directory, {"Cargo.toml": MANIFEST} | files)
 
 
 def built(dev: Developer, checkout: Path, **environment: str) -> dict[str, Any]:
