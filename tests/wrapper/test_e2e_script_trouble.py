@@ -70,6 +70,33 @@ def test_target_directories_by_other_names(dev: Developer, tmp_path: Path, how: 
     assert seen == [{"local"}, {"hit-local"}, {"hit-local"}]
 
 
+def test_a_script_that_walks_through_the_package(dev: Developer, tmp_path: Path) -> None:
+    """And so through `target`, in which others' files come and go meanwhile."""
+    script = """
+    fn grammars(directory: &std::path::Path) -> usize {
+        let entries = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+        entries.map(|path| match path.is_dir() {
+            true => grammars(&path),
+            false => path.extension().map_or(0, |end| usize::from(end == "grammar")),
+        }).sum()
+    }
+    fn main() {
+        let out = std::env::var("OUT_DIR").unwrap();
+        std::fs::write(format!("{out}/made"), grammars(".".as_ref()).to_string()).unwrap();
+    }"""
+    files = {"build.rs": script, "src/main.rs": MADE, "src/one.grammar": ""}
+    here = package(tmp_path / "here", files)
+    there = package(tmp_path / "there", files)
+    for checkout, outcome in ((here, "local"), (here, "hit-local"), (there, "hit-local")):
+        shutil.rmtree(checkout / "target", ignore_errors=True)
+        assert set(outcomes(built(dev, checkout))) == {outcome}
+    (here / "src" / "two.grammar").touch()
+    shutil.rmtree(here / "target")
+    (run,) = built(dev, here)["runs"]
+    assert run["outcome"] == "local"
+    assert dev.run(here / "target/debug/app", cwd=here).stdout == "2"
+
+
 def test_a_script_that_failed_is_watched_again(dev: Developer, tmp_path: Path) -> None:
     """It failed without as well: for want of a library, as may be."""
     script = """fn main() {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import time
 import uuid
 from contextlib import suppress
@@ -35,13 +36,14 @@ from wrapper.home import RemoteSettings
 from wrapper.offering import offer
 from wrapper.recorded import NotKept, Recorded, keep_and_share
 from wrapper.remote import Remote
-from wrapper.roots import OutsideRoots, cargo_home, find_roots
+from wrapper.roots import OutsideRoots, Roots, cargo_home, find_roots
 from wrapper.sandbox import jobserver_fifo
 from wrapper.stats import SCRIPT_RUN, UnitStat, made_in_seconds
 from wrapper.wording import trouble
 
 _NEW = "new: no cache had it"
 _OTHER_RIGHTS = Unwatched(OTHER_RIGHTS)
+_OUT_DIR = re.compile(r"/build/[^/]+/out(?![^/])")
 _OF_CARGO = (".package-cache", ".package-cache-mutate", ".global-cache", ".global-cache-journal")
 
 
@@ -215,10 +217,12 @@ class ScriptCallHandler:
     def _seen(self, run: Run, accesses: list[tuple[str, str]]) -> Seen:
         """Blocks."""
         seen = sort_out(accesses, self._around(run))
-        # where cargo has programs look for libraries: others come and go, and what is opened counts
-        for path in map(os.path.normpath, run.environment.get("LD_LIBRARY_PATH", "").split(":")):
-            if is_below(path, run.roots.targets) and path in seen.reads and os.path.isdir(path):
-                seen.reads[path] = "s"
+        listed = {p for p, kind in seen.reads.items() if kind == "o" and _is_cargos(p, run.roots)}
+        seen.reads = {
+            path: kind
+            for path, kind in seen.reads.items()
+            if path not in listed and (kind == "o" or os.path.dirname(path) not in listed)
+        }
         seen.there.update(path for path in seen.reads if os.path.lexists(path))
         left = left_behind(seen)
         if left is not None:
@@ -242,6 +246,14 @@ class ScriptCallHandler:
             temporary=temporary,
             links=links_out(run.out_dir),
         )
+
+
+def _is_cargos(path: str, roots: Roots) -> bool:
+    """Whether it is a directory in which cargo has others' outputs come and go, and which is listed
+    by who walks through the package or looks for libraries: what is opened there counts. A
+    package's OUT_DIR is none of them."""
+    rest = next((path[len(each) :] for each in roots.targets if is_below(path, (each,))), None)
+    return rest is not None and not _OUT_DIR.search(rest) and os.path.isdir(path)
 
 
 def _run_of(call: Call) -> Run:
