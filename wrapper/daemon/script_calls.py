@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import time
 import uuid
 from contextlib import suppress
@@ -13,20 +12,14 @@ from dataclasses import dataclass, field
 from remote_apis.digest import Digest
 from remote_apis.errors import DistbuildError
 from wrapper.action import BuiltAction
-from wrapper.build_scripts.accesses import (
-    OTHER_RIGHTS,
-    Seen,
-    Surroundings,
-    decode,
-    left_behind,
-    sort_out,
-)
+from wrapper.build_scripts.accesses import OTHER_RIGHTS, decode
 from wrapper.build_scripts.c_flags import c_flags
-from wrapper.build_scripts.names import is_below, with_places
-from wrapper.build_scripts.outputs import NotStorable, empty_directory, links_out, stamps
+from wrapper.build_scripts.names import with_places
+from wrapper.build_scripts.outputs import NotStorable, empty_directory, stamps
 from wrapper.build_scripts.reads import NotNameable
 from wrapper.build_scripts.run import NotWorthKeeping, Run, Watched
 from wrapper.build_scripts.runs import KeptRun, PutBack
+from wrapper.build_scripts.seen import what_was_seen
 from wrapper.daemon.parts import Keyed, Parts, Unwatched
 from wrapper.daemon.protocol import Call, Reply
 from wrapper.daemon.script_entry import RunEntry
@@ -36,15 +29,12 @@ from wrapper.home import RemoteSettings
 from wrapper.offering import offer
 from wrapper.recorded import NotKept, Recorded, keep_and_share
 from wrapper.remote import Remote
-from wrapper.roots import OutsideRoots, Roots, cargo_home, find_roots
-from wrapper.sandbox import jobserver_fifo
+from wrapper.roots import OutsideRoots, cargo_home, find_roots
 from wrapper.stats import SCRIPT_RUN, UnitStat, made_in_seconds
 from wrapper.wording import trouble
 
 _NEW = "new: no cache had it"
 _OTHER_RIGHTS = Unwatched(OTHER_RIGHTS)
-_OUT_DIR = re.compile(r"/build/[^/]+/out(?![^/])")
-_OF_CARGO = (".package-cache", ".package-cache-mutate", ".global-cache", ".global-cache-journal")
 
 
 @dataclass(slots=True)
@@ -160,7 +150,7 @@ class ScriptCallHandler:
             failed = Unwatched("it failed when it was watched", time.time())
             await self._run_unwatched(run, script, failed if ended.status else _OTHER_RIGHTS)
             return
-        seen = await asyncio.to_thread(self._seen, run, accesses)
+        seen = await asyncio.to_thread(what_was_seen, run, accesses, str(self.parts.home.path))
         if name in self.parts.compiles_within:
             self.parts.compiles_within.discard(name)
             # tells more than what cargo and the sandbox read for it
@@ -213,47 +203,6 @@ class ScriptCallHandler:
         build, name = self.entry.build, os.path.basename(os.path.dirname(run.out_dir))
         self.keyed.beginnings.note(build, f"{name} script", script.digest)
         self.keyed.beginnings.note(build, f"{name} run", key)
-
-    def _seen(self, run: Run, accesses: list[tuple[str, str]]) -> Seen:
-        """Blocks."""
-        seen = sort_out(accesses, self._around(run))
-        listed = {p for p, kind in seen.reads.items() if kind == "o" and _is_cargos(p, run.roots)}
-        seen.reads = {
-            path: kind
-            for path, kind in seen.reads.items()
-            if path not in listed and (kind == "o" or os.path.dirname(path) not in listed)
-        }
-        seen.there.update(path for path in seen.reads if os.path.lexists(path))
-        left = left_behind(seen)
-        if left is not None:
-            seen.trouble = seen.trouble or f"it leaves {left} behind"
-        return seen
-
-    def _around(self, run: Run) -> Surroundings:
-        environment = run.environment
-        unseen = [str(self.parts.home.path), os.path.dirname(run.program)]
-        unseen.append(os.path.realpath(run.out_dir))
-        # cargo's locks, and its notes of what it last used
-        unseen += [f"{cargo_home(environment)}/{name}" for name in _OF_CARGO]
-        unseen += [f"{target}/.rustc_info.json" for target in run.roots.targets]
-        fifo = jobserver_fifo(environment)
-        if fifo is not None:
-            unseen.append(fifo)
-        temporary = environment.get("TMPDIR", "/tmp").rstrip("/") or "/tmp"
-        return Surroundings(
-            own=run.out_dir,
-            unseen=tuple(unseen),
-            temporary=temporary,
-            links=links_out(run.out_dir),
-        )
-
-
-def _is_cargos(path: str, roots: Roots) -> bool:
-    """Whether it is a directory in which cargo has others' outputs come and go, and which is listed
-    by who walks through the package or looks for libraries: what is opened there counts. A
-    package's OUT_DIR is none of them."""
-    rest = next((path[len(each) :] for each in roots.targets if is_below(path, (each,))), None)
-    return rest is not None and not _OUT_DIR.search(rest) and os.path.isdir(path)
 
 
 def _run_of(call: Call) -> Run:

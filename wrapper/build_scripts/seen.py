@@ -1,0 +1,61 @@
+"""What a run that was watched depended on, by what was noted of it."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+
+from wrapper.build_scripts.accesses import Seen, Surroundings, left_behind, sort_out
+from wrapper.build_scripts.names import is_below
+from wrapper.build_scripts.outputs import links_out
+from wrapper.build_scripts.run import Run
+from wrapper.roots import Roots, cargo_home
+from wrapper.sandbox import jobserver_fifo
+
+_OUT_DIR = re.compile(r"/build/[^/]+/out(?![^/])")
+_OF_CARGO = (".package-cache", ".package-cache-mutate", ".global-cache", ".global-cache-journal")
+
+
+def what_was_seen(run: Run, accesses: Iterable[tuple[str, str]], home: str) -> Seen:
+    """What of the accesses of a run, which has ended, its result depends on; `home` is
+    DISTBUILD_HOME. Blocks."""
+    seen = sort_out(accesses, _around(run, home))
+    listed = {p for p, kind in seen.reads.items() if kind == "o" and _is_cargos(p, run.roots)}
+    seen.reads = {
+        path: kind
+        for path, kind in seen.reads.items()
+        if path not in listed and (kind == "o" or os.path.dirname(path) not in listed)
+    }
+    seen.there.update(path for path in seen.reads if os.path.lexists(path))
+    left = left_behind(seen)
+    if left is not None:
+        seen.trouble = seen.trouble or f"it leaves {left} behind"
+    return seen
+
+
+def _around(run: Run, home: str) -> Surroundings:
+    environment = run.environment
+    unseen = [home, os.path.dirname(run.program)]
+    unseen.append(os.path.realpath(run.out_dir))
+    # cargo's locks, and its notes of what it last used
+    unseen += [f"{cargo_home(environment)}/{name}" for name in _OF_CARGO]
+    unseen += [f"{target}/.rustc_info.json" for target in run.roots.targets]
+    fifo = jobserver_fifo(environment)
+    if fifo is not None:
+        unseen.append(fifo)
+    temporary = environment.get("TMPDIR", "/tmp").rstrip("/") or "/tmp"
+    return Surroundings(
+        own=run.out_dir,
+        unseen=tuple(unseen),
+        temporary=temporary,
+        links=links_out(run.out_dir),
+    )
+
+
+def _is_cargos(path: str, roots: Roots) -> bool:
+    """Whether it is a directory in which cargo has others' outputs come and go, and which is listed
+    by who walks through the package or looks for libraries: what is opened there counts. A
+    package's OUT_DIR is none of them."""
+    rest = next((path[len(each) :] for each in roots.targets if is_below(path, (each,))), None)
+    return rest is not None and not _OUT_DIR.search(rest) and os.path.isdir(path)
