@@ -58,7 +58,12 @@ def files(cc: str | None = None) -> frozenset[str]:
             _, found = _found(path, real, os.stat(real).st_mtime_ns)
     except (OSError, subprocess.SubprocessError):
         return frozenset()
-    return frozenset(os.path.realpath(file) for _, file in found if os.path.isabs(file))
+    return _real_paths(tuple(file for _, file in found if os.path.isabs(file)))
+
+
+@functools.lru_cache(maxsize=8)
+def _real_paths(paths: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(map(os.path.realpath, paths))
 
 
 @functools.lru_cache(maxsize=8)
