@@ -31,7 +31,7 @@ def needs_no_state(unit: Unit, inputs: Inputs) -> bool:
     if _source_bytes(unit, inputs) > _SMALL:
         return False
     lock = find_lock(unit.roots.package)
-    return lock is not None and is_depended_on(unit.environment["CARGO_PKG_NAME"], lock)
+    return lock is not None and is_depended_on(unit.environment.get("CARGO_PKG_NAME", ""), lock)
 
 
 def _asks_for_state(unit: Unit) -> bool:
