@@ -273,7 +273,7 @@ CODE_NOT_KEPT = {
     "it reads a file whose name is not UTF-8": (
         'let _ = fs::metadata(OsStr::from_bytes(b"/nowhere/\\xff"));'
     ),
-    "it reads …, which is no file": 'fs::metadata("{beside}/pipe").unwrap();',
+    "it reads …, which is no file": 'fs::read_dir("{beside}/pipe").unwrap_err();',
     "it reads …: …": 'let _ = fs::metadata("x".repeat(300));',
     "… was changed while it ran": 'fs::read("{beside}/of tomorrow").unwrap();',
 }
