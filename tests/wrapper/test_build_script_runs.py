@@ -20,8 +20,8 @@ from tests.wrapper.test_build_script_reads import roots_of
 from wrapper.build_scripts import machine, reads
 from wrapper.build_scripts.accesses import Seen
 from wrapper.build_scripts.outputs import empty_directory, stamps
-from wrapper.build_scripts.reads import NotNameable
-from wrapper.build_scripts.run import NotWorthKeeping, Run, Watched
+from wrapper.build_scripts.reads import NotNameable, Record
+from wrapper.build_scripts.run import NotWorthKeeping, Run, Watched, run_variables
 from wrapper.build_scripts.runs import BuildScriptRuns, PutBack
 from wrapper.inputs.build_starts import BuildStarts
 from wrapper.inputs.file_digests import FileDigests
@@ -255,3 +255,15 @@ async def test_a_record_that_is_none_gives_way(tmp_path: Path) -> None:
         provokes("the cache's record of it is none: …", str(raised.value))
         await place.keep(watched)
         assert await place.put_back() == FILES
+
+
+@pytest.mark.parametrize(
+    ("reach", "counts"), [("none", False), ("none told", False), ("known told", True)]
+)
+async def test_where_programs_look_for_libraries(tmp_path: Path, reach: str, counts: bool) -> None:
+    """Cargo's own places, which all have, never count."""
+    async with placed(tmp_path) as place:
+        place.environment["LD_LIBRARY_PATH"] = f"{tmp_path}/ws/target/debug/deps:/own/libraries"
+        record = Record(paths=frozenset(), variables=frozenset(), tokens="", reach=reach)
+        found = run_variables(place.run, record).get("LD_LIBRARY_PATH")
+        assert found == ("/own/libraries" if counts else None)

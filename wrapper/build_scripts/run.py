@@ -97,7 +97,7 @@ def run_variables(run: Run, record: Record) -> dict[str, str]:
         found["what make is told"] = told
     if programs & _TELL_USER:
         found["the user"] = f"{os.geteuid()} {sorted(os.getgroups())} {_name_of_user()}"
-    if record.reach != "none":
+    if not record.reach.startswith("none"):
         # cargo puts its own directories before the user's
         places = [place.real for place in run.roots.places if place.staged in _CARGO_LOADS]
         searched = run.environment.get("LD_LIBRARY_PATH", "").split(":")
