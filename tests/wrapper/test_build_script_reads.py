@@ -386,6 +386,7 @@ def test_what_texts_ask_for_of_a_build_service(text: str, wanted: str | None) ->
         (["/usr/bin/cc", "/usr/lib/gcc/x86_64-linux-gnu/12/cc1"], "known"),
         (["/usr/bin/aarch64-linux-gnu-gcc-12", "/t/bin/rustc"], "known rustc"),
         (["/t/bin/rustc", "/t/bin/cargo"], "known cargo rustc"),
+        (["/t/bin/rustc", "/t/lib/rustlib/x/bin/gcc-ld/ld.lld"], "known rustc"),
         (["/home/ada/bin/cc"], "any"),
         (["/t/bin/cargo", "/home/ada/bin/cc"], "any cargo"),
         (["/usr/bin/cc", "/bin/sh"], "any"),

@@ -22,6 +22,9 @@ _RUSTS = {
 _WHERE_PROGRAMS_ARE = ("/usr", "/bin", "/sbin", "/lib", "/lib64")
 """By which they are the distribution's: elsewhere `cc` may be anybody's."""
 
+_OF_TOOLCHAIN = "/lib/rustlib/"
+"""On the way to rustc's own linkers."""
+
 OF_PROGRAMS = re.compile(
     r"(C|CPLUS|OBJC)_INCLUDE_PATH|CPATH|LIBRARY_PATH|COMPILER_PATH|LDEMULATION|GCC_\w+|LD_\w+"
     r"|\w*FLAGS\w*|SOURCE_DATE_EPOCH|ZERO_AR_DATE|\w*DEPENDENCIES_OUTPUT|GIT_\w+|PKG_CONFIG\w*"
@@ -62,8 +65,9 @@ def _has_word(program: str) -> bool:
 
 def _is_known(program: str) -> bool:
     name = os.path.basename(program)
-    is_systems = is_below(os.path.realpath(program), _WHERE_PROGRAMS_ARE)
-    return name in _RUSTS or (is_systems and _PROGRAMS.fullmatch(name) is not None)
+    is_anybodys = not is_below(os.path.realpath(program), _WHERE_PROGRAMS_ARE)
+    is_anybodys &= _OF_TOOLCHAIN not in program
+    return name in _RUSTS or (not is_anybodys and _PROGRAMS.fullmatch(name) is not None)
 
 
 def is_told_git(name: str, words: Collection[str], tokens: str) -> bool:
