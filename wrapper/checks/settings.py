@@ -59,7 +59,7 @@ def check_incremental(directory: Path, environment: Mapping[str, str]) -> Findin
         setting, origin = ("on" if value in ("1", "true") else "off"), where
         break
     if setting == "on" and environment.get("CI"):
-        remedy = "set CARGO_INCREMENTAL=0 in CI: nobody edits there"
+        remedy = "set CARGO_INCREMENTAL=0 in CI, unless developers are to get members' results"
         return warn("incremental", f"on ({origin}), in CI", remedy)
     does = "units that are being edited compile here" if setting == "on" else "every unit is shared"
     return ok("incremental", f"{setting} ({origin}): {does}")
