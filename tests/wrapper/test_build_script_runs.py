@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -267,3 +267,37 @@ async def test_where_programs_look_for_libraries(tmp_path: Path, reach: str, cou
         record = Record(paths=frozenset(), variables=frozenset(), tokens="", reach=reach)
         found = run_variables(place.run, record).get("LD_LIBRARY_PATH")
         assert found == ("/own/libraries" if counts else None)
+
+
+@pytest.mark.parametrize("name", ["openssl-sys-0.9.112", "libmimalloc-sys-0.1.44", "other-1.0.0"])
+async def test_libraries_that_say_when_they_were_compiled(tmp_path: Path, name: str) -> None:
+    """Of two it is known that they say no more, and that in words."""
+    async with placed(tmp_path) as place:
+        watched = place.made({"x": time.strftime("%b %e %Y", time.gmtime()).encode()})
+        package = f"{tmp_path}/home/registry/src/index-0123456789abcdef/{name}"
+        roots = replace(watched.run.roots, package=package)
+        watched = replace(watched, run=replace(watched.run, roots=roots), started=time.time())
+        if name.startswith("other"):
+            with pytest.raises(NotKept, match="holds a date"):
+                await place.keep(watched)
+        else:
+            await place.keep(watched)
+
+
+async def test_a_toolchains_name_in_the_path_of_rustc(tmp_path: Path) -> None:
+    """As the crate `built` writes it down."""
+    rustc = "/toolchains/stable-of-today/bin/rustc"
+    async with placed(tmp_path) as place:
+        place.environment |= {"RUSTC": rustc, "RUSTUP_TOOLCHAIN": "stable-of-today"}
+        files = {"built.rs": rustc.encode()}
+        await place.keep(place.made(files))
+        assert await place.put_back() == files
+
+
+async def test_links_to_nothing_may_be_opened(tmp_path: Path) -> None:
+    """systemd masks units so, and who looks at all of /usr/lib meets them."""
+    (tmp_path / "masked.service").symlink_to(os.devnull)
+    async with placed(tmp_path) as place:
+        watched = place.made(FILES, **{str(tmp_path / "masked.service"): "o"})
+        await place.keep(replace(watched, started=time.time() + 10))  # it was there before
+        assert await place.put_back() == FILES
