@@ -298,6 +298,7 @@ async def test_links_to_nothing_may_be_opened(tmp_path: Path) -> None:
     """systemd masks units so, and who looks at all of /usr/lib meets them."""
     (tmp_path / "masked.service").symlink_to(os.devnull)
     async with placed(tmp_path) as place:
-        watched = place.made(FILES, **{str(tmp_path / "masked.service"): "o"})
-        await place.keep(replace(watched, started=time.time() + 10))  # it was there before
+        watched = replace(place.made(FILES), started=time.time() + 10)  # it was there before
+        watched.seen.reads[str(tmp_path / "masked.service")] = "o"
+        await place.keep(watched)
         assert await place.put_back() == FILES
