@@ -28,7 +28,18 @@ class Digest(NamedTuple):
     size: int
 
     def __str__(self) -> str:
-        return f"{self.function.label}:{self.hash}/{self.size}"
+        return f"{self.function.label}:{self.resource}"
+
+    @property
+    def resource(self) -> str:
+        """`HASH/SIZE`, as resource names have it; the digest function travels beside it."""
+        return f"{self.hash}/{self.size}"
+
+    @classmethod
+    def of_resource(cls, text: str, function: DigestFunction) -> Digest:
+        """Undo `resource`. Raises InvalidRequest, or ValueError where the size is no number."""
+        hash_, _, size = text.partition("/")
+        return cls.parse(hash_, int(size), function)
 
     @classmethod
     def of(cls, data: bytes, function: DigestFunction) -> Digest:

@@ -35,30 +35,32 @@ def link_set(cc: str | None = None) -> str | None:
     `cc` is the compiler's path; the one on PATH by default. Each file is hashed again when its
     stat changes.
     """
+    found = _of_compiler(cc)
+    if found is None:
+        return None
+    version, files = found
+    return _digest(version, tuple((name, file, _seen(file)) for name, file in files))
+
+
+def files(cc: str | None = None) -> frozenset[str]:
+    """The real paths of the set's files; none where there is no working C compiler."""
+    found = _of_compiler(cc)
+    if found is None:
+        return frozenset()
+    return _real_paths(tuple(file for _, file in found[1] if os.path.isabs(file)))
+
+
+def _of_compiler(cc: str | None) -> tuple[str, tuple[tuple[str, str], ...]] | None:
+    """What `_found` says of a compiler that works."""
     path = cc or shutil.which("cc")
     if path is None:
         return None
     try:
         real = os.path.realpath(path)
         with _ASKING:
-            version, files = _found(path, real, os.stat(real).st_mtime_ns)
+            return _found(path, real, os.stat(real).st_mtime_ns)
     except (OSError, subprocess.SubprocessError):
         return None
-    return _digest(version, tuple((name, file, _seen(file)) for name, file in files))
-
-
-def files(cc: str | None = None) -> frozenset[str]:
-    """The real paths of the set's files; none where there is no working C compiler."""
-    path = cc or shutil.which("cc")
-    if path is None:
-        return frozenset()
-    real = os.path.realpath(path)
-    try:
-        with _ASKING:
-            _, found = _found(path, real, os.stat(real).st_mtime_ns)
-    except (OSError, subprocess.SubprocessError):
-        return frozenset()
-    return _real_paths(tuple(file for _, file in found if os.path.isabs(file)))
 
 
 @functools.lru_cache(maxsize=8)

@@ -11,6 +11,7 @@ import os
 from wrapper.inputs.inputs import Inputs
 from wrapper.lock_file import find_lock, is_depended_on
 from wrapper.result_checks import Unit
+from wrapper.rustc.incremental import VARIABLES, is_on
 from wrapper.rustc.outputs import dep_info_name
 
 _SMALL = 64 << 10
@@ -35,8 +36,7 @@ def needs_no_state(unit: Unit, inputs: Inputs) -> bool:
 
 
 def _asks_for_state(unit: Unit) -> bool:
-    names = ("CARGO_INCREMENTAL", "CARGO_BUILD_INCREMENTAL")
-    return any(unit.environment.get(name) in ("1", "true") for name in names)
+    return any(is_on(unit.environment.get(name, "")) for name in VARIABLES)
 
 
 def _source_bytes(unit: Unit, inputs: Inputs) -> int:

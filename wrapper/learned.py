@@ -47,7 +47,7 @@ def note_of(base: BuiltAction, learned: Learned, roots: Roots) -> tuple[BuiltAct
 
 def note_name(base: BuiltAction) -> BuiltAction:
     """The action under which the note is."""
-    command = re_pb.Command(arguments=[_KIND, f"{base.digest.hash}/{base.digest.size}"])
+    command = re_pb.Command(arguments=[_KIND, base.digest.resource])
     return naming_action(command, {}, base.digest.function)
 
 

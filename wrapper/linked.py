@@ -7,12 +7,12 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from remote_apis import link_set
 from wrapper.inputs.inputs import Inputs
 from wrapper.inputs.unit_records import Learned
-from wrapper.qualifiers import OF_LINK_SET, link_arguments, name_of_library
+from wrapper.qualifiers import OF_LINK_SET, libraries_told, link_arguments, looked_in_first
 from wrapper.recorded import NotKept
 from wrapper.result_checks import Unit
 from wrapper.sandbox import PATH
@@ -37,7 +37,7 @@ def libraries_taken(noted: Iterable[tuple[str, str]], inputs: Inputs) -> frozens
         for kind, path in noted
         if kind == "O" and (match := LIBRARY.fullmatch(path)) and os.path.isfile(path)
     }
-    told = {name_of_library(option) for option in inputs.system} | inputs.attributed
+    told = {*libraries_told(inputs, ()), *inputs.attributed}
     return frozenset(found - told - OF_LINK_SET)
 
 
@@ -49,16 +49,10 @@ def check_linked(opened: Iterable[str], unit: Unit, inputs: Inputs, learned: Lea
         return
     linker = unit.invocation.codegen("linker") or "cc"
     known = set(link_set.files(shutil.which(linker, path=PATH)))
-    first = [each for each in unit.environment.get("LIBRARY_PATH", "").split(":") if each]
-    for name in {*_names(unit, inputs), *learned.libraries} - OF_LINK_SET:
+    first = looked_in_first(unit.environment)
+    told = libraries_told(inputs, link_arguments(unit.invocation, unit.roots))
+    for name in {*told, *inputs.attributed, *learned.libraries} - OF_LINK_SET:
         known.update(library_files(name, linker, first))
     for path in taken:
         if os.path.isfile(path) and os.path.realpath(path) not in known:
             raise NotKept(f"the linker reads {path}, which no key names")
-
-
-def _names(unit: Unit, inputs: Inputs) -> Iterator[str]:
-    yield from map(name_of_library, inputs.system)
-    yield from inputs.attributed
-    arguments = link_arguments(unit.invocation, unit.roots)
-    yield from (argument[2:] for argument in arguments if argument.startswith("-l"))

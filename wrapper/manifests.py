@@ -50,7 +50,7 @@ class Manifest:
 
     def note(self, unit: str, key: Digest) -> None:
         """A unit was, or was to be, found under this key."""
-        self.units[unit] = f"{key.hash}/{key.size}"
+        self.units[unit] = key.resource
 
     def merged(self) -> dict[str, str]:
         """What the server had, with what this build knows better."""
@@ -70,7 +70,7 @@ async def fetch_ahead(manifest: Manifest, remote: Remote, local: LocalTier) -> N
         return
     function = manifest.action.digest.function
     manifest.known = _load(data, function)
-    keys = [_digest(text, function) for text in manifest.known.values()]
+    keys = [Digest.of_resource(text, function) for text in manifest.known.values()]
     remote.look_ahead(keys)
     budget = Budget(_BYTES_AT_A_TIME)
 
@@ -106,13 +106,6 @@ def _load(data: bytes, function: DigestFunction) -> dict[str, str]:
 def _checked(text: object, function: DigestFunction) -> str:
     """Raises ValueError when it is no digest."""
     try:
-        digest = _digest(str(text), function)
-        return f"{digest.hash}/{digest.size}"
+        return Digest.of_resource(str(text), function).resource
     except DistbuildError as error:
         raise ValueError(str(error)) from None
-
-
-def _digest(text: str, function: DigestFunction) -> Digest:
-    hash_, _, size = text.partition("/")
-    message = re_pb.Digest(hash=hash_, size_bytes=int(size))
-    return Digest.from_message(message, function)

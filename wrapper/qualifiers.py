@@ -84,7 +84,7 @@ def qualifiers(
         return found
     linker = invocation.codegen("linker")
     arguments = link_arguments(invocation, roots)
-    names = [*inputs.system, *(a[2:] for a in arguments if a.startswith("-l"))]
+    names = libraries_told(inputs, arguments)
     if not invocation.links_with_system:
         for name in names:
             raise NotUnderstood(f"links the library {name} with rustc's own linker")
@@ -100,7 +100,7 @@ def qualifiers(
         match = _ASKS_FOR_LINKER.fullmatch(argument)
         if match:
             found[argument] = _program(f"ld.{match.group(1)}", linker or "cc")
-    first = [each for each in set_here.get("LIBRARY_PATH", "").split(":") if each]
+    first = looked_in_first(environment)
     find = functools.partial(system_library, linker=linker or "cc", first=first)
     return found | _libraries(inputs, names, find)
 
@@ -114,9 +114,20 @@ def _libraries(inputs: Inputs, names: Iterable[str], find: Callable[[str], str])
     for name in sorted(inputs.attributed - OF_LINK_SET):
         with suppress(NotUnderstood):  # one of another system, or of a directory among the inputs
             found[f"lib {name}"] = find(name)
-    for name in dict.fromkeys(map(name_of_library, names)):
+    for name in names:
         found[f"lib {name}"] = find(name)
     return found
+
+
+def libraries_told(inputs: Inputs, arguments: Iterable[str]) -> list[str]:
+    """The names of those that options tell the linker of."""
+    options = [*inputs.system, *(each[2:] for each in arguments if each.startswith("-l"))]
+    return list(dict.fromkeys(map(name_of_library, options)))
+
+
+def looked_in_first(environment: Mapping[str, str]) -> list[str]:
+    """The directories in which the user has the linker look for them first."""
+    return [each for each in environment.get("LIBRARY_PATH", "").split(":") if each]
 
 
 def name_of_library(option: str) -> str:

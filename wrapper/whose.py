@@ -16,6 +16,7 @@ from itertools import islice
 
 from wrapper.action import BuiltAction, of_paths
 from wrapper.build_scripts.names import above
+from wrapper.local_tier import mapped
 from wrapper.roots import Place, Roots
 
 
@@ -64,6 +65,12 @@ def holds_path(data: bytes | mmap.mmap, path: str) -> bool:
     if data.find(needle) < 0:
         return False
     return path.count("/") > 1 or bool(re.search(re.escape(needle) + rb"(?![\w.-])", data))
+
+
+def file_holds(file: str, paths: Iterable[str]) -> bool:
+    """The same of a file and any of some paths. Raises OSError."""
+    with mapped(file) as data:
+        return any(holds_path(data, path) for path in paths)
 
 
 def names_checkout(text: str, roots: Roots) -> bool:

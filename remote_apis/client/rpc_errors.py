@@ -99,7 +99,7 @@ def missing_blobs_detail(digests: Iterable[Digest]) -> AnyMessage:
     failure = error_details_pb2.PreconditionFailure()
     for digest in digests:
         infix = f"{digest.function.label}/" if digest.function.is_named_in_paths else ""
-        failure.violations.add(type=_MISSING, subject=f"blobs/{infix}{digest.hash}/{digest.size}")
+        failure.violations.add(type=_MISSING, subject=f"blobs/{infix}{digest.resource}")
     packed = AnyMessage()
     packed.Pack(failure)
     return packed

@@ -57,7 +57,7 @@ def grpc_code(status: status_pb2.Status) -> grpc.StatusCode:
 def missing_blob_subject(digest: Digest) -> str:
     """How a MISSING violation names a blob: `blobs/[function/]hash/size` (REAPI 2.12 Execute)."""
     function = f"{digest.function.label}/" if digest.function.is_named_in_paths else ""
-    return f"blobs/{function}{digest.hash}/{digest.size}"
+    return f"blobs/{function}{digest.resource}"
 
 
 def _innermost(error: BaseException) -> BaseException:

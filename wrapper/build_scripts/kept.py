@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from remote_apis.digest import Digest
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
@@ -26,7 +26,7 @@ from wrapper.inputs.snapshot import Source
 from wrapper.local_tier import mapped, stamp_made_here
 from wrapper.recorded import NotKept
 from wrapper.roots import ROOT, cargo_home
-from wrapper.whose import Whose, holds_path, paths_of_checkout, real_paths
+from wrapper.whose import Whose, file_holds, holds_path, paths_of_checkout, real_paths
 
 _ROOT = ROOT.encode()
 _OF_TIME_ZONES = ("/etc/localtime", "/usr/share/zoneinfo")
@@ -159,14 +159,12 @@ def _has_names(result: re_pb.ActionResult, blobs: Mapping[Digest, Source]) -> bo
     return is_said or any(ROOT in link.target for link in result.output_symlinks)
 
 
-def _may_say(watched: Watched, paths: Iterable[str]) -> bool:
+def _may_say(watched: Watched, paths: Sequence[str]) -> bool:
     """Whether one of the paths may be the same everywhere, and this place's by chance: it stands in
     the script itself, where that has no name by which it is known why, or in what it read but for
     others' results."""
-    if watched.run.name is None:
-        with mapped(watched.run.program) as program:
-            if any(holds_path(program, path) for path in paths):
-                return True
+    if watched.run.name is None and file_holds(watched.run.program, paths):
+        return True
     texts = texts_read(watched.seen.reads, watched.run.roots.targets)
     return any(holds_path(text, path) for _, text in texts for path in paths)
 

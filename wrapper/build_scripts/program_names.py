@@ -7,7 +7,6 @@ its compile, in which such paths have everybody's names, it is the same one.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from remote_apis.digest import Digest
@@ -16,20 +15,18 @@ from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_p
 from wrapper.action import BuiltAction
 from wrapper.dep_info import environment_read, files_read
 from wrapper.inputs.inputs import Inputs
-from wrapper.local_tier import LocalTier, mapped
 from wrapper.notes import Notes, naming_action
 from wrapper.result_checks import Unit
-from wrapper.rustc.outputs import unit_kind
-from wrapper.whose import holds_path, real_paths
+from wrapper.whose import file_holds, real_paths
 
 _KIND = "program-name-1"
 _COMPILED = (".rlib", ".rmeta")
 
 
 def needs_name(unit: Unit, inputs: Inputs, dep_info: bytes) -> bool:
-    """Whether a script's program holds paths by `env!`, and by nothing else: none of what it was
-    made of has one. Raises OSError."""
-    if unit_kind(unit.invocation) != "build-script" or unit.keeps_paths or inputs.has_macros:
+    """Whether a build script's program holds paths by `env!`, and by nothing else: none of what it
+    was made of has one. Raises OSError."""
+    if unit.keeps_paths or inputs.has_macros:
         return False
     read = [value or "" for value in environment_read(dep_info).values()]
     if not any(unit.roots.staged(value) for value in read):
@@ -37,33 +34,26 @@ def needs_name(unit: Unit, inputs: Inputs, dep_info: bytes) -> bool:
     paths = real_paths(unit.roots)
     compiled = [s for s in inputs.blobs.values() if isinstance(s, str) and s.endswith(_COMPILED)]
     sources = (os.path.join(unit.roots.workspace, name) for name in files_read(dep_info))
-    return not any(_holds(path, paths) for path in (*sources, *compiled))
-
-
-def _holds(file: str, paths: Iterable[str]) -> bool:
-    with mapped(file) as data:
-        return any(holds_path(data, path) for path in paths)
+    return not any(file_holds(path, paths) for path in (*sources, *compiled))
 
 
 @dataclass(frozen=True, slots=True)
 class ProgramNames:
-    """Names of programs on this machine. One a daemon and digest function."""
+    """Names of programs on this machine."""
 
-    local: LocalTier
+    notes: Notes
 
     async def note(self, program: Digest, key: Digest, instance: str) -> None:
         """A program was made by a compile with this key. Raises DistbuildError."""
-        await Notes(self.local).keep(_note_of(program), f"{key.hash}/{key.size}".encode(), instance)
+        await self.notes.keep(_note_of(program), key.resource.encode(), instance)
 
     async def of(self, program: Digest, instance: str) -> Digest | None:
         """The key that is a program's name, if it has one."""
-        data = await Notes(self.local).here(_note_of(program), instance)
+        data = await self.notes.here(_note_of(program), instance)
         if data is None:
             return None
-        hash_, _, size = data.decode(errors="replace").partition("/")
         try:
-            message = re_pb.Digest(hash=hash_, size_bytes=int(size))
-            return Digest.from_message(message, program.function)
+            return Digest.of_resource(data.decode(errors="replace"), program.function)
         except (ValueError, DistbuildError):
             return None
 

@@ -12,13 +12,12 @@ _PROGRAMS = re.compile(
     r"(?:[\w.]+-)*(?:cc|c\+\+|gcc|g\+\+|clang|clang\+\+|cpp|cc1|cc1plus|cc1obj|as|ar|ld|collect2"
     r"|ld\.\w+|lld|lto-wrapper|lto1|ranlib|nm|strip|objcopy|git|pkg-config|pkgconf)(?:-[\d.]+)?"
 )
-_RUSTS = {
-    "rustc": "rustc",
-    "rustc-shim": "rustc",
-    "rustdoc": "rustc",
-    "rust-lld": "",
-    "cargo": "cargo",
-}
+_RUSTS = {"rustc", "rustc-shim", "rustdoc", "rust-lld", "cargo"}
+"""Known wherever they are, of whom a toolchain's own is in the key."""
+
+_WORDS = {
+    "git": "git", "rustc": "rustc", "rustc-shim": "rustc", "rustdoc": "rustc", "cargo": "cargo",
+}  # fmt: skip
 _WHERE_PROGRAMS_ARE = ("/usr", "/bin", "/sbin", "/lib", "/lib64")
 """By which they are the distribution's: elsewhere `cc` may be anybody's."""
 
@@ -53,21 +52,18 @@ def reach_of(programs: Iterable[str]) -> str:
     programs = list(programs)
     if not programs:
         return "none"
-    words = {_RUSTS.get(os.path.basename(path), "git") for path in programs if _has_word(path)}
+    names = map(os.path.basename, programs)
+    words = {_WORDS[name] for name in names if name in _WORDS}
     first = "known" if all(map(_is_known, programs)) else "any"
-    return " ".join([first, *sorted(words - {""})])
-
-
-def _has_word(program: str) -> bool:
-    name = os.path.basename(program)
-    return name == "git" or name in _RUSTS
+    return " ".join([first, *sorted(words)])
 
 
 def _is_known(program: str) -> bool:
     name = os.path.basename(program)
-    is_anybodys = not is_below(os.path.realpath(program), _WHERE_PROGRAMS_ARE)
-    is_anybodys &= _OF_TOOLCHAIN not in program
-    return name in _RUSTS or (not is_anybodys and _PROGRAMS.fullmatch(name) is not None)
+    if name in _RUSTS:
+        return True
+    is_systems = is_below(os.path.realpath(program), _WHERE_PROGRAMS_ARE)
+    return (is_systems or _OF_TOOLCHAIN in program) and _PROGRAMS.fullmatch(name) is not None
 
 
 def is_told_git(name: str, words: Collection[str], tokens: str) -> bool:

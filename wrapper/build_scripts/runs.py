@@ -75,12 +75,12 @@ class BuildScriptRuns:
         self._function = files.function
         self._local = local
         self._notes = Notes(local)
-        self._names = ProgramNames(local)
+        self.names = ProgramNames(self._notes)
         self._values = Values(files, builds)
 
     async def named(self, run: Run, instance: str) -> Run:
         """The same with its program's name, if that has one. Raises OSError."""
-        return replace(run, name=await self._names.of(self._files.digest(run.program), instance))
+        return replace(run, name=await self.names.of(self._files.digest(run.program), instance))
 
     def script(self, run: Run) -> BuiltAction:
         """The key of all runs of the script with cargo's variables. Raises OSError."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from wrapper.checks.finding import Finding, fail, ok, warn
 from wrapper.config import config_files, wrong_variables
+from wrapper.rustc.incremental import VARIABLES, is_on
 
 _OURS = ("cargo-distbuild-wrapper", "rustc-shim")
 _WRAPPERS = {
@@ -50,13 +51,8 @@ def check_wrappers(directory: Path, environment: Mapping[str, str]) -> Iterator[
 def check_incremental(directory: Path, environment: Mapping[str, str]) -> Finding:
     """Incremental compiles serve who edits; where nobody does, they only cost."""
     setting, origin = "on", "cargo's default"
-    for value, where in _values(
-        "incremental",
-        ("CARGO_INCREMENTAL", "CARGO_BUILD_INCREMENTAL"),
-        directory,
-        environment,
-    ):
-        setting, origin = ("on" if value in ("1", "true") else "off"), where
+    for value, where in _values("incremental", VARIABLES, directory, environment):
+        setting, origin = ("on" if is_on(value) else "off"), where
         break
     if setting == "on" and environment.get("CI"):
         remedy = "set CARGO_INCREMENTAL=0 in CI, unless developers are to get members' results"

@@ -102,7 +102,6 @@ def run_cargo(home: Home, arguments: Sequence[str]) -> int:
     """Run cargo with the shim as RUSTC_WRAPPER; its exit code, then one line of summary."""
     from wrapper.cli.control import replace_outdated_daemon, start_daemon_early
     from wrapper.cli.live import is_quiet
-    from wrapper.shim.install import has_built_launcher
     from wrapper.stats import new_build_id, start_build
 
     environment = dict(os.environ)
@@ -116,10 +115,7 @@ def run_cargo(home: Home, arguments: Sequence[str]) -> int:
         start_build(home, build)
         environment |= {"RUSTC_WRAPPER": str(shim), "DISTBUILD_BUILD": build}
         environment["DISTBUILD_STARTING"] = "1" if is_starting else ""
-        preparing = threading.Thread(target=_prepare_launcher, args=(home,))
-        preparing.start()
-        if has_built_launcher():
-            preparing.join()  # the first build scripts are watched then
+        _prepare_launcher(home)
     except OSError as error:
         print(f"warning: distbuild: {error}; building without it", file=sys.stderr)
         build = ""
@@ -206,11 +202,18 @@ def prepare(home: Home, environment: dict[str, str]) -> os.PathLike[str]:
 
 
 def _prepare_launcher(home: Home) -> None:
-    """While cargo goes on: it takes as long as the shim, and is needed later."""
-    from wrapper.shim.install import ensure_launcher
+    """Have the launcher before the first build script is compiled, where it came compiled itself;
+    else while cargo goes on, as it takes as long as the shim."""
+    from wrapper.shim.install import ensure_launcher, has_built_launcher
 
-    with contextlib.suppress(OSError):  # build scripts run as ever, and `doctor` says why
-        ensure_launcher(home)
+    def prepare_it() -> None:
+        with contextlib.suppress(OSError):  # build scripts run as ever, and `doctor` says why
+            ensure_launcher(home)
+
+    if has_built_launcher():
+        prepare_it()
+    else:
+        threading.Thread(target=prepare_it).start()
 
 
 def _default_interrupt() -> None:

@@ -15,7 +15,6 @@ from remote_apis.digest import Digest
 from remote_apis.errors import DistbuildError
 from wrapper.build_scripts.launcher import install_launchers
 from wrapper.build_scripts.names import is_below
-from wrapper.build_scripts.program_names import ProgramNames
 from wrapper.daemon.parts import Keyed, Parts
 from wrapper.daemon.protocol import Call, Reply
 from wrapper.daemon.tally import Tally, build_of
@@ -242,11 +241,7 @@ class CallHandler:
         self.parts.units.add(*_record(unit, known, key))
         started_ns, started = time.time_ns(), time.monotonic()
         was_fresh = is_fresh(invocation)
-        call = self.call
-        # dependents may have the metadata of a compile from nothing
-        if self.early is not None or (draft and needs_no_state(unit, draft.inputs)):
-            call = replace(call, argv=without_incremental(call.argv))
-        ended = await self.parts.here.compile(call, self.reply, unit, draft)
+        ended = await self.parts.here.compile(self._call_here(unit, draft), self.reply, unit, draft)
         if ended.run.status != 0:
             return None, ended.why_not_kept
         moved = install_launchers(self.parts.home, unit)
@@ -271,6 +266,13 @@ class CallHandler:
         await self._name_program(compiled)
         return compiled, None
 
+    def _call_here(self, unit: Unit, draft: Draft | None) -> Call:
+        """The call, without incremental state where none is needed, or dependents have the metadata
+        of a compile from nothing."""
+        if self.early is None and (draft is None or not needs_no_state(unit, draft.inputs)):
+            return self.call
+        return replace(self.call, argv=without_incremental(self.call.argv))
+
     async def _name_program(self, compiled: Compiled) -> None:
         """Before it runs, as the keys of its runs go by it."""
         if unit_kind(compiled.unit.invocation) != "build-script":
@@ -279,7 +281,7 @@ class CallHandler:
         try:
             found = await asyncio.to_thread(self.keyed.keeper.name_of_program, compiled)
             if found is not None:
-                await ProgramNames(self.parts.local).note(*found, instance)
+                await self.keyed.script_runs.names.note(*found, instance)
         except (NotKept, CompileHere, NotUnderstood, DistbuildError, OSError) as error:
             # nor will it be kept, which says why
             _LOG.info("%s has no name: %s", compiled.unit.invocation.crate_name, error)

@@ -166,7 +166,7 @@ class Reply:
     async def watch(self, variables: Mapping[str, str]) -> WatchedRun:
         """Let the launcher run its build script, with these variables beside its own.
 
-        Then `let_stand` or `exec_rustc`, for a run without watching, must follow. Raises
+        Then `let_stand` or `exec_script`, for a run without watching, must follow. Raises
         IncompleteReadError when the launcher is killed.
         """
         self._frame(b"R", _pairs(variables))

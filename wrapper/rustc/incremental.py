@@ -8,6 +8,14 @@ from collections.abc import Sequence
 from wrapper.rustc.arguments import Invocation
 from wrapper.rustc.outputs import dep_info_name
 
+VARIABLES = ("CARGO_INCREMENTAL", "CARGO_BUILD_INCREMENTAL")
+"""By which a user tells cargo whether there is to be any."""
+
+
+def is_on(value: str) -> bool:
+    """Whether a setting of cargo's says that there is."""
+    return value in ("1", "true")
+
 
 def is_fresh(invocation: Invocation) -> bool:
     """Whether rustc begins from nothing: what it makes then depends on its inputs alone."""
