@@ -40,6 +40,7 @@ from wrapper.result_checks import (
 )
 from wrapper.roots import OUTPUTS, Roots
 from wrapper.rustc.arguments import NotUnderstood
+from wrapper.rustc.by_name import BY_NAME, compiler_by_name
 from wrapper.rustc.incremental import is_fresh
 from wrapper.rustc.outputs import dep_info_name, early_names
 from wrapper.whose import keys
@@ -349,6 +350,8 @@ def build(unit: Unit, inputs: Inputs, learned: Learned) -> BuiltAction:
     """The unit's action under its shared key. Raises NotUnderstood."""
     if inputs.macros.suspect is not None and not inputs.macros.is_seen:
         raise NotUnderstood(f"a macro may read what no key names: {inputs.macros.suspect}")
+    if BY_NAME in learned.asked and not compiler_by_name(unit.invocation.driver, unit.environment):
+        raise NotUnderstood("a macro runs rustc, and on this user's PATH that is another")
     if learned.libraries:
         inputs = replace(inputs, attributed=inputs.attributed | learned.libraries)
     set_digest = None

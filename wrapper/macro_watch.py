@@ -29,6 +29,7 @@ from wrapper.linked import check_linked, libraries_taken
 from wrapper.recorded import NotKept
 from wrapper.result_checks import Unit
 from wrapper.roots import Roots
+from wrapper.rustc.by_name import BY_NAME, compiler_by_name, is_of_rustup
 from wrapper.sandbox import jobserver_fifo
 
 _LOADED = re.compile(
@@ -126,9 +127,12 @@ def _check_own(noted: Iterable[tuple[str, str]], unit: Unit) -> None:
 def learned_watching(accesses: bytes, unit: Unit, inputs: Inputs) -> Learned:
     """What a compile was seen to read that every key has not, and can have. Blocks."""
     noted = decode(accesses)
+    asked = asked_for(accesses, unit.environment)
+    if any(("X", program) in noted for program in _compilers(unit)):
+        asked |= {BY_NAME}
     return Learned(
         files=_beside(noted, unit, inputs),
-        asked=asked_for(accesses, unit.environment),
+        asked=asked,
         libraries=libraries_taken(noted, inputs) if unit.invocation.links else frozenset(),
     )
 
@@ -186,12 +190,13 @@ def _is_of_loader(path: str, kind: str, unit: Unit) -> bool:
 
 
 def _check_others(seen: Seen, unit: Unit, places: _Places) -> None:
-    """Raises NotKept unless these are the linker and what it starts, or cargo, which macros ask
-    about the workspace."""
+    """Raises NotKept unless these are the linker and what it starts; cargo, which macros ask about
+    the workspace; or the build's own compiler by its name, which they ask for its version."""
     cargo = unit.environment.get("CARGO", "")
     # the toolchain's own; other programs' versions no key has
     cargos = {cargo} & seen.programs if places.has(cargo, is_opened=True) else set()
-    for path in sorted(seen.programs - cargos):
+    compilers = _compilers(unit) & seen.programs
+    for path in sorted(seen.programs - cargos - compilers):
         if not (unit.invocation.links and _is_linker(path, places)):
             raise NotKept(f"the compile runs {path}, and nobody knows what that reads")
     for path, kind in sorted(seen.reads.items()):
@@ -201,9 +206,14 @@ def _check_others(seen: Seen, unit: Unit, places: _Places) -> None:
             or is_below(path, _LINKERS)
             or path in _ABOVE_LINKERS
             or (cargos and (_OF_NETWORK.fullmatch(path) or (kind == "s" and os.path.isdir(path))))
+            or (compilers and (path in compilers or is_of_rustup(path, unit.environment)))
             or not os.path.exists(path)
         ):
             raise NotKept(f"the linker reads {path}, which no key names")
+
+
+def _compilers(unit: Unit) -> frozenset[str]:
+    return compiler_by_name(unit.invocation.driver, unit.environment)
 
 
 def _surroundings(unit: Unit) -> Surroundings:

@@ -1,0 +1,52 @@
+"""Which compiler a macro gets that runs `rustc` by its name, as some do to learn its version."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+
+BY_NAME = "=rustc"
+"""Stands among what macros asked for when they ran that, and it was the build's own compiler."""
+
+
+def compiler_by_name(driver: str, environment: Mapping[str, str]) -> frozenset[str]:
+    """The programs that are run where somebody runs `rustc`: with a rustup, first its stand-in.
+    None where that leads to another compiler than the build's. Blocks.
+
+    `driver` is the program that compiles in the build, rustc or clippy's.
+    """
+    own = os.path.join(os.path.dirname(driver), "rustc")
+    found = shutil.which("rustc", path=environment.get("PATH", ""))
+    if found is None:
+        return frozenset()
+    leads_to = _chosen_by_rustup(environment) if _is_of_rustup(found) else found
+    return frozenset({found, own}) if _is_same(leads_to, own) else frozenset()
+
+
+def is_of_rustup(path: str, environment: Mapping[str, str]) -> bool:
+    """Whether a file is one by which rustup knows which compiler is wanted."""
+    return path == _home(environment) or path.startswith(f"{_home(environment)}/")
+
+
+def _is_of_rustup(program: str) -> bool:
+    """Whether it is a link to rustup, of either kind."""
+    return _is_same(program, os.path.join(os.path.dirname(program), "rustup"))
+
+
+def _chosen_by_rustup(environment: Mapping[str, str]) -> str:
+    """What the stand-in runs: cargo's own, through which all was started, has noted its choice."""
+    name = environment.get("RUSTUP_TOOLCHAIN", "")
+    return os.path.join(_home(environment), "toolchains", name, "bin", "rustc") if name else ""
+
+
+def _home(environment: Mapping[str, str]) -> str:
+    home = os.path.join(environment.get("HOME", ""), ".rustup")
+    return (environment.get("RUSTUP_HOME") or home).rstrip("/")
+
+
+def _is_same(path: str, other: str) -> bool:
+    try:
+        return os.path.samefile(path, other)
+    except OSError:
+        return False
