@@ -253,7 +253,7 @@ class Keeper:
         inputs = collect(known.files)
         new_files = set(inputs.files) - set(draft.inputs.files)
         # of what nothing was above, the key says so afterwards
-        own, upwards = compiled.learned.files, Upwards(roots)
+        own, upwards = compiled.learned.files, Upwards(roots, unit.environment)
         paths = [path for name in own for path in upwards.paths(name)]
         read = Seen(reads={p: "o" for p in paths if p in own or os.path.lexists(p)})
         changed = changed_since(read, compiled.started_ns, roots.targets)

@@ -24,7 +24,7 @@ from wrapper.inputs.collect import CLIPPY_SETTINGS
 from wrapper.inputs.inputs import Inputs
 from wrapper.inputs.snapshot import RealPlaces, is_left_out
 from wrapper.inputs.unit_records import NOTHING, Learned
-from wrapper.inputs.upwards import Upwards
+from wrapper.inputs.upwards import CONFIGURATION, Upwards
 from wrapper.linked import check_linked, libraries_taken
 from wrapper.recorded import NotKept
 from wrapper.result_checks import Unit
@@ -100,7 +100,7 @@ def check_reads(accesses: bytes, unit: Unit, inputs: Inputs, learned: Learned = 
     _check_own(noted, unit)
     # cargo has programs look for libraries, and rustc for crates, where dependencies are
     deps = [path for kind, path in unit.invocation.library_paths if kind == "dependency"]
-    upwards = Upwards(unit.roots)
+    upwards = Upwards(unit.roots, unit.environment)
     known = [path for name in learned.files for path in upwards.paths(name)]
     places = _Places(inputs, unit.roots, [*known, *deps])
     _check_others(others, unit, places)
@@ -142,8 +142,10 @@ def _beside(noted: Collection[tuple[str, str]], unit: Unit, inputs: Inputs) -> t
     been cargo for them, and upwards from there. And what the linker read in the workspace."""
     roots = unit.roots
     own = {path for kind, path in noted if kind in "os"}
+    names: dict[str, None] = {}
     if ("X", unit.environment.get("CARGO")) in noted:
         noted = [(kind.lower(), path) for kind, path in noted]
+        names[CONFIGURATION] = None
     elif unit.invocation.links:
         noted = [("o" if kind == "O" else kind, path) for kind, path in noted]
     outside = [
@@ -151,7 +153,8 @@ def _beside(noted: Collection[tuple[str, str]], unit: Unit, inputs: Inputs) -> t
         for kind, path in noted
         if kind in "os" and (".." in path or not is_below(path, (roots.package, roots.target)))
     ]
-    names = dict.fromkeys(Upwards(roots).names((path for _, path in outside), own))
+    upwards = Upwards(roots, unit.environment)
+    names |= dict.fromkeys(upwards.names((path for _, path in outside), own))
     if not names and not any(is_below(path, (roots.workspace,)) for _, path in outside):
         return ()
     reads = sort_out(outside, _surroundings(unit)).reads
@@ -209,7 +212,7 @@ def _check_others(seen: Seen, unit: Unit, places: _Places) -> None:
             or (compilers and (path in compilers or is_of_rustup(path, unit.environment)))
             or not os.path.exists(path)
         ):
-            raise NotKept(f"the linker reads {path}, which no key names")
+            raise NotKept(f"what it runs reads {path}, which no key names")
 
 
 def _compilers(unit: Unit) -> frozenset[str]:

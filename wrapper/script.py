@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from wrapper.roots import ROOT
 
+_WITHOUT = "# without "
+
 
 def quote(text: str) -> str:
     """One shell word for a text in which ROOT stands for the variable R."""
@@ -31,7 +33,7 @@ def runner_script(
     """
     lines = ["#!/bin/sh", "set -e", "R=$(pwd -P)", "printf '%s\\n' \"$R\""]
     lines.append(f"cd {quote(directory)}")
-    lines += ["# without " + quote(name).replace("\n", "\\n") for name in sorted(absent)]
+    lines += [_WITHOUT + quote(name).replace("\n", "\\n") for name in sorted(absent)]
     # not by `export`: some names are the shell's own, and CARGO_BIN_EXE_a-b is none for it
     variables = [f"{name}={value}" for name, value in sorted(environment.items())]
     # nothing of the worker's own environment gets through
@@ -64,3 +66,10 @@ def commands_of(script: bytes) -> tuple[dict[str, str], list[str]]:
         name, _, value = rest.pop(0).partition("=")
         environment[name] = value
     return environment, rest
+
+
+def absent_of(script: bytes) -> list[str]:
+    """What a runner script says that is not there."""
+    lines, _, _ = script.decode("utf-8", "surrogateescape").partition("\nexec ")
+    said = (line for line in lines.split("\n") if line.startswith(_WITHOUT))
+    return [shlex.split(line.removeprefix(_WITHOUT))[0] for line in said]

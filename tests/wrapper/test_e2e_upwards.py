@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from developers import Developer, developer
 
-from tests.wrapper.test_e2e_macros import built, workspace
+from tests.wrapper.test_e2e_macros import LOCATE, built, workspace
 
 pytestmark = [pytest.mark.cargo, pytest.mark.timeout(600)]
 
@@ -72,3 +72,25 @@ def test_a_file_at_home_is_not_meant_wherever_home_is(dev: Developer, tmp_path: 
     assert [built(dev, here) for _ in range(2)] == [("local", "nothing")] * 2
     (tmp_path / ".a-setting").write_text("one")
     assert built(dev, here) == ("local", "one")
+
+
+def test_what_cargos_configuration_says(dev: Developer, tmp_path: Path) -> None:
+    """The user's, in CARGO_HOME and above the workspace; most of it changes no answer."""
+    here = workspace(tmp_path / "w", LOCATE, "# word")
+    of_user, above = dev.directory / "cargo" / "config.toml", tmp_path / ".cargo" / "config.toml"
+    for file in (of_user, above):
+        file.parent.mkdir(exist_ok=True)
+    of_user.write_text('[alias]\nbb = "build"\n')
+    assert [built(dev, here) for _ in range(2)] == [("local", "nothing"), ("hit-local", "nothing")]
+    of_user.write_text("[net]\nretry = 3\n[build]\njobs = 2\n")
+    above.write_text("[term]\nverbose = false\n")
+    assert built(dev, here) == ("hit-local", "nothing")
+    above.write_text("[cargo-new]\nvcs = 'none'\n[future]\nx = 1\n")
+    assert [built(dev, here) for _ in range(2)] == [("local", "nothing"), ("hit-local", "nothing")]
+    of_user.write_text("[future]\nx = 1\n")
+    assert built(dev, here)[0] == "local"
+    said = dev.run("cargo", "distbuild", "why-miss", "app", cwd=here).stdout
+    assert "    file of cargo's configuration changed\n" in said
+    of_user.unlink()
+    above.unlink()
+    assert built(dev, here) == ("hit-local", "nothing")

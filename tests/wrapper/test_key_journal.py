@@ -23,7 +23,7 @@ from wrapper.keys.explain import Comparison, Explainer
 from wrapper.keys.journal import KEPT_ACTIONS, Ended, KeyJournal, Subject
 from wrapper.roots import Roots, find_roots
 from wrapper.rustc.arguments import Invocation, parse
-from wrapper.script import commands_of, runner_script
+from wrapper.script import absent_of, commands_of, runner_script
 
 SHA256 = DigestFunction.SHA256
 
@@ -352,11 +352,18 @@ texts = st.text(
 )
 
 
-@given(st.dictionaries(names, texts), st.lists(texts.filter(lambda t: not t.startswith("-"))))
-def test_a_script_can_be_read_again(environment: dict[str, str], words: list[str]) -> None:
+@given(
+    st.dictionaries(names, texts),
+    st.lists(texts.filter(lambda t: not t.startswith("-"))),
+    st.sets(texts),
+)
+def test_a_script_can_be_read_again(
+    environment: dict[str, str], words: list[str], absent: set[str]
+) -> None:
     command = ["/toolchain/bin/rustc", *words]
-    script = runner_script(directory="/d", environment=environment, command=command)
+    script = runner_script(directory="/d", environment=environment, command=command, absent=absent)
     assert commands_of(script) == (environment, command)
+    assert absent_of(script) == sorted(each.replace("\n", "\\n") for each in absent)
 
 
 @pytest.mark.parametrize("script", [b"", b"echo hello\n", b"a\nexec rm -rf\n"])

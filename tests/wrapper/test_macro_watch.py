@@ -189,7 +189,7 @@ def test_the_linker(place: Place) -> None:
     provokes("the compile runs …, and nobody knows what that reads", said)
     said = place.why(*link, "O{w}/beside", kind="bin")
     assert said is not None
-    provokes("the linker reads …, which no key names", said)
+    provokes("what it runs reads …, which no key names", said)
     said = place.why(*link, "o/usr/lib/gcc/crt1.o", kind="bin")
     assert said is not None, "rustc itself reads no such thing"
 
@@ -201,7 +201,8 @@ def test_what_is_linked_and_in_no_key(place: Place) -> None:
     assert place.why(*link, kind="bin") is None
     for name in ("crtfastmath.o", "libgcov.a"):
         said = place.why(*link, f"O{directory}/{name}", kind="bin")
-        assert said == f"the linker reads {directory}/{name}, which no key names"
+        assert said is not None and name in said
+        provokes("the linker reads …, which no key names", said)
     said = place.why(*link, f"O{directory}/not-there.o", kind="bin")
     assert said is None
 

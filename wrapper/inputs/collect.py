@@ -104,7 +104,7 @@ class Collector:
         cargo = environment.get("CARGO", "")
         shows_cargo = cargo.startswith((f"{toolchain.sysroot}/", "/usr/"))
         self._dependencies(invocation, roots, inputs, shows_cargo=shows_cargo)
-        self._add_files(files, roots, inputs)
+        self._add_files(files, roots, environment, inputs)
         if invocation.is_clippy:
             self._clippy_settings(roots, environment, inputs)
         return inputs
@@ -151,11 +151,14 @@ class Collector:
         refuse_left_out(path, roots, inputs)
         inputs.add_file(staged_or_refuse(roots, path), self._files.digest(path), path)
 
-    def _add_files(self, paths: Iterable[str], roots: Roots, inputs: Inputs) -> None:
+    def _add_files(
+        self, paths: Iterable[str], roots: Roots, environment: Mapping[str, str], inputs: Inputs
+    ) -> None:
         """Files outside of the package as far as they are there."""
+        upwards = Upwards(roots, environment)
         for path in paths:
             if path.startswith(ABOVE):
-                inputs.upwards[path] = Upwards(roots).state(path, self._files)
+                inputs.upwards[path] = upwards.state(path, self._files)
                 continue
             for each in (path, *_places_of_module(path)):
                 self._add_file(each, roots, inputs)

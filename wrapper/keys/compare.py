@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,7 +11,7 @@ from remote_apis import link_set
 from wrapper.build_scripts.keys import DEPENDS_ON, PROGRAM
 from wrapper.keys.change import Change, place_name
 from wrapper.keys.components import Components, Gone, Messages
-from wrapper.keys.runs import run_changes
+from wrapper.keys.runs import run_changes, shown
 from wrapper.roots import ROOT_DIRECTORY
 
 _DEPENDENCY = re.compile(r"(?:.*/)?deps/(?:lib)?([^/]+)\.(?:rmeta|rlib|so|a|dylib)")
@@ -28,6 +29,7 @@ def changes(old: Components, new: Components, messages: Messages) -> list[Change
         kind = "link-set" if name == link_set.PROPERTY else "platform"
         found += _changed(kind, name, old.platform.get(name), new.platform.get(name))
     found += _files(old, new, messages)
+    found += _upwards(old.upwards, new.upwards)
     if old.depends_on is not None and new.depends_on is not None:
         found += run_changes(old.depends_on, new.depends_on)
     return [change for change in found if not _is_consequence(change)] or found
@@ -106,6 +108,19 @@ def _files(old: Components, new: Components, messages: Messages) -> Iterator[Cha
         yield Change(
             kind="dependency", name=name, old=max(was, default=None), new=max(now, default=None)
         )
+
+
+def _upwards(old: Mapping[str, str], new: Mapping[str, str]) -> Iterator[Change]:
+    for name in sorted(old.keys() | new.keys()):
+        was, now = old.get(name), new.get(name)
+        if was is None or now is None:
+            yield Change(kind="also-read", name=shown(name), old=was, new=now)
+        else:  # what is there, and where, no user would want to see
+            yield from _changed("file", shown(name), _word(was), _word(now))
+
+
+def _word(state: str) -> str | None:
+    return hashlib.sha256(state.encode()).hexdigest() if state else None
 
 
 def _file(place: str, before: str | None, after: str | None) -> Change:

@@ -6,15 +6,16 @@ import json
 import re
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from sqlite3 import Connection
 
 from remote_apis.digest import Digest
 from remote_apis.digest_functions import BY_LABEL, DigestFunction
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
 from wrapper.build_scripts.keys import DEPENDS_ON, KIND, DependsOn
+from wrapper.inputs.upwards import split_state
 from wrapper.roots import OUTPUTS, ROOT, ROOT_DIRECTORY
-from wrapper.script import commands_of
+from wrapper.script import absent_of, commands_of
 
 _ROOT = re.compile(r"\$R/")
 _STAGED = f"{ROOT}/"
@@ -26,6 +27,7 @@ class Components:
 
     `options` are `(name, value)` in order; `environment` and `options` have paths relative to the
     input root; `paths` is what holds for this checkout alone, staged name to real path.
+    `upwards` is what was looked for above the workspace, by its name, and what was there.
     `depends_on` is what else a build script's run depends on; None where that is not known, and for
     units, whose files are all below `root`.
     """
@@ -36,6 +38,7 @@ class Components:
     outputs: tuple[str, ...]
     paths: Mapping[str, str]
     root: str
+    upwards: Mapping[str, str] = field(default_factory=dict)
     depends_on: DependsOn | None = None
 
 
@@ -57,14 +60,16 @@ class Messages:
             self._read(str(Digest.from_message(message.command_digest, function)))
         )
         root = str(Digest.from_message(message.input_root_digest, function))
-        depends_on = None
+        depends_on, upwards = None, {}
         if command.arguments[:1] == [KIND]:
             variables = command.environment_variables
             environment = {v.name: v.value.replace(_STAGED, "") for v in variables}
             options: list[tuple[str, str]] = []
             depends_on = self._depends_on(root)
         else:
-            environment, options = self._script(root)
+            script = self._script(root)
+            environment, options = _said_by(script)
+            upwards = dict(filter(None, map(split_state, absent_of(script))))
         properties = message.platform.properties
         salt = message.salt.decode("utf-8", "surrogateescape")
         return Components(
@@ -74,6 +79,7 @@ class Messages:
             outputs=tuple(path.removeprefix(f"{OUTPUTS}/") for path in command.output_paths),
             paths=_pairs(salt.split("\0")) if salt else {},
             root=root,
+            upwards=upwards,
             depends_on=depends_on,
         )
 
@@ -83,16 +89,12 @@ class Messages:
             return None
         return DependsOn.load(self._read(digest).replace(json.dumps(_STAGED)[1:-1].encode(), b""))
 
-    def _script(self, root: str) -> tuple[dict[str, str], list[tuple[str, str]]]:
+    def _script(self, root: str) -> bytes:
         top = self.entries(root)
         inner = self.entries(top[ROOT_DIRECTORY + "/"]) if ROOT_DIRECTORY + "/" in top else {}
         if "run.sh" not in inner:
             raise Gone("run.sh")
-        try:
-            environment, command = commands_of(self._read(inner["run.sh"]))
-        except ValueError as error:
-            raise Gone(str(error)) from error
-        return environment, list(_options(_ROOT.sub("", word) for word in command))
+        return self._read(inner["run.sh"])
 
     def entries(self, directory: str) -> dict[str, str]:
         """What is in a directory: name to digest, or to a link's target; `/` ends a directory's."""
@@ -116,6 +118,14 @@ class Messages:
 def function_of(digest: str) -> DigestFunction:
     """The function that a digest's text names."""
     return BY_LABEL[digest.partition(":")[0]]
+
+
+def _said_by(script: bytes) -> tuple[dict[str, str], list[tuple[str, str]]]:
+    try:
+        environment, command = commands_of(script)
+    except ValueError as error:
+        raise Gone(str(error)) from error
+    return environment, list(_options(_ROOT.sub("", word) for word in command))
 
 
 def _pairs(items: list[str]) -> dict[str, str]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from wrapper.build_scripts.keys import LISTING, DependsOn, Value
 from wrapper.build_scripts.names import ABOVE
+from wrapper.inputs.upwards import CONFIGURATION
 from wrapper.keys.change import Change, place_name
 
 _ON_PATH = "PATH:"
@@ -45,7 +46,7 @@ def _reads(old: Mapping[str, Value], new: Mapping[str, Value]) -> list[Change]:
             # what is new in a directory may have been looked for by itself too
             found[change.name] = change
     also = (
-        Change(kind="also-read", name=_shown(name), old=was, new=now)
+        Change(kind="also-read", name=shown(name), old=was, new=now)
         for name in sorted(old.keys() ^ new.keys())
         for was, now in [_differing(old.get(name, ()), new.get(name, ()))]
     )
@@ -58,11 +59,11 @@ def _changes(name: str, was: str | None, now: str | None) -> Iterator[Change]:
         return
     if before is None or after is None:
         kind = "program" if name.startswith(_ON_PATH) else "file"
-        yield Change(kind=kind, name=_shown(name), old=was, new=now)
+        yield Change(kind=kind, name=shown(name), old=was, new=now)
     elif before["how"] == after["how"] == LISTING:
         yield from _entries(name, _names_in(before), _names_in(after))
     elif "directory" not in (before["how"], after["how"]):  # else one of both did not list it
-        yield Change(kind="listing", name=_shown(name), old=was, new=now)
+        yield Change(kind="listing", name=shown(name), old=was, new=now)
 
 
 def _differing(old: Value, new: Value) -> tuple[str | None, str | None]:
@@ -84,10 +85,13 @@ def _entries(name: str, before: Mapping[str, str], after: Mapping[str, str]) -> 
     for entry in sorted(before.keys() | after.keys()):
         was, now = before.get(entry), after.get(entry)
         if was != now:
-            yield Change(kind="file", name=_shown(f"{name}/{entry}"), old=was, new=now)
+            yield Change(kind="file", name=shown(f"{name}/{entry}"), old=was, new=now)
 
 
-def _shown(name: str) -> str:
+def shown(name: str) -> str:
+    """A name of a path as the user knows it."""
+    if name == CONFIGURATION:
+        return "of cargo's configuration"
     if name.startswith(ABOVE):
         return f"{name.removeprefix(ABOVE)} above the workspace"
     return place_name(name.removeprefix(_ON_PATH))
