@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+from wrapper.layout import target_of
 from wrapper.replacing import replace_all
 
 ROOT = "\x01ROOT\x01"
@@ -26,7 +27,6 @@ recorded where it was made, and is not shared."""
 OUTPUTS = "outputs"
 RECORDED_CARGO = "/distbuild/cargo"
 """Where artifacts say that CARGO_HOME is; no real path should look like it."""
-_OUT_DIR = re.compile(r"(/.+)/[^/]+/(?:deps|examples|build/[^/]+)")
 _OUTSIDE = "package/"
 _IN_CARGO_HOME = re.compile(r"(registry/src|git/checkouts)/[^/]+/.+")
 
@@ -170,13 +170,12 @@ class OutsideRoots(Exception):
 def target_directory(out_dir: str, triple: str | None = None) -> str:
     """The target directory that an `--out-dir` of cargo's lies in.
 
-    That is `<target>[/<triple>]/<profile>/` with `deps`, `examples` or `build/<package>` below;
-    `triple` is the compile's `--target`. Raises OutsideRoots for any other form.
+    That is `<target>[/<triple>]/<profile>/` with more below (layout.py); `triple` is the compile's
+    `--target`. Raises OutsideRoots for any other form.
     """
-    match = _OUT_DIR.fullmatch(out_dir)
-    if match is None:
+    target = target_of(out_dir)
+    if target is None:
         raise OutsideRoots(f"the output directory {out_dir} is not one of cargo's")
-    target = match.group(1)
     if triple is not None and os.path.basename(target) == triple:
         target = os.path.dirname(target)
     return target

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable
 
 from wrapper.build_scripts.accesses import Seen, Surroundings, left_behind, sort_out
 from wrapper.build_scripts.names import is_below
 from wrapper.build_scripts.outputs import links_out
 from wrapper.build_scripts.run import Run
+from wrapper.layout import is_of_script
 from wrapper.roots import Roots, cargo_home
 from wrapper.sandbox import jobserver_fifo
 
-_OUT_DIR = re.compile(r"/build/[^/]+/out(?![^/])")
 _OF_CARGO = (".package-cache", ".package-cache-mutate", ".global-cache", ".global-cache-journal")
 
 
@@ -57,5 +56,4 @@ def _is_cargos(path: str, roots: Roots) -> bool:
     """Whether it is a directory in which cargo has others' outputs come and go, and which is listed
     by who walks through the package or looks for libraries: what is opened there counts. A
     package's OUT_DIR is none of them."""
-    rest = next((path[len(each) :] for each in roots.targets if is_below(path, (each,))), None)
-    return rest is not None and not _OUT_DIR.search(rest) and os.path.isdir(path)
+    return is_below(path, roots.targets) and not is_of_script(path) and os.path.isdir(path)

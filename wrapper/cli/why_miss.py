@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 
 from wrapper.home import Home
 from wrapper.keys.change import Change
-from wrapper.keys.explain import Cause, Comparison, Entry, Explainer, profile_of
+from wrapper.keys.explain import Cause, Comparison, Entry, Explainer
+from wrapper.layout import profile_of
 from wrapper.stats import HITS, SCRIPT_RUN
 from wrapper.wording import duration
 

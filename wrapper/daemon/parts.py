@@ -21,6 +21,7 @@ from wrapper.inputs.unit_records import UnitRecords
 from wrapper.keeping import Keeper
 from wrapper.keys.journal import KeyJournal
 from wrapper.ladder import Ladder
+from wrapper.layout import said_by_script
 from wrapper.local_tier import LocalTier
 from wrapper.preferred import PREFERRED
 from wrapper.remote import Remote
@@ -53,7 +54,7 @@ class Unwatched:
         if self.failed_at is None:
             return True
         try:
-            said = os.stat(os.path.join(os.path.dirname(out_dir), "output"))
+            said = os.stat(said_by_script(out_dir))
         except OSError:
             return False
         return said.st_mtime >= self.failed_at

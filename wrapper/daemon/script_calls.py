@@ -26,6 +26,7 @@ from wrapper.daemon.script_entry import RunEntry
 from wrapper.daemon.tally import Tally, build_of
 from wrapper.here import WATCHED, is_raised
 from wrapper.home import RemoteSettings
+from wrapper.layout import name_of_run, place_of_run
 from wrapper.offering import offer
 from wrapper.recorded import NotKept, Recorded, keep_and_share
 from wrapper.remote import Remote
@@ -200,7 +201,7 @@ class ScriptCallHandler:
 
     def _note(self, run: Run, script: BuiltAction, key: Digest) -> None:
         """Have the next build of the same fetch both ahead."""
-        build, name = self.entry.build, os.path.basename(os.path.dirname(run.out_dir))
+        build, name = self.entry.build, name_of_run(run.out_dir)
         self.keyed.beginnings.note(build, f"{name} script", script.digest)
         self.keyed.beginnings.note(build, f"{name} run", key)
 
@@ -216,7 +217,7 @@ def _run_of(call: Call) -> Run:
     roots = find_roots(
         cwd=workspace if is_member else package,
         source="build.rs" if is_member else f"{package}/build.rs",
-        out_dir=os.path.dirname(environment["OUT_DIR"]),  # as cargo calls it, by links or not
+        out_dir=place_of_run(environment["OUT_DIR"]),  # as cargo calls it, by links or not
         triple=None,
         environment=environment,
         sources=None,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable, Mapping
+
+from wrapper.layout import said_by_script
 
 _ALLOWED = re.compile(
     r"CARGO_PKG_\w+|CARGO_BIN_EXE_.+|CARGO_(CRATE|BIN)_NAME|CARGO_MANIFEST_(DIR|PATH|LINKS)"
@@ -35,12 +36,12 @@ def is_in_every_key(name: str) -> bool:
 def build_script_variables(out_dir: str | None) -> set[str]:
     """Names that the package's build script set with `cargo::rustc-env`.
 
-    cargo keeps the script's output in the file `output` beside OUT_DIR.
+    cargo keeps the script's output in a file beside OUT_DIR.
     """
     if not out_dir:
         return set()
     try:
-        with open(os.path.join(os.path.dirname(out_dir), "output"), "rb") as file:
+        with open(said_by_script(out_dir), "rb") as file:
             return {name.decode(errors="replace") for name in _RUSTC_ENV.findall(file.read())}
     except FileNotFoundError:
         return set()

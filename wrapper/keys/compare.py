@@ -12,10 +12,14 @@ from wrapper.build_scripts.keys import DEPENDS_ON, PROGRAM
 from wrapper.keys.change import Change, place_name
 from wrapper.keys.components import Components, Gone, Messages
 from wrapper.keys.runs import run_changes, shown
+from wrapper.layout import name_of_run
 from wrapper.roots import ROOT_DIRECTORY
 
-_DEPENDENCY = re.compile(r"(?:.*/)?deps/(?:lib)?([^/]+)\.(?:rmeta|rlib|so|a|dylib)")
-_OUT_DIR = re.compile(r"(?:^|.*/)build/([^/]+)/out(?:/|$)(.*)")
+_DEPENDENCY = re.compile(
+    r"(?:.*/)?(?:deps|build/[^/]+/([0-9a-f]{16})/out)/(?:lib)?([^/]+(?(1)-\1))"
+    r"\.(?:rmeta|rlib|so|a|dylib)"
+)
+_OUT_DIR = re.compile(r"((?:^|.*/)build/[^/]+(?:/[0-9a-f]{16})?/out)(?:/|$)(.*)")
 _CARGO_HASHES = ("-C metadata", "-C extra-filename")
 
 
@@ -96,7 +100,7 @@ def _files(old: Components, new: Components, messages: Messages) -> Iterator[Cha
         if place.startswith("toolchain/"):
             toolchain.append(Change(kind="toolchain", name=place, old=before, new=after))
         elif dependency is not None:
-            name = dependency.group(1)
+            name = dependency.group(2)
             stems = dependencies.setdefault(name.rpartition("-")[0] or name, (set(), set()))
             for stem, digest in zip(stems, (before, after), strict=True):
                 if digest is not None:
@@ -126,7 +130,7 @@ def _word(state: str) -> str | None:
 def _file(place: str, before: str | None, after: str | None) -> Change:
     out_dir = _OUT_DIR.fullmatch(place)
     if out_dir is not None:
-        name = f"{out_dir.group(1)}/out/{out_dir.group(2)}".rstrip("/")
+        name = f"{name_of_run(out_dir.group(1))}/out/{out_dir.group(2)}".rstrip("/")
         return Change(kind="build-output", name=name, old=before, new=after)
     return Change(kind="source", name=place_name(place), old=before, new=after)
 

@@ -12,6 +12,7 @@ from wrapper.keys.change import Change
 from wrapper.keys.compare import changes
 from wrapper.keys.components import Gone, Messages
 from wrapper.keys.journal import open_database
+from wrapper.layout import profile_of
 
 _COLUMNS = (
     "id, directory, name, crate, package, form, kind, action, first, last, outcome, worker,"
@@ -191,8 +192,3 @@ def _makers(change: Change) -> tuple[str | None, str | None]:
         directory, out, _ = change.name.split("/", 2)
         return f"{directory}/{out}", f"{directory}/{out}"
     return None, None
-
-
-def profile_of(directory: str) -> str:
-    """A profile's directory: `/t/debug` of `/t/debug/deps` and of `/t/debug/build/name-hash`."""
-    return os.path.dirname(directory).removesuffix("/build")

@@ -22,6 +22,7 @@ from pathlib import Path
 from remote_apis.digest import Digest
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
 from wrapper.action import BuiltAction
+from wrapper.layout import name_of_run
 from wrapper.rustc.arguments import Invocation
 from wrapper.rustc.outputs import unit_kind
 from wrapper.stats import SCRIPT_RUN, UnitStat
@@ -75,7 +76,7 @@ class Subject:
         directory = os.path.dirname(out_dir)
         return cls(
             directory=directory,
-            name=f"{os.path.basename(directory)}/out",
+            name=f"{name_of_run(out_dir)}/out",
             form=f"{SCRIPT_RUN} {target}",
             kind=SCRIPT_RUN,
         )
