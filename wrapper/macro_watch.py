@@ -42,9 +42,10 @@ the standard library's sources, by the names that it was built with, to quote th
 
 _LOADERS = re.compile(
     r"(/(glibc-hwcaps|tls|haswell|xeon_phi|avx512_1|x86[_-]64(-v\d)?|aarch64|atomics))*"
-    r"(/lib[^/]+\.so[.\d]*)?"
+    r"(/lib[^/]+\.so[-.\w]*)?"
 )
-"""What is looked for in each directory of libraries, and those in it for kinds of processors."""
+"""What is looked for in each directory of libraries, and those in it for kinds of processors:
+rustc's `libLLVM.so.22.1-rust-1.95.0-stable`, too."""
 
 _RANDOM = re.compile(r"/dev/u?random|/proc/sys/kernel/random/.*")
 

@@ -14,6 +14,9 @@ from typing import Any
 
 from running import BIN
 
+NEW_LAYOUT = {"RUSTC_BOOTSTRAP": "1", "CARGO_UNSTABLE_BUILD_DIR_NEW_LAYOUT": "true"}
+"""Has cargo lay out its build directory as it does from 1.100 on."""
+
 EXAMPLE = Path(__file__).parent.parent.parent / "examples" / "workspace"
 BUILD_SECONDS = 600
 

@@ -228,7 +228,8 @@ def test_where_dependencies_are(place: Place) -> None:
 def test_what_a_test_has_programs_looked_for(place: Place) -> None:
     """By LD_LIBRARY_PATH, which cargo sets for tests, and these hand on to cargo."""
     debug = "{w}/target/debug"
-    looks = (f"s{debug}", f"o{debug}/libz.so.1", f"o{debug}/glibc-hwcaps/x86-64-v2/libc.so.6")
+    llvm = f"o{debug}/libLLVM.so.22.1-rust-1.95.0-stable"
+    looks = (f"s{debug}", f"o{debug}/libz.so.1", f"o{debug}/glibc-hwcaps/x86-64-v2/libc.so.6", llvm)
     assert place.why("x{t}/bin/rustc", *looks) is None
     for odd in (f"o{debug}", f"o{debug}/text", f"s{debug}/text", f"o{debug}/more/libz.so"):
         assert place.why(odd) is not None

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from developers import Developer, developer
+from developers import NEW_LAYOUT, Developer, developer
 
 pytestmark = [pytest.mark.cargo, pytest.mark.timeout(600)]
 
@@ -40,9 +40,9 @@ def checkout(tmp_path: Path) -> Path:
     return tmp_path / "ws"
 
 
-@pytest.fixture
-def dev(tmp_path: Path) -> Iterator[Developer]:
-    with developer(tmp_path / "dev", "none") as person:
+@pytest.fixture(params=[{}, NEW_LAYOUT], ids=["", "new-layout"])
+def dev(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Developer]:
+    with developer(tmp_path / "dev", "none", **request.param) as person:
         yield person
 
 
@@ -103,7 +103,6 @@ def test_hits_and_what_they_save(dev: Developer, checkout: Path) -> None:
     hits = [unit for unit in data["units"] + data["runs"] if unit["outcome"] == "hit-local"]
     assert hits, data
     assert all(unit["made_in"] and unit["made_in"] > 0 for unit in hits), hits
-    hits += [run for run in data["runs"] if run["outcome"] == "hit-local"]
     saved = sum(unit["made_in"] - unit["seconds"] for unit in hits if unit["made_in"])
     assert data["totals"]["saved"] == pytest.approx(saved, abs=0.01)
     assert ("of compiling saved" in done.stderr) == (saved >= 0.05)

@@ -115,7 +115,11 @@ class Collector:
         inputs.is_for_host = _is_for(toolchain.host, invocation)
         driver = os.path.basename(invocation.driver)
         snapshot = self._toolchains.snapshot(
-            toolchain, driver, invocation.target, looks_again=looks_again
+            toolchain,
+            driver,
+            invocation.target,
+            backends=invocation.has_backend,
+            looks_again=looks_again,
         )
         inputs.add("toolchain", snapshot, toolchain.sysroot)
 

@@ -47,9 +47,9 @@ class Toolchains:
     def __init__(self, files: FileDigests, builds: BuildStarts) -> None:
         self._files = files
         self._builds = builds
-        self._looked_at: dict[tuple[str, str, str], float] = {}
+        self._looked_at: dict[tuple[str, str, str, bool], float] = {}
         self._found: dict[tuple[str, int, int, int], Toolchain] = {}
-        self._snapshots: dict[tuple[str, str, str], tuple[object, Snapshot]] = {}
+        self._snapshots: dict[tuple[str, str, str, bool], tuple[object, Snapshot]] = {}
         self._lock = threading.Lock()
         self._hashing = threading.Lock()
 
@@ -77,15 +77,19 @@ class Toolchains:
         driver_name: str,
         target: str | None,
         *,
+        backends: bool = False,
         looks_again: bool = False,
     ) -> Snapshot:
-        """The files that a compile for `target` needs. Raises OSError or NotSendable."""
-        key = (toolchain.sysroot, driver_name, target or toolchain.host)
+        """The files that a compile for `target` needs, `backends`: with another than LLVM. Raises
+        OSError or NotSendable."""
+        key = (toolchain.sysroot, driver_name, target or toolchain.host, backends)
         now = time.monotonic()
         looked_at = self._looked_at.get(key, float("-inf"))
         if self._builds.is_recent(looked_at, _TRUSTED_SECONDS) and not looks_again:
             return self._snapshots[key][1]
-        parts = toolchain_parts(toolchain.sysroot, toolchain.host, driver_name, target)
+        parts = toolchain_parts(
+            toolchain.sysroot, toolchain.host, driver_name, target, backends=backends
+        )
         # rustup replaces the files of a channel in place: each is looked at
         seen = tuple(_seen(f"{toolchain.sysroot}/{path}") for path in parts)
         with self._hashing:

@@ -6,8 +6,13 @@ import os
 from collections.abc import Iterable, Iterator
 
 
-def toolchain_parts(sysroot: str, host: str, driver_name: str, target: str | None) -> list[str]:
-    """Files and whole directories below the sysroot. Raises OSError."""
+def toolchain_parts(
+    sysroot: str, host: str, driver_name: str, target: str | None, *, backends: bool = False
+) -> list[str]:
+    """Files and whole directories below the sysroot. Raises OSError.
+
+    `backends`: those beside LLVM too, which are a component that not everybody installs.
+    """
     parts = [f"bin/{driver_name}"]
     parts += [
         f"lib/{name}"
@@ -15,6 +20,7 @@ def toolchain_parts(sysroot: str, host: str, driver_name: str, target: str | Non
         if ".so" in name and os.path.isfile(f"{sysroot}/lib/{name}")
     ]
     directories = [f"lib/rustlib/{host}/{name}" for name in ("lib", "bin")]
+    directories += [f"lib/rustlib/{host}/codegen-backends"] if backends else []
     if target and target != host:
         directories.append(f"lib/rustlib/{target}/lib")
         specification = f"lib/rustlib/{target}/target.json"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ from wrapper.rustc.options import (
     FLAGS,
     KNOWN_TYPES,
     LINKED_TYPES,
+    NOT_BY_NAME,
     OWN_LINKER,
     SHORT_VALUED,
     UNSTABLE,
@@ -20,6 +22,7 @@ from wrapper.rustc.options import (
 
 Option = tuple[str, str | None]
 _SPECIFICATION = ".json"
+_BACKEND = re.compile(r"codegen[-_]backend=(?!llvm$)")
 
 
 class NotUnderstood(Exception):
@@ -67,6 +70,11 @@ class Invocation:
     def is_clippy(self) -> bool:
         """Whether clippy looks at it, which reads settings and asks cargo."""
         return os.path.basename(self.driver) == "clippy-driver"
+
+    @property
+    def has_backend(self) -> bool:
+        """Whether it names another back end, a library of the toolchain's."""
+        return any(n == "-Z" and v and _BACKEND.match(v) for n, v in self.options)
 
     @property
     def links(self) -> bool:
@@ -142,11 +150,15 @@ def _check_codegen(value: str) -> None:
         raise NotUnderstood(f"-C {name} may read files that the wrapper cannot see")
 
 
+def _is_known(unstable: str) -> bool:
+    return unstable.partition("=")[0] in UNSTABLE and not NOT_BY_NAME.fullmatch(unstable)
+
+
 def _check(option: Option) -> None:
     name, value = option
     if name == "--codegen" and value is not None:
         _check_codegen(value)
-    elif name == "-Z" and value is not None and value.partition("=")[0] in UNSTABLE:
+    elif name == "-Z" and value is not None and _is_known(value.replace("_", "-")):
         return
     elif name in ("--print", "--sysroot", "--remap-path-prefix", "-o", "-Z"):
         raise Probe if name == "--print" else NotUnderstood(f"option {name} is used")

@@ -42,11 +42,31 @@ CODEGEN = frozenset(
 
 UNSTABLE = frozenset(
     {
-        "allow-features", "embed-metadata", "macro-backtrace", "no-embed-metadata",
-        "share-generics", "threads", "unstable-options",
+        "allow-features", "always-encode-mir", "box-noalias", "branch-protection", "cf-protection",
+        "codegen-backend", "contract-checks", "crate-attr", "cross-crate-inline-threshold",
+        "debug-info-for-profiling", "debug-info-type-line-numbers", "debuginfo-compression",
+        "default-visibility", "direct-access-external-data", "dwarf-version", "dylib-lto",
+        "embed-metadata", "embed-source", "emit-stack-sizes", "export-executable-symbols",
+        "fewer-names", "flatten-format-args", "fmt-debug", "function-return", "function-sections",
+        "hint-mostly-unused", "inline-llvm", "inline-mir", "inline-mir-hint-threshold",
+        "inline-mir-threshold", "instrument-mcount", "instrument-xray", "layout-seed",
+        "location-detail", "macro-backtrace", "merge-functions", "min-function-alignment",
+        "mir-enable-passes", "mir-include-spans", "mir-opt-level", "mutable-noalias",
+        "next-solver", "no-embed-metadata", "no-parallel-backend", "no-unique-section-names",
+        "panic-abort-tests", "panic-in-drop", "plt", "polonius", "randomize-layout",
+        "relax-elf-relocations", "retpoline", "sanitizer", "sanitizer-cfi-canonical-jump-tables",
+        "sanitizer-cfi-generalize-pointers", "sanitizer-cfi-normalize-integers",
+        "sanitizer-memory-track-origins", "sanitizer-recover", "saturating-float-casts",
+        "share-generics", "split-dwarf-inlining", "split-lto-unit", "stack-protector",
+        "staticlib-allow-rdylib-deps", "staticlib-prefer-dynamic", "strict-init-checks", "thinlto",
+        "threads", "tls-model", "trap-unreachable", "tune-cpu", "ub-checks", "unstable-options",
+        "use-ctors-section", "validate-mir", "verify-llvm-ir", "virtual-function-elimination",
     }
 )  # fmt: skip
-"""`-Z` options of which the same holds."""
+"""`-Z` options of which the same holds, but for the values below."""
+
+NOT_BY_NAME = re.compile(r"codegen-backend=.*[^\w-].*|tune-cpu=native")
+"""A compiler's back end that is a file, and this machine's own processor."""
 
 EMITS = frozenset({"dep-info", "metadata", "link"})
 
