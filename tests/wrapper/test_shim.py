@@ -26,7 +26,7 @@ import wrapper.shim
 from wrapper.daemon.protocol import Call, LocalRun, Reply
 
 SOURCES = Path(wrapper.shim.__file__).parent
-SHIM = (SOURCES / "shim.c", SOURCES / "daemon.c")
+SHIM = (SOURCES / "shim.c", SOURCES / "daemon.c", SOURCES / "given.c")
 PYTHON = [sys.executable, "-IS", "-c"]
 PLAIN = [*PYTHON, "print('plain rustc')"]
 SECONDS = 60
@@ -408,3 +408,26 @@ sys.exit(5)
 
     done = await shim.answered(script, *PYTHON, program)
     assert done == Done(5, b"", b"/b/ one\n" + b"/b/ two\n" * 100)
+
+
+@pytest.mark.parametrize("way", ["--with MORE=1 --", "--from-shell 1"])
+async def test_what_a_shell_was_given(shim: Shim, way: str) -> None:
+    """Also what it cannot hand on, or has a value of its own for."""
+    script = f'PLAIN=another; "$0" {way} env; code=$?; exit "$code"'
+    given = {"A-B": "it's", "IFS": "x", "PLAIN": "1", "": "odd", "PATH": os.environ["PATH"]}
+    process = await asyncio.create_subprocess_exec(
+        "sh", "-c", script, str(shim.program), env=given,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    stdout, _ = await process.communicate()
+    said = set(stdout.decode().splitlines())
+    assert {"A-B=it's", "IFS=x", "PLAIN=1"} <= said
+    assert ("MORE=1" in said) == ("MORE" in way)
+
+
+async def test_a_program_that_is_not_there(shim: Shim) -> None:
+    done = await shim.run("--with", "A=1", "--", "/no/such")
+    assert (done.code, done.stderr) == (
+        127,
+        b"error: cannot run /no/such: No such file or directory\n",
+    )

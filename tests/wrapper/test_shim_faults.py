@@ -21,7 +21,7 @@ import pytest
 import wrapper.shim
 
 SOURCES = Path(wrapper.shim.__file__).parent
-SHIM = (SOURCES / "shim.c", SOURCES / "daemon.c")
+SHIM = (SOURCES / "shim.c", SOURCES / "daemon.c", SOURCES / "given.c")
 PLAIN = [sys.executable, "-IS", "-c", "print('plain rustc')"]
 SECONDS = 60
 

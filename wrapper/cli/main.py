@@ -35,6 +35,7 @@ The others are shown by `cargo distbuild config`.
 
 def main() -> int:
     """Entry point of `cargo-distbuild`, which cargo calls with `distbuild` as first argument."""
+    _take_given_environment()
     arguments = sys.argv[1:]
     if arguments[:1] == ["distbuild"]:
         arguments = arguments[1:]
@@ -66,6 +67,15 @@ def main() -> int:
         what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
         print(f"error: distbuild: {what}", file=sys.stderr)
         return 2
+
+
+def _take_given_environment() -> None:
+    """Have the environment that the shell script before this was given, and could not hand on."""
+    given = os.environb.pop(b"DISTBUILD_GIVEN", b"")
+    pairs = [pair.partition(b"=") for pair in given.split(b"\1") if pair]
+    if pairs and all(equals for _, equals, _ in pairs):
+        os.environb.clear()
+        os.environb.update({name: value for name, _, value in pairs if name})
 
 
 def _run(home: Home, arguments: Sequence[str], given: dict[str, str]) -> int:

@@ -129,6 +129,9 @@ void daemon_begin(void) {
     else if (!is_starting() && !start_failed(0)) start_daemon();
 }
 
+pid_t cargo;
+static pid_t caller(void) { return cargo ? cargo : getppid(); }
+
 int send_request(int fd, const char *version, int argc, char *const *argv) {
     char cwd[PATH_MAX];
     if (!getcwd(cwd, sizeof cwd)) return -1;
@@ -136,7 +139,7 @@ int send_request(int fd, const char *version, int argc, char *const *argv) {
     size_t size = 0;
     FILE *out = open_memstream(&data, &size);
     if (!out) return -1;
-    fprintf(out, "%s%c%d%c%s%c%d%c", version, 0, (int)getppid(), 0, cwd, 0, argc, 0);
+    fprintf(out, "%s%c%d%c%s%c%d%c", version, 0, (int)caller(), 0, cwd, 0, argc, 0);
     for (int i = 0; i < argc; i++) fwrite(argv[i], 1, strlen(argv[i]) + 1, out);
     for (char **e = environ; *e; e++) fwrite(*e, 1, strlen(*e) + 1, out);
     if (fclose(out) != 0 || size > UINT32_MAX) return -1;
@@ -152,13 +155,13 @@ int send_request(int fd, const char *version, int argc, char *const *argv) {
 void tell_user(const char *text, uint32_t size) {
     int target = -1;
 #if defined(SYS_pidfd_open) && defined(SYS_pidfd_getfd)
-    int parent = (int)syscall(SYS_pidfd_open, getppid(), 0);
+    int parent = (int)syscall(SYS_pidfd_open, caller(), 0);
     if (parent >= 0) target = (int)syscall(SYS_pidfd_getfd, parent, 2, 0);
 #endif
     if (target < 0) {
         char name[64];
         struct stat st;
-        snprintf(name, sizeof name, "/proc/%d/fd/2", (int)getppid());
+        snprintf(name, sizeof name, "/proc/%d/fd/2", (int)caller());
         // a file would be written at an offset of our own, over cargo's words
         if (stat(name, &st) == 0 && !S_ISREG(st.st_mode)) target = open(name, O_WRONLY | O_APPEND);
     }

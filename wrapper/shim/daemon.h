@@ -19,8 +19,10 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 extern char home[4096]; // DISTBUILD_HOME, set before anything else here is called
+extern pid_t cargo;     // where it is not this process's parent
 
 int daemon_socket(void);          // connected, or -1; has the daemon start where it does not run
 void daemon_begin(void);          // has it start where it does not run; returns at once

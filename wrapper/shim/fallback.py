@@ -21,6 +21,8 @@ HOME = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 LIBC = ctypes.CDLL(None, use_errno=True)
 PIDFD_GETFD = 438
 PR_SET_PDEATHSIG = 1
+CARGO: list[int] = []
+"""The process that asks, where that is not this one's parent."""
 
 
 METADATA = b'"emit":"metadata"'
@@ -28,13 +30,35 @@ METADATA = b'"emit":"metadata"'
 
 def plain_rustc() -> NoReturn:
     """Become the rustc that cargo asked for."""
+    become(sys.argv[1:])
+
+
+def become(command: list[str]) -> NoReturn:
+    """Become another program."""
     # Python ignores these two, and what is ignored stays so in the next program
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
     try:
-        os.execvp(sys.argv[1], sys.argv[1:])
+        os.execvp(command[0], command)
     except OSError as error:
-        not_there(sys.argv[1], error)
+        not_there(command[0], error)
+
+
+def take_shells_environment() -> None:
+    """Have the environment that this process's parent was started with: shells hand on no variable
+    whose name they could not have."""
+    try:
+        with open(f"/proc/{os.getppid()}/environ", "rb") as file:
+            # Python can set none without a name
+            pairs = [
+                pair.partition(b"=")[::2]
+                for pair in file.read().split(b"\0")
+                if pair.find(b"=") > 0
+            ]
+    except OSError:
+        return
+    os.environb.clear()
+    os.environb.update(pairs)
 
 
 def not_there(program: str, error: OSError) -> NoReturn:
@@ -52,6 +76,11 @@ def connect() -> socket.socket:
         return connection
     finally:
         os.close(directory)
+
+
+def caller() -> int:
+    """The process for which this one is started."""
+    return CARGO[0] if CARGO else os.getppid()
 
 
 def start_failed() -> bool:
@@ -112,7 +141,7 @@ def daemon() -> socket.socket:
 
 def send_request(connection: socket.socket) -> None:
     """Send the call. Raises OSError."""
-    strings = [b"2", b"%d" % os.getppid(), os.getcwdb(), b"%d" % (len(sys.argv) - 1)]
+    strings = [b"2", b"%d" % caller(), os.getcwdb(), b"%d" % (len(sys.argv) - 1)]
     strings += [os.fsencode(argument) for argument in sys.argv[1:]]
     strings += [name + b"=" + value for name, value in os.environb.items()]
     data = b"".join(string + b"\0" for string in strings)
@@ -134,12 +163,12 @@ def tell_user(text: bytes) -> None:
     """Write to cargo's own stderr, which cargo does not record, or else to ours."""
     target = 2
     try:
-        parent = os.pidfd_open(os.getppid())
+        parent = os.pidfd_open(caller())
         found = LIBC.syscall(PIDFD_GETFD, parent, 2, 0)
         if found >= 0:
             target = found
-        elif not stat.S_ISREG(os.stat(f"/proc/{os.getppid()}/fd/2").st_mode):
-            target = os.open(f"/proc/{os.getppid()}/fd/2", os.O_WRONLY | os.O_APPEND)
+        elif not stat.S_ISREG(os.stat(f"/proc/{caller()}/fd/2").st_mode):
+            target = os.open(f"/proc/{caller()}/fd/2", os.O_WRONLY | os.O_APPEND)
     except OSError:
         target = 2
     os.write(target, text)
@@ -312,11 +341,26 @@ def obey(connection: socket.socket) -> NoReturn:
             plain_rustc()
 
 
+def by_shell(option: str, rest: list[str]) -> None:
+    """What comes after the options for the shell scripts (given.c): to become cargo, or the rustc
+    that another process asked for."""
+    if option == "--with":
+        end = rest.index("--")
+        for name, _, value in (pair.partition("=") for pair in rest[:end]):
+            os.environ[name] = value
+        become(rest[end + 1 :])
+    CARGO.append(int(rest[0]))
+    sys.argv[1:] = rest[1:]
+
+
 def main() -> None:
     """Ask the daemon; without one, rustc."""
     if len(sys.argv) < 2:
         sys.stderr.write("usage: set RUSTC_WRAPPER to this program; cargo gives it the rustc\n")
         sys.exit(2)
+    if sys.argv[1] in ("--from-shell", "--with"):
+        take_shells_environment()
+        by_shell(sys.argv[1], sys.argv[2:])
     if "CARGO_CRATE_NAME" not in os.environ:
         # no unit of cargo's: it asks the compiler what it can do, and has units for us afterwards
         begin_daemon()

@@ -16,7 +16,11 @@ from wrapper.home import Home
 _HERE = Path(__file__).parent
 
 BUILT = _HERE / "built"
-_SHIM = CProgram(name="rustc-shim", directory=_HERE, sources=("shim.c", "daemon.c", "daemon.h"))
+_SHIM = CProgram(
+    name="rustc-shim",
+    directory=_HERE,
+    sources=("shim.c", "daemon.c", "given.c", "daemon.h", "given.h"),
+)
 _LAUNCHER = CProgram(
     name="build-script-launcher",
     directory=_HERE,
