@@ -78,6 +78,17 @@ class Developer:
         return target
 
 
+def outputs(directory: Path, name: str) -> list[Path]:
+    """Files that units made, below a profile's directory, in either of cargo's layouts."""
+    return [*directory.glob(f"deps/{name}"), *directory.glob(f"build/*/*/out/{name}")]
+
+
+def of_scripts(directory: Path, package: str, name: str) -> list[Path]:
+    """Files of a package's build script and its runs, below a profile's directory."""
+    build = directory / "build"
+    return [*build.glob(f"{package}-*/{name}"), *build.glob(f"{package}/*/{name}")]
+
+
 def write(directory: Path, files: Mapping[str, str]) -> Path:
     """The directory, with these files in it."""
     for name, text in files.items():

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from developers import EXAMPLE, Developer, away_from, developer, outcomes
+from developers import EXAMPLE, Developer, away_from, developer, outcomes, outputs
 from running import BIN, RunningServer, running_server
 
 from wrapper.ladder import CROWDED
@@ -35,7 +35,7 @@ def files_of(target: Path) -> dict[str, bytes]:
     """Programs and libraries of a target directory, by name."""
     return {
         str(path.relative_to(target)): path.read_bytes()
-        for path in (target / "debug" / "deps").iterdir()
+        for path in outputs(target / "debug", "*")
         if path.is_file() and path.suffix != ".d"
     }
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from developers import Developer, developer, outcomes
+from developers import Developer, developer, outcomes, outputs
 from running import BIN, RunningServer, running_server
 from small_disk import small_disk
 
@@ -63,7 +63,7 @@ def test_server_killed_in_the_middle(server: RunningServer, tmp_path: Path) -> N
             stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         deadline = time.monotonic() + 120
-        while not list(checkout.glob("target/debug/deps/*.rlib")):
+        while not outputs(checkout / "target/debug", "*.rlib"):
             assert process.poll() is None and time.monotonic() < deadline
             time.sleep(0.05)
         os.killpg(server.process.pid, signal.SIGKILL)

@@ -10,12 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from developers import Developer
+from developers import Developer, of_scripts
 from running import BIN
 
 from tests.wrapper.reason_texts import provokes
 from tests.wrapper.test_e2e_build_scripts import built, package, runs, someone
 from tests.wrapper.test_e2e_local import without_watcher
+from wrapper.layout import is_of_script
 
 pytestmark = [pytest.mark.cargo, pytest.mark.timeout(600)]
 
@@ -112,7 +113,8 @@ def test_modes(dev: Developer, tmp_path: Path) -> None:
         dev.run("sh", "-c", build, "sh", umask, cwd=app)
         (run,) = runs(dev, app).values()
         assert run["outcome"] == outcome
-        (out,) = app.glob("target/debug/build/app-*/out")
+        found = of_scripts(app / "target/debug", "app", "out")
+        (out,) = (each for each in found if is_of_script(str(each)))
         hidden = 0o777 & ~int(umask, 8)
         assert modes(out) == {"600": 0o600, "444": 0o444, "750": 0o750, "new": hidden & 0o666}
         assert stat.S_IMODE((app / "target/debug/app").stat().st_mode) == hidden

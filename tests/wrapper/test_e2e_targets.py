@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from developers import Developer, developer, outcomes
+from developers import Developer, developer, outcomes, outputs
 from running import running_server
 
 pytestmark = [pytest.mark.cargo, pytest.mark.timeout(600)]
@@ -72,7 +72,7 @@ def build(dev: Developer, checkout: Path) -> set[str]:
 
 
 def libraries(checkout: Path) -> dict[str, bytes]:
-    found = (checkout / "target/mine/debug/deps").glob("*.r*")
+    found = outputs(checkout / "target/mine/debug", "*.r*")
     return {path.name: path.read_bytes() for path in found}
 
 

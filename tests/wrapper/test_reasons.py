@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from developers import developer
+from developers import developer, outputs
 from running import RunningServer, running_server
 
 from server.actioncache.directory import DirectoryActionCache
@@ -461,7 +461,7 @@ def test_a_result_that_cannot_be_put_down(tmp_path: Path) -> None:
         write(checkout / "Cargo.toml", '[package]\nname = "x"\nversion = "0.1.0"\n[workspace]\n')
         write(checkout / "src" / "lib.rs", "")
         dev.build(checkout)
-        made = next((checkout / "target/debug/deps").glob("x-*.d"))
+        made = outputs(checkout / "target/debug", "x-*.d")[0]
         shutil.rmtree(checkout / "target")
         made.mkdir(parents=True)
         dev.run("cargo", "distbuild", "build", cwd=checkout, check=False)

@@ -117,6 +117,7 @@ class BuildScriptRuns:
                     continue
                 result = await self._local.known(instance, action.digest)
                 if result is not None:
+                    await self._remember(script, record, instance)
                     is_of_path = action is not shared
                     return FoundRun(
                         outcome="hit-local", action=action, result=result, is_of_path=is_of_path
@@ -128,10 +129,17 @@ class BuildScriptRuns:
                 if result is not None and result.exit_code == 0:
                     await fetch_blobs(self._local, remote, named_blobs(result, self._function))
                     await self._local.keep(instance, action.digest, result)
+                    await self._remember(script, record, instance)
                     return FoundRun(
                         outcome="hit-remote", action=action, result=result, is_of_path=False
                     )
         return wanted or script
+
+    async def _remember(self, script: BuiltAction, record: Record, instance: str) -> None:
+        """Have a record of a server's here, too: the server may be away next time."""
+        here = _records(await self._notes.here(script, instance))
+        if record not in here:
+            await self._notes.keep(script, dump_records([record, *here]), instance)
 
     async def _all_records(
         self, script: BuiltAction, remote: Remote | None, instance: str

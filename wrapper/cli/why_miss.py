@@ -80,6 +80,8 @@ def answer(found: Comparison, now: float) -> Iterator[str]:
         yield "  what its key was made of the time before is no longer known"
     elif not found.causes:
         why = "whose result holds the paths there" if found.is_of_path else "which left no result"
+        if before.outcome in HITS:
+            why = "when it was a hit"
         yield f"  its key is the same as {_when(found, now)}, {why}"
         if before.reason:
             yield f"  {_done(before)} then too: {before.reason}"
