@@ -40,6 +40,7 @@ def filled(directory: Path, roots: Roots) -> Path:
     notes.write_text(f"C_INCLUDES = -I{roots.workspace}/include\n")
     (directory / "build" / "install_manifest.txt").write_text(f"{roots.workspace}/x")
     (directory / "made.pc").write_text(f"prefix={roots.workspace}/x\n")
+    (directory / "build" / "made-config").write_text(f"#!/bin/sh\nprefix={roots.workspace}/x\n")
     (directory / "within").symlink_to("deep/er")
     (directory / "out").symlink_to(f"{roots.package}/src")
     return directory

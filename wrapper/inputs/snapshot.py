@@ -14,7 +14,7 @@ from wrapper.inputs.file_digests import FileDigests
 
 MAX_FILES = 20_000
 _MAX_FOLLOWED = 16
-_NOTES = (".pc", ".la", ".lai", ".cmake", ".log", ".d", ".Po", ".Plo")
+_NOTES = (".pc", ".la", ".lai", ".cmake", ".log", ".d", ".Po", ".Plo", ".sh", ".xsl", "-config")
 _NOTE_FILES = (
     *("CMakeCache.txt", "Makefile", "install_manifest.txt", "DartConfiguration.tcl"),
     *("config.status", "libtool", "build.ninja", "compile_commands.json"),
