@@ -73,7 +73,7 @@ def test_another_place_has_the_same_with_its_own_paths(tmp_path: Path) -> None:
     bob = roots_of(str(tmp_path / "b"), str(tmp_path / "b" / "other" / "place"))
     first = filled(tmp_path / "first", alice)
     result, blobs = take_outputs(str(first), FileDigests(PREFERRED), alice)
-    assert len(result.output_files) == 5
+    assert len(result.output_files) == 6
     assert empty_tree(result) is not None
     where = stored(tmp_path / "blobs", blobs)
     for roots, name in ((alice, "again"), (bob, "elsewhere")):
@@ -165,7 +165,7 @@ def test_what_has_no_name_in_reapi_is_not_stored(tmp_path: Path, kind: str) -> N
 def test_stamps_tell_what_was_changed(tmp_path: Path) -> None:
     out = filled(tmp_path / "out", roots_of())
     before = stamps(str(out))
-    assert len(before) == 14
+    assert len(before) == 15
     assert stamps(str(out)) == before
     changes: list[Callable[[], object]] = [
         lambda: (out / "new").touch(),
