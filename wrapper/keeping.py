@@ -247,8 +247,9 @@ class Keeper:
 
         def collect(files: Iterable[str]) -> Inputs:
             return self._collector.collect(
-                unit.invocation, unit.roots, unit.environment, files, looks_again=True
-            )
+                unit.invocation, unit.roots, unit.environment, files, looks_again=True,
+                until_ns=compiled.started_ns + int(compiled.seconds * 1e9),
+            )  # fmt: skip
 
         inputs = collect(known.files)
         new_files = set(inputs.files) - set(draft.inputs.files)

@@ -137,8 +137,18 @@ async def test_a_source_that_changes_and_is_put_back(desk: Desk) -> None:
     source.write_text("changed")
     source.write_bytes(before)
     os.utime(source, ns=(times.st_atime_ns, times.st_mtime_ns))
-    provokes("its inputs changed while it was compiled", await desk.said(compiled))
+    compiling = replace(compiled, seconds=60.0)
+    provokes("its inputs changed while it was compiled", await desk.said(compiling))
     assert isinstance(await desk.resolve(), Miss)
+
+
+async def test_a_source_that_is_written_anew_afterwards(desk: Desk) -> None:
+    """As by a build script that writes into its package, whose own compile has ended before."""
+    source = desk.package / "src" / "a.rs"
+    compiled = await desk.compiled()
+    time.sleep(0.05)
+    source.write_bytes(source.read_bytes())
+    assert await desk.said(compiled) == "new: no cache had it"
 
 
 @pytest.mark.parametrize("way", ["a directory", "a link"])
@@ -158,7 +168,8 @@ async def test_another_directory_in_the_place_of_one(desk: Desk, way: str) -> No
         for target in ("two", "one"):
             (package / "way").unlink()
             (package / "way").symlink_to(target)
-    provokes("its inputs changed while it was compiled", await desk.said(compiled))
+    compiling = replace(compiled, seconds=60.0)
+    provokes("its inputs changed while it was compiled", await desk.said(compiling))
 
 
 async def test_what_holds_paths_is_kept_for_them(desk: Desk) -> None:

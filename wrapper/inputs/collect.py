@@ -82,17 +82,18 @@ class Collector:
         files: Iterable[str] = (),
         *,
         looks_again: bool = False,
+        until_ns: int | None = None,
     ) -> Inputs:
         """Hash what the compile reads. Blocks. Raises NotUnderstood with a reason, or OSError.
 
         `files` are those outside of its package and OUT_DIR that it is known to read.
         `looks_again`: also at the toolchain's files, of which others may have been looked at just
-        before.
+        before. `until_ns`: it ended then, and what was changed since does not matter.
         """
         inputs = Inputs(function=self._files.function)
         toolchain = self._toolchains.find(invocation.driver, environment)
         self._add_toolchain(toolchain, invocation, inputs, looks_again=looks_again)
-        package = self._package(roots)
+        package = self._package(roots, until_ns)
         inputs.add(staged_or_refuse(roots, roots.package), package, roots.package)
         if not inputs.is_for_host:
             self._add_target(invocation, roots, environment, inputs)
@@ -173,10 +174,10 @@ class Collector:
             refuse_left_out(path, roots, inputs)
             inputs.add_file(staged_or_refuse(roots, path), self._files.digest(path), path)
 
-    def _package(self, roots: Roots) -> Snapshot:
+    def _package(self, roots: Roots, until_ns: int | None) -> Snapshot:
         package, skip = roots.package, skip_in_package(roots.target)
         if not is_published(package):
-            return self._snapshot(package, skip, within=roots.workspace)
+            return self._snapshot(package, skip, within=roots.workspace, until_ns=until_ns)
         state = self._published.of(package)
         taken = self._packages_taken.get(package)
         if taken is None or taken[0] != state:
@@ -184,9 +185,11 @@ class Collector:
             self._packages_taken[package] = taken
         return taken[1]
 
-    def _snapshot(self, directory: str, skip: Skip, *, within: str = "") -> Snapshot:
+    def _snapshot(
+        self, directory: str, skip: Skip, *, within: str = "", until_ns: int | None = None
+    ) -> Snapshot:
         try:
-            return take_snapshot(directory, self._files, skip, within=within)
+            return take_snapshot(directory, self._files, skip, within=within, until_ns=until_ns)
         except NotSendable as error:
             raise NotUnderstood(str(error)) from error
 

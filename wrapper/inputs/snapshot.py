@@ -93,20 +93,30 @@ def skip_nothing(entry: os.DirEntry[str]) -> bool:
     return False
 
 
-def take_snapshot(root: str, files: FileDigests, skip: Skip, *, within: str = "") -> Snapshot:
+def take_snapshot(
+    root: str,
+    files: FileDigests,
+    skip: Skip,
+    *,
+    within: str = "",
+    until_ns: int | None = None,
+) -> Snapshot:
     """Walk a directory. Raises OSError, or NotSendable beyond 20,000 files or for odd names.
 
     A symbolic link that stays within what is taken is kept as one; one that leads out of it to a
     file becomes that file, and so does a directory that lies in the directory `within`. One that
-    leads out to another directory, or to nothing, is left out.
+    leads out to another directory, or to nothing, is left out. `until_ns`: changes after that time
+    are not noted as such.
     """
-    return _Walk(root, files, skip, within).take()
+    return _Walk(root, files, skip, within, until_ns).take()
 
 
 class _Walk:
     """One walk, and what it has found."""
 
-    def __init__(self, root: str, files: FileDigests, skip: Skip, within: str) -> None:
+    def __init__(
+        self, root: str, files: FileDigests, skip: Skip, within: str, until_ns: int | None
+    ) -> None:
         self._root = root
         self._within = within
         self._followed: list[str] = []
@@ -118,7 +128,9 @@ class _Walk:
         self._links: list[tuple[str, os.DirEntry[str]]] = []
         self._pending = [(root, "")]
         self._count = 0
-        self._changed_ns = when_moved(os.lstat(root))
+        self._until_ns = until_ns
+        self._changed_ns = 0
+        self._note_change(when_moved(os.lstat(root)))
 
     def take(self) -> Snapshot:
         """See `take_snapshot`."""
@@ -143,10 +155,14 @@ class _Walk:
         left_out, followed = tuple(self._left_out), tuple(self._followed)
         return Snapshot(digest, blobs, left_out, followed, self._changed_ns)
 
+    def _note_change(self, when_ns: int) -> None:
+        if self._until_ns is None or when_ns <= self._until_ns:
+            self._changed_ns = max(self._changed_ns, when_ns)
+
     def _take_links(self) -> None:
         links, self._links = self._links, []
         for path, entry in links:
-            self._changed_ns = max(self._changed_ns, when_moved(entry.stat(follow_symlinks=False)))
+            self._note_change(when_moved(entry.stat(follow_symlinks=False)))
             if _stays_inside(entry.path, self._root, self._left_out):
                 self._builder.add_symlink(path, os.readlink(entry.path))
             elif self._may_follow(entry):
@@ -173,7 +189,7 @@ class _Walk:
         if entry.is_symlink():
             self._links.append((path, entry))
         elif entry.is_dir(follow_symlinks=False):
-            self._changed_ns = max(self._changed_ns, when_moved(entry.stat(follow_symlinks=False)))
+            self._note_change(when_moved(entry.stat(follow_symlinks=False)))
             self._take_directory(path, entry)
         else:
             self._take_file(path, entry)
@@ -189,7 +205,7 @@ class _Walk:
             return
         self._count += 1
         st = entry.stat()
-        self._changed_ns = max(self._changed_ns, st.st_ctime_ns)
+        self._note_change(st.st_ctime_ns)
         digest = self._files.digest(entry.path, st)
         self._blobs[digest] = entry.path
         self._builder.add_file(path, digest, executable=bool(st.st_mode & 0o111))
