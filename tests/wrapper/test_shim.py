@@ -30,6 +30,7 @@ SHIM = (SOURCES / "shim.c", SOURCES / "daemon.c", SOURCES / "given.c")
 PYTHON = [sys.executable, "-IS", "-c"]
 PLAIN = [*PYTHON, "print('plain rustc')"]
 SECONDS = 60
+PATH_ALONE = {"PATH": os.environ["PATH"]}
 MASKS = [shutil.which("grep") or "grep"]
 STRICT = ["-std=gnu11", "-Wall", "-Wextra", "-Werror", "-O1", "-pthread"]
 
@@ -410,11 +411,11 @@ sys.exit(5)
     assert done == Done(5, b"", b"/b/ one\n" + b"/b/ two\n" * 100)
 
 
-@pytest.mark.parametrize("way", ["--with MORE=1 --", "--from-shell 1"])
+@pytest.mark.parametrize("way", ["--with $$ MORE=1 --", "--from-shell $$ 1"])
 async def test_what_a_shell_was_given(shim: Shim, way: str) -> None:
     """Also what it cannot hand on, or has a value of its own for."""
     script = f'PLAIN=another; "$0" {way} env; code=$?; exit "$code"'
-    given = {"A-B": "it's", "IFS": "x", "PLAIN": "1", "": "odd", "PATH": os.environ["PATH"]}
+    given = {"A-B": "it's", "IFS": "x", "PLAIN": "1", "": "odd", **PATH_ALONE}
     process = await asyncio.create_subprocess_exec(
         "sh", "-c", script, str(shim.program), env=given,
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
@@ -425,8 +426,14 @@ async def test_what_a_shell_was_given(shim: Shim, way: str) -> None:
     assert ("MORE=1" in said) == ("MORE" in way)
 
 
+async def test_what_another_process_was_given_counts_for_nothing(shim: Shim) -> None:
+    """That of a shell which was killed: whoever is the parent then is a stranger."""
+    done = await shim.run("--with", "1", "MORE=1", "--", "env", env={"A-B": "own", **PATH_ALONE})
+    assert {"A-B=own", "MORE=1"} <= set(done.stdout.decode().splitlines())
+
+
 async def test_a_program_that_is_not_there(shim: Shim) -> None:
-    done = await shim.run("--with", "A=1", "--", "/no/such")
+    done = await shim.run("--with", str(os.getpid()), "A=1", "--", "/no/such")
     assert (done.code, done.stderr) == (
         127,
         b"error: cannot run /no/such: No such file or directory\n",

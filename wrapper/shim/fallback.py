@@ -44,11 +44,13 @@ def become(command: list[str]) -> NoReturn:
         not_there(command[0], error)
 
 
-def take_shells_environment() -> None:
+def take_environment_of(shell: int) -> None:
     """Have the environment that this process's parent was started with: shells hand on no variable
     whose name they could not have."""
+    if os.getppid() != shell:
+        return  # it was killed, and what is our parent now is a stranger
     try:
-        with open(f"/proc/{os.getppid()}/environ", "rb") as file:
+        with open(f"/proc/{shell}/environ", "rb") as file:
             # Python can set none without a name
             pairs = [
                 pair.partition(b"=")[::2]
@@ -359,8 +361,8 @@ def main() -> None:
         sys.stderr.write("usage: set RUSTC_WRAPPER to this program; cargo gives it the rustc\n")
         sys.exit(2)
     if sys.argv[1] in ("--from-shell", "--with"):
-        take_shells_environment()
-        by_shell(sys.argv[1], sys.argv[2:])
+        take_environment_of(int(sys.argv[2]))
+        by_shell(sys.argv[1], sys.argv[3:])
     if "CARGO_CRATE_NAME" not in os.environ:
         # no unit of cargo's: it asks the compiler what it can do, and has units for us afterwards
         begin_daemon()

@@ -33,10 +33,11 @@ static char *read_all_of(const char *path, size_t *size) {
     return data;
 }
 
-void take_shells_environment(void) {
+void take_environment_of(pid_t shell) {
     char path[64];
     size_t size = 0, count = 0;
-    snprintf(path, sizeof path, "/proc/%d/environ", (int)getppid());
+    if (getppid() != shell) return; // it was killed, and what is our parent now is a stranger
+    snprintf(path, sizeof path, "/proc/%d/environ", (int)shell);
     char *data = read_all_of(path, &size), **names = data ? calloc(size + 1, sizeof *names) : NULL;
     if (!names) return; // where /proc is not to be had: what the shell handed on
     for (char *p = data; p < data + size; p += strlen(p) + 1)

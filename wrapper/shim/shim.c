@@ -5,8 +5,8 @@
 // socket and does what the daemon answers: replay output and exit, or run rustc here. Whatever
 // goes wrong before that ends in plain rustc, as if it had not been there.
 //
-// `--from-shell PID …` is for cargo-distbuild-wrapper, which cargo's process PID started, and
-// `--with NAME=VALUE… -- cargo …` for cargo-distbuild: given.c.
+// `--from-shell SHELL CARGO …` is for cargo-distbuild-wrapper, which cargo's process CARGO started,
+// and `--with SHELL NAME=VALUE… -- cargo …` for cargo-distbuild: given.c.
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -240,14 +240,14 @@ int main(int argc, char **argv) {
         fputs("usage: set RUSTC_WRAPPER to this program; cargo gives it the rustc to run\n", stderr);
         return 2;
     }
-    if (argc > 3 && strcmp(argv[1], "--from-shell") == 0) { // of cargo's process, for that shell
-        take_shells_environment();
-        cargo = (pid_t)atoi(argv[2]);
-        argv += 2;
-        argc -= 2;
-    } else if (argc > 2 && strcmp(argv[1], "--with") == 0) {
-        take_shells_environment();
-        run_with(argv + 2);
+    if (argc > 4 && strcmp(argv[1], "--from-shell") == 0) {
+        take_environment_of((pid_t)atoi(argv[2]));
+        cargo = (pid_t)atoi(argv[3]);
+        argv += 3;
+        argc -= 3;
+    } else if (argc > 3 && strcmp(argv[1], "--with") == 0) {
+        take_environment_of((pid_t)atoi(argv[2]));
+        run_with(argv + 3);
     }
     rustc = argv + 1;
     ssize_t n = readlink("/proc/self/exe", home, sizeof home - 1);
