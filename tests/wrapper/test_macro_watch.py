@@ -159,6 +159,8 @@ def test_what_macros_leave_for_each_other(place: Place, kind: str) -> None:
 @pytest.mark.parametrize("access", ["o/dev/urandom", "o/proc/sys/kernel/random/uuid"])
 def test_random_numbers_from_files(place: Place, access: str) -> None:
     assert place.why("x{t}/bin/rustc", access) == "a macro asks for random numbers"
+    place.inputs.macros = Reads()
+    assert place.why("x{t}/bin/rustc", access) is None, "then it is the compiler"
 
 
 @pytest.mark.parametrize(
