@@ -13,7 +13,7 @@ import re
 
 _HASH = "[0-9a-f]{16}"
 _OF_UNIT = re.compile(rf"(/.+)/([^/]+)/(?:deps|examples|build/[^/]+(?:/{_HASH}/out)?)")
-_OF_RUN = re.compile(rf"(.*/build/[^/]+(?:/{_HASH})?)/out(?![^/])")
+_OF_RUN = re.compile(rf"(/[^/]+(?:/[^/]+)?/build/[^/]+(?:/{_HASH})?)/out(?:/.*)?", re.DOTALL)
 
 
 def target_of(out_dir: str) -> str | None:
@@ -45,12 +45,12 @@ def said_by_script(out_dir: str) -> str:
     return os.path.join(os.path.dirname(out_dir), "run/stdout" if _is_new(out_dir) else "output")
 
 
-def is_of_script(path: str) -> bool:
-    """Whether a path is, or lies below, some build script's OUT_DIR."""
-    match = _OF_RUN.search(path)
+def is_of_script(path: str, target: str) -> bool:
+    """Whether a path below a target directory is, or lies below, some build script's OUT_DIR."""
+    match = _OF_RUN.fullmatch(path.removeprefix(target))
     if match is None:
         return False
-    return not _is_new(match[0]) or os.path.isdir(f"{match[1]}/run")
+    return not _is_new(f"{match[1]}/out") or os.path.isdir(f"{target}{match[1]}/run")
 
 
 def _is_new(out_dir: str) -> bool:

@@ -131,7 +131,7 @@ def learned_watching(accesses: bytes, unit: Unit, inputs: Inputs) -> Learned:
     """What a compile was seen to read that every key has not, and can have. Blocks."""
     noted = decode(accesses)
     asked = asked_for(accesses, unit.environment)
-    if any(("X", program) in noted for program in _compilers(unit)):
+    if _compilers(unit, {path for kind, path in noted if kind == "X"}):
         asked |= {BY_NAME}
     return Learned(
         files=_beside(noted, unit, inputs),
@@ -201,7 +201,7 @@ def _check_others(seen: Seen, unit: Unit, places: _Places) -> None:
     cargo = unit.environment.get("CARGO", "")
     # the toolchain's own; other programs' versions no key has
     cargos = {cargo} & seen.programs if places.has(cargo, is_opened=True) else set()
-    compilers = _compilers(unit) & seen.programs
+    compilers = _compilers(unit, seen.programs)
     for path in sorted(seen.programs - cargos - compilers):
         if not (unit.invocation.links and _is_linker(path, places)):
             raise NotKept(f"the compile runs {path}, and nobody knows what that reads")
@@ -218,8 +218,11 @@ def _check_others(seen: Seen, unit: Unit, places: _Places) -> None:
             raise NotKept(f"what it runs reads {path}, which no key names")
 
 
-def _compilers(unit: Unit) -> frozenset[str]:
-    return compiler_by_name(unit.invocation.driver, unit.environment)
+def _compilers(unit: Unit, programs: set[str]) -> frozenset[str]:
+    """Those of some programs that run where somebody runs `rustc`."""
+    if not any(path.endswith("/rustc") for path in programs):
+        return frozenset()
+    return compiler_by_name(unit.invocation.driver, unit.environment) & programs
 
 
 def _surroundings(unit: Unit) -> Surroundings:

@@ -53,9 +53,12 @@ def test_what_a_script_said() -> None:
 
 def test_a_scripts_own_directory(tmp_path: Path) -> None:
     """In the new layout libraries have such a one, too."""
-    script, library = tmp_path / f"build/p/{HASH}", tmp_path / f"build/q/{HASH}"
-    (script / "run").mkdir(parents=True)
-    assert is_of_script(f"{script}/out") and is_of_script(f"{script}/out/file")
-    assert not is_of_script(f"{library}/out") and not is_of_script(str(script))
-    assert is_of_script(f"/t/debug/build/p-{HASH}/out/file")
-    assert not is_of_script("/t/debug/build") and not is_of_script(f"{script}/outer")
+    target = str(tmp_path / "build" / "x" / "out")  # as no target directory ought to be called
+    for profile in ("/debug", "/some-target/debug"):
+        script, library = f"{target}{profile}/build/p/{HASH}", f"{target}{profile}/build/q/{HASH}"
+        Path(script, "run").mkdir(parents=True)
+        assert is_of_script(f"{script}/out", target) and is_of_script(f"{script}/out/file", target)
+        assert not any(is_of_script(each, target) for each in (f"{library}/out", script))
+        assert is_of_script(f"{target}{profile}/build/p-{HASH}/out/file", target)
+        others = (target, f"{target}{profile}/build", f"{script}/outer", f"{target}{profile}/deps")
+        assert not any(is_of_script(each, target) for each in others)

@@ -56,4 +56,5 @@ def _is_cargos(path: str, roots: Roots) -> bool:
     """Whether it is a directory in which cargo has others' outputs come and go, and which is listed
     by who walks through the package or looks for libraries: what is opened there counts. A
     package's OUT_DIR is none of them."""
-    return is_below(path, roots.targets) and not is_of_script(path) and os.path.isdir(path)
+    target = next((each for each in roots.targets if is_below(path, (each,))), None)
+    return target is not None and not is_of_script(path, target) and os.path.isdir(path)
