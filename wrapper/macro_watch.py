@@ -192,7 +192,7 @@ def _is_of_loader(path: str, kind: str, unit: Unit) -> bool:
     searched = unit.environment.get("LD_LIBRARY_PATH", "").split(":")
     rests = (path.removeprefix(each) for each in searched if each and is_below(path, (each,)))
     is_looked_for = any(_LOADERS.fullmatch(rest) for rest in rests)
-    return is_looked_for and (kind == "s" or not os.path.exists(path))
+    return is_looked_for and (not os.path.exists(path) or (kind == "s" and os.path.isdir(path)))
 
 
 def _check_others(seen: Seen, unit: Unit, places: _Places) -> None:
@@ -213,6 +213,7 @@ def _check_others(seen: Seen, unit: Unit, places: _Places) -> None:
             or path in _ABOVE_LINKERS
             or (cargos and (_OF_NETWORK.fullmatch(path) or (kind == "s" and os.path.isdir(path))))
             or (compilers and (path in compilers or is_of_rustup(path, unit.environment)))
+            or _is_of_loader(path, kind, unit)
             or not os.path.exists(path)
         ):
             raise NotKept(f"what it runs reads {path}, which no key names")

@@ -51,6 +51,17 @@ class Run:
         return self.environment["OUT_DIR"]
 
     @property
+    def looked_in_first(self) -> list[str]:
+        """Where cargo has programs look for libraries before the toolchain's: where it puts what it
+        builds, which may lie anywhere."""
+        own = [os.path.realpath(p.real) for p in self.roots.places if p.staged == "toolchain"]
+        searched = self.environment.get("LD_LIBRARY_PATH", "").split(":")
+        for count, directory in enumerate(searched):
+            if directory and is_below(os.path.realpath(directory), own):
+                return searched[:count]
+        return []
+
+    @property
     def names(self) -> Names:
         """Names of paths in this run."""
         return Names(self.roots, self.environment.get("PATH", ""))
@@ -101,6 +112,7 @@ def run_variables(run: Run, record: Record) -> dict[str, str]:
         # cargo puts its own directories before the user's
         places = [place.real for place in run.roots.places if place.staged in _CARGO_LOADS]
         searched = run.environment.get("LD_LIBRARY_PATH", "").split(":")
+        searched = searched[len(run.looked_in_first) :]
         own = [each for each in searched if each and not is_below(each, places)]
         found |= {"LD_LIBRARY_PATH": ":".join(own)} if own else {}
     return found

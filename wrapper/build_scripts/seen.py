@@ -26,6 +26,10 @@ def what_was_seen(run: Run, accesses: Iterable[tuple[str, str]], home: str) -> S
         for path, kind in seen.reads.items()
         if path not in listed and (kind == "o" or os.path.dirname(path) not in listed)
     }
+    first = [each for each in run.looked_in_first if each]
+    for path in [path for path in seen.reads if is_below(path, first)]:
+        if os.path.isdir(path) or not os.path.lexists(path):
+            del seen.reads[path]
     seen.there.update(path for path in seen.reads if os.path.lexists(path))
     left = left_behind(seen)
     if left is not None:

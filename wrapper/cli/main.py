@@ -32,6 +32,12 @@ settings, in [distbuild] of .cargo/config.toml or as variables:
 The others are shown by `cargo distbuild config`.
 """
 
+_OF_SHELLS = (
+    *("IFS", "OPTIND", "PPID", "PWD", "OLDPWD", "PS1", "PS2", "PS4", "MAILCHECK", "LINENO"),
+    *("SHLVL", "_"),
+)
+"""For these a shell has values of its own."""
+
 
 def main() -> int:
     """Entry point of `cargo-distbuild`, which cargo calls with `distbuild` as first argument."""
@@ -70,12 +76,14 @@ def main() -> int:
 
 
 def _take_given_environment() -> None:
-    """Have the environment that the shell script before this was given, and could not hand on."""
-    given = os.environb.pop(b"DISTBUILD_GIVEN", b"")
-    pairs = [pair.partition(b"=") for pair in given.split(b"\1") if pair]
-    if pairs and all(equals for _, equals, _ in pairs):
-        os.environb.clear()
-        os.environb.update({name: value for name, _, value in pairs if name})
+    """Have what the shell script before this was given, and could not hand on."""
+    given = os.environb.pop(b"DISTBUILD_GIVEN", None)
+    if given is None:
+        return
+    for name in _OF_SHELLS:
+        os.environ.pop(name, None)
+    pairs = (pair.partition(b"=") for pair in given.split(b"\1"))
+    os.environb.update({name: value for name, equals, value in pairs if name and equals})
 
 
 def _run(home: Home, arguments: Sequence[str], given: dict[str, str]) -> int:
@@ -132,20 +140,32 @@ def run_cargo(home: Home, arguments: Sequence[str]) -> int:
     cargo = environment.get("CARGO", "cargo")
     _set_jobs(home, arguments, environment)
     live = _live_title(home, build, arguments, environment) if build else nullcontext()
-    # Ctrl-C reaches cargo by itself; this process stays to say how the build went
+    ended = _run_to_end([cargo, *arguments], environment, live)
+    code = ended if ended >= 0 else 128 - ended
+    if build and not is_quiet(arguments, environment):
+        _end_build(home, build, code)
+    if ended == -signal.SIGINT:  # as cargo did, so that a script in which this is ends, too
+        sys.stdout.flush()
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
+    return code
+
+
+def _run_to_end(
+    command: Sequence[str], environment: dict[str, str], live: AbstractContextManager[object]
+) -> int:
+    """How a command ended. Ctrl-C reaches it by itself, other signals by this process, which stays
+    to say how the build went."""
     previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        process = subprocess.Popen(
-            [cargo, *arguments], env=environment, preexec_fn=_default_interrupt
-        )
+        process = subprocess.Popen(command, env=environment, preexec_fn=_default_interrupt)
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) == signal.SIG_DFL:
+                signal.signal(number, lambda received, _: process.send_signal(received))
         with live:
-            code = process.wait()
+            return process.wait()
     finally:
         signal.signal(signal.SIGINT, previous)
-    code = code if code >= 0 else 128 - code
-    if not build or is_quiet(arguments, environment):
-        return code
-    return _end_build(home, build, code)
 
 
 def _is_given(variable: str) -> bool:

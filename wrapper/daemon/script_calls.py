@@ -218,7 +218,7 @@ def _run_of(call: Call) -> Run:
         cwd=workspace if is_member else package,
         source="build.rs" if is_member else f"{package}/build.rs",
         out_dir=place_of_run(environment["OUT_DIR"]),  # as cargo calls it, by links or not
-        triple=None,
+        triple=environment.get("TARGET"),
         environment=environment,
         sources=None,
     )

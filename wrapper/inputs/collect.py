@@ -123,6 +123,9 @@ class Collector:
             looks_again=looks_again,
         )
         inputs.add("toolchain", snapshot, toolchain.sysroot)
+        named = os.path.dirname(os.path.dirname(invocation.driver))
+        if os.path.realpath(named) == os.path.realpath(toolchain.sysroot):
+            inputs.shown[named] = None  # rustup names a linked toolchain by the link
 
     def last_record(self, invocation: Invocation) -> UnitRecord:
         """What the unit was seen to read, the last time that it was compiled."""

@@ -16,7 +16,7 @@ from wrapper.layout import name_of_run
 from wrapper.roots import ROOT_DIRECTORY
 
 _DEPENDENCY = re.compile(
-    r"(?:.*/)?(?:deps|build/[^/]+/([0-9a-f]{16})/out)/(?:lib)?([^/]+(?(1)-\1))"
+    r"(?:.*/)?(?:deps|build/[^/]+/([0-9a-f]{16})/out)/(?:lib)?([^/]+?(-\1)?)"
     r"\.(?:rmeta|rlib|so|a|dylib)"
 )
 _OUT_DIR = re.compile(r"((?:^|.*/)build/[^/]+(?:/[0-9a-f]{16})?/out)(?:/|$)(.*)")
@@ -69,7 +69,7 @@ def _options(old: Sequence[tuple[str, str]], new: Sequence[tuple[str, str]]) -> 
         after = [value for option, value in new if option == name]
         if name in _CARGO_HASHES:
             yield from _changed("cargo-hash", name, _joined(before), _joined(after))
-        elif name.startswith("--extern ") or name == "--remap-path-prefix":
+        elif _is_extern(name) or name == "--remap-path-prefix":
             continue  # the files say it: a dependency that changed, another place
         elif len(before) <= 1 and len(after) <= 1:
             yield from _changed("option", name or "source", _joined(before), _joined(after))
@@ -82,16 +82,30 @@ def _options(old: Sequence[tuple[str, str]], new: Sequence[tuple[str, str]]) -> 
                 yield Change(kind="option", name=name, old=None, new=value)
 
 
+def _is_extern(name: str) -> bool:
+    return name.startswith("--extern ")
+
+
 def _joined(values: Sequence[str]) -> str | None:
     return " ".join(values) if values else None
 
 
 def _files(old: Components, new: Components, messages: Messages) -> Iterator[Change]:
+    options = (*old.options, *new.options)
+    named = {os.path.dirname(value) for name, value in options if _is_extern(name)}
     dependencies: dict[str, tuple[set[str], set[str]]] = {}
     toolchain = []
     for path, before, after in _differences(old.root, new.root, "", messages):
         place = path.removeprefix(f"{ROOT_DIRECTORY}/")
         dependency = _DEPENDENCY.fullmatch(place)
+        # where there is no hash in its name a script may have made it
+        if (
+            dependency
+            and dependency[1]
+            and not dependency[3]
+            and os.path.dirname(place) not in named
+        ):
+            dependency = None
         if place in ("run.sh", DEPENDS_ON):
             continue
         if path == PROGRAM:

@@ -347,6 +347,7 @@ def by_shell(option: str, rest: list[str]) -> None:
     """What comes after the options for the shell scripts (given.c): to become cargo, or the rustc
     that another process asked for."""
     if option == "--with":
+        LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
         end = rest.index("--")
         for name, _, value in (pair.partition("=") for pair in rest[:end]):
             os.environ[name] = value

@@ -7,9 +7,11 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include "given.h"
@@ -46,6 +48,8 @@ void take_environment_of(pid_t shell) {
 }
 
 void run_with(char **arguments) {
+    // who stops the shell means cargo, and `cargo run` becomes the program
+    prctl(PR_SET_PDEATHSIG, SIGTERM);
     for (; *arguments && strcmp(*arguments, "--") != 0; arguments++) putenv(*arguments);
     if (!*arguments || !*++arguments) _exit(2);
     execvp(*arguments, arguments);
