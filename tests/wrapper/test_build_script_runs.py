@@ -19,10 +19,12 @@ from tests.wrapper.reason_texts import provokes
 from tests.wrapper.test_build_script_reads import roots_of
 from wrapper.build_scripts import machine, reads
 from wrapper.build_scripts.accesses import Seen
+from wrapper.build_scripts.names import with_places
 from wrapper.build_scripts.outputs import empty_directory, stamps
 from wrapper.build_scripts.reads import NotNameable, Record
 from wrapper.build_scripts.run import NotWorthKeeping, Run, Watched, run_variables
 from wrapper.build_scripts.runs import BuildScriptRuns, PutBack
+from wrapper.build_scripts.seen import what_was_seen
 from wrapper.inputs.build_starts import BuildStarts
 from wrapper.inputs.file_digests import FileDigests
 from wrapper.local_tier import LocalTier
@@ -267,6 +269,25 @@ async def test_where_programs_look_for_libraries(tmp_path: Path, reach: str, cou
         record = Record(paths=frozenset(), variables=frozenset(), tokens="", reach=reach)
         found = run_variables(place.run, record).get("LD_LIBRARY_PATH")
         assert found == ("/own/libraries" if counts else None)
+
+
+async def test_where_cargo_puts_what_it_builds(tmp_path: Path) -> None:
+    """Which may lie apart from where it builds: before the toolchain's libraries all is cargo's."""
+    async with placed(tmp_path) as place:
+        toolchain = tmp_path / "toolchain"
+        place.environment["RUSTC"] = f"{toolchain}/bin/rustc"
+        apart = tmp_path / "apart" / "debug"
+        apart.mkdir(parents=True)
+        (apart / "libown.so").touch()
+        search = f"{apart}:{toolchain}/lib/rustlib/x/lib:{toolchain}/lib:/own/libraries"
+        place.environment |= {"LD_LIBRARY_PATH": search, "TMPDIR": str(tmp_path / "tmp")}
+        record = Record(paths=frozenset(), variables=frozenset(), tokens="", reach="known told")
+        roots = with_places(place.run.roots, place.run.environment)
+        run = replace(place.run, roots=roots, program="/script/build")
+        assert run_variables(run, record)["LD_LIBRARY_PATH"] == "/own/libraries"
+        looks = [("s", str(apart)), ("o", f"{apart}/libc.so.6"), ("o", f"{apart}/libown.so")]
+        seen = what_was_seen(run, looks, str(tmp_path / "home"))
+        assert list(seen.reads) == [f"{apart}/libown.so"], "what is there counts"
 
 
 @pytest.mark.parametrize("name", ["openssl-sys-0.9.112", "libmimalloc-sys-0.1.44", "other-1.0.0"])

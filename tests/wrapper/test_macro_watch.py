@@ -233,10 +233,15 @@ def test_what_a_test_has_programs_looked_for(place: Place) -> None:
     llvm = f"o{debug}/libLLVM.so.22.1-rust-1.95.0-stable"
     looks = (f"s{debug}", f"o{debug}/libz.so.1", f"o{debug}/glibc-hwcaps/x86-64-v2/libc.so.6", llvm)
     assert place.why("x{t}/bin/rustc", *looks) is None
+    # what rustc starts looks there, too
+    link = ("x{t}/bin/rustc", "X/usr/bin/cc", "O/usr/lib/gcc/crt1.o")
+    assert place.why(*link, *(each[0].upper() + each[1:] for each in looks), kind="bin") is None
     for odd in (f"o{debug}", f"o{debug}/text", f"s{debug}/text", f"o{debug}/more/libz.so"):
         assert place.why(odd) is not None
     (place.base / "w/target/debug/libz.so.1").touch()
-    assert place.why(f"o{debug}/libz.so.1") is not None
+    for kind in "os":
+        assert place.why(f"{kind}{debug}/libz.so.1") is not None
+    assert place.why(*link, f"O{debug}/libz.so.1", kind="bin") is not None
 
 
 def test_nothing_was_noted(place: Place) -> None:
