@@ -93,13 +93,7 @@ def check_reads(accesses: bytes, unit: Unit, inputs: Inputs, learned: Learned = 
     trouble = own.trouble or others.trouble or (left and f"it leaves {left} behind")
     if trouble:
         raise NotKept(trouble)
-    what = other_than_variables(own.asked)
-    # until 1.82 rustc does so itself, for the names of its files
-    is_macros = inputs.macros.suspect is not None
-    if is_macros and any(kind == "o" and _RANDOM.fullmatch(path) for kind, path in noted):
-        what = what or "random numbers"
-    if what is not None:
-        raise NotKept(f"a macro asks for {what}")
+    _check_asked(own, noted, inputs)
     _check_own(noted, unit)
     # cargo has programs look for libraries, and rustc for crates, where dependencies are
     deps = [path for kind, path in unit.invocation.library_paths if kind == "dependency"]
@@ -115,6 +109,17 @@ def check_reads(accesses: bytes, unit: Unit, inputs: Inputs, learned: Learned = 
         is_of_rustc = _is_of_rustc(path, unit, inputs) or _is_of_loader(path, kind, unit)
         if not is_known and not is_of_rustc:
             raise NotKept(f"the compile reads {path}, which no key names")
+
+
+def _check_asked(own: Seen, noted: Iterable[tuple[str, str]], inputs: Inputs) -> None:
+    """Raises NotKept for what is another each time."""
+    what = other_than_variables(own.asked)
+    # until 1.82 rustc does so itself, for the names of its files
+    is_macros = inputs.macros.suspect is not None
+    if is_macros and any(kind == "o" and _RANDOM.fullmatch(path) for kind, path in noted):
+        what = what or "random numbers"
+    if what is not None:
+        raise NotKept(f"a macro asks for {what}")
 
 
 def _check_own(noted: Iterable[tuple[str, str]], unit: Unit) -> None:
