@@ -6,6 +6,8 @@ import os
 import shutil
 from collections.abc import Mapping
 
+from wrapper.build_scripts.names import is_below
+
 BY_NAME = "=rustc"
 """Stands among what macros asked for when they ran that, and it was the build's own compiler."""
 
@@ -26,7 +28,7 @@ def compiler_by_name(driver: str, environment: Mapping[str, str]) -> frozenset[s
 
 def is_of_rustup(path: str, environment: Mapping[str, str]) -> bool:
     """Whether a file is one by which rustup knows which compiler is wanted."""
-    return path == _home(environment) or path.startswith(f"{_home(environment)}/")
+    return is_below(path, (_home(environment),))
 
 
 def _is_of_rustup(program: str) -> bool:
