@@ -115,9 +115,9 @@ def test_system_calls_of_ones_own(tmp_path: Path) -> None:
     (tmp_path / "src").mkdir()
     (tmp_path / "src" / "lib.rs").write_text("fn f() { libc::getrandom(x, 1, 0) } mod calls;")
     trust = MacroTrust(PublishedStates(BuildStarts()))
-    assert trust.reads([str(tmp_path)]).is_seen
+    assert trust.reads({str(tmp_path): ()}).is_seen
     (tmp_path / "src" / "calls.rs").write_text('fn f() { asm!("syscall") }')
-    found = trust.reads([str(tmp_path)])
+    found = trust.reads({str(tmp_path): ()})
     assert not found.is_seen and "getrandom" in str(found.suspect)
 
 
@@ -135,11 +135,11 @@ def test_a_package_is_read_again_when_it_changes(tmp_path: Path) -> None:
     source = tmp_path / "src" / "lib.rs"
     source.write_text('env::var("A")')
     trust = MacroTrust(PublishedStates(BuildStarts()))
-    assert trust.reads([str(tmp_path)]).variables == {"A"}
+    assert trust.reads({str(tmp_path): ()}).variables == {"A"}
     source.write_text("fs::read(x)")
     os.utime(source, (2e9, 2e9))
-    assert "fs" in str(trust.reads([str(tmp_path)]).suspect)
-    assert trust.reads([""]).suspect is not None
+    assert "fs" in str(trust.reads({str(tmp_path): ()}).suspect)
+    assert trust.reads({"": ()}).suspect is not None
 
 
 def _package(directory: Path, **sources: str) -> str | None:
@@ -147,7 +147,7 @@ def _package(directory: Path, **sources: str) -> str | None:
         path = directory / "src" / f"{name.replace('__', '/')}.rs"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(source)
-    return MacroTrust(PublishedStates(BuildStarts())).reads([str(directory)]).suspect
+    return MacroTrust(PublishedStates(BuildStarts())).reads({str(directory): ()}).suspect
 
 
 READS = "fn f() { fs::read(x) }"
@@ -260,11 +260,11 @@ def test_what_reads_manifests(tmp_path: Path, own: str, above: str, is_trusted: 
     (reader / "src").mkdir(parents=True)
     (reader / "src" / "lib.rs").write_text("fs::read(x); Command::new(env::var(y))")
     trust = MacroTrust(PublishedStates(BuildStarts()))
-    assert trust.reads([str(reader)]).suspect is not None
-    assert (trust.reads([str(reader)], compiled=str(package)).suspect is None) == is_trusted
+    assert trust.reads({str(reader): ()}).suspect is not None
+    assert (trust.reads({str(reader): ()}, compiled=str(package)).suspect is None) == is_trusted
     other = reader.parent / "proc-macro-crate-3.5.1"
     reader.rename(other)
-    assert trust.reads([str(other)], compiled=str(package)).suspect is not None
+    assert trust.reads({str(other): ()}, compiled=str(package)).suspect is not None
 
 
 def test_libraries_that_a_package_links(tmp_path: Path) -> None:
@@ -281,7 +281,20 @@ def test_sources_whose_time_was_put_back_are_read_again(tmp_path: Path) -> None:
     trust, path = MacroTrust(PublishedStates(BuildStarts())), tmp_path / "src" / "lib.rs"
     _package(tmp_path, lib="fn f() {  }" + " " * len(READS))
     before = path.stat()
-    assert trust.reads([str(tmp_path)]).suspect is None
+    assert trust.reads({str(tmp_path): ()}).suspect is None
     path.write_text(READS.ljust(before.st_size))
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert trust.reads([str(tmp_path)]).suspect is not None
+    assert trust.reads({str(tmp_path): ()}).suspect is not None
+
+
+@pytest.mark.parametrize(
+    ("features", "is_seen"),
+    [((), True), (("nightly",), True), (("metadata",), False), (("*",), False)],
+)
+def test_what_asks_for_ages_by_a_feature(
+    tmp_path: Path, features: tuple[str, ...], is_seen: bool
+) -> None:
+    package = tmp_path / "registry" / "src" / "index" / "include_dir_macros-0.7.4"
+    _package(package, lib="fn f() { if cfg!(feature = x) { fs::metadata(p)?.modified() } }")
+    found = MacroTrust(PublishedStates(BuildStarts())).reads({str(package): features})
+    assert found.suspect is not None and found.is_seen == is_seen

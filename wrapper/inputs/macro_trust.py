@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -27,6 +27,7 @@ from wrapper.inputs.rust_text import (
     without_quotes,
     without_tests,
 )
+from wrapper.inputs.unit_records import UNKNOWN_FEATURES
 
 _LINKED = re.compile(
     # a word first: a search for one is ten times as quick as for where a word begins
@@ -100,11 +101,14 @@ called, and call nothing."""
 
 _SEEN = re.compile(
     r".*/registry/src/[^/]+/(?:proc-macro-crate-\d|bevy_macro_utils-\d|chrono-0|jiff-\d|getrandom-0"
-    r"|dotenvy-0)[^/]*"
+    r"|dotenvy-0|include_dir_macros-0)[^/]*"
 )
 """Packages that ask when a manifest, or the time zone, was changed, to know whether they have read
-it before; one that has other ways to random numbers than the one that it takes on Linux; and one
-that has a way to list all variables for whoever calls it, which is then seen there."""
+it before; one that has other ways to random numbers than the one that it takes on Linux; one
+that has a way to list all variables for whoever calls it, which is then seen there; and one that
+asks for the age of files by a feature."""
+
+_UNSEEN_BY_FEATURE = {"include_dir_macros": "metadata"}
 
 _OF_MANIFESTS = re.compile(r".*/registry/src/[^/]+/proc-macro-crate-3\.5\.0")
 """Read in full too: it reads the manifest of the package that is compiled and, if cargo can be run
@@ -141,17 +145,20 @@ class MacroTrust:
         self._links: dict[_State, frozenset[str]] = {}
         self._lock = threading.Lock()
 
-    def reads(self, packages: Iterable[str], *, compiled: str | None = None) -> Reads:
+    def reads(
+        self, packages: Mapping[str, Collection[str]], *, compiled: str | None = None
+    ) -> Reads:
         """What the code in some package directories may read. Raises OSError.
 
-        `compiled`: the package for which it runs, if cargo is where the compile can see it.
+        `packages` has the features of each that are on. `compiled`: the package for which it runs,
+        if cargo is where the compile can see it.
         """
         variables: set[str] = set()
         suspect: str | None = None
-        for package in packages:
+        for package, features in packages.items():
             if compiled and _OF_MANIFESTS.fullmatch(package) and says_all_names(compiled):
                 continue
-            found = self._reads(package)
+            found = self._reads(package, features)
             if found.suspect is not None:
                 said = f"{os.path.basename(package)} says {found.suspect}"
                 if not found.is_seen:
@@ -170,7 +177,7 @@ class MacroTrust:
         """The libraries that a package's own code has linked. Raises OSError."""
         return self._remembered(package, self._links, linked_libraries) if package else frozenset()
 
-    def _reads(self, package: str) -> Reads:
+    def _reads(self, package: str, features: Collection[str]) -> Reads:
         if _REVIEWED.fullmatch(package):
             return Reads()
         if not package:
@@ -178,7 +185,7 @@ class MacroTrust:
         if not is_published(package) and (root := library_root(package)).startswith(("../", "/")):
             return Reads(suspect=f'path = "{root}"', is_seen=False)
         found = self._remembered(package, self._found, _read_all)
-        return replace(found, is_seen=True) if _SEEN.fullmatch(package) else found
+        return replace(found, is_seen=True) if _is_seen(package, features) else found
 
     def _remembered(
         self, package: str, known: dict[_State, _T], look: Callable[[Iterable[str]], _T]
@@ -194,6 +201,15 @@ class MacroTrust:
         with self._lock:
             known[key] = found
         return found
+
+
+def _is_seen(package: str, features: Collection[str]) -> bool:
+    """Whether a package reads nothing unseen, whatever its text has."""
+    if not _SEEN.fullmatch(package):
+        return False
+    name, _, _ = os.path.basename(package).rpartition("-")
+    by_feature = _UNSEEN_BY_FEATURE.get(name)
+    return by_feature is None or not {by_feature, UNKNOWN_FEATURES}.intersection(features)
 
 
 def is_published(package: str) -> bool:

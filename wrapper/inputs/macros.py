@@ -68,10 +68,12 @@ class Macros:
                 if each in above and (not name or self._trust.hands_on(record.package, name))
             ]
 
-    def _packages(self, libraries: Iterable[str]) -> list[str]:
-        """The packages that some libraries are made of."""
-        made_of = self._units.closure(libraries)
-        return list(dict.fromkeys(record.package for record in made_of.values()))
+    def _packages(self, libraries: Iterable[str]) -> dict[str, set[str]]:
+        """The packages that some libraries are made of, with their features."""
+        found: dict[str, set[str]] = {}
+        for record in self._units.closure(libraries).values():
+            found.setdefault(record.package, set()).update(record.features)
+        return found
 
 
 def _shared_library(stem: str) -> str:

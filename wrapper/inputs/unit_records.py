@@ -48,6 +48,8 @@ class Learned:
 
 
 NOTHING = Learned()
+UNKNOWN_FEATURES = "*"
+"""In records of old: any of them may have been on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,8 +59,8 @@ class UnitRecord:
     `environment`, `files`, `asked` and `libraries` are what it turned out to read (`learned`).
     `key` is the hash of its last action, empty when it had none; `package` is the directory of its
     sources, `recorded` what artifacts call it, if it is neither in the workspace nor in CARGO_HOME;
-    `types` are its crate types, and `names` what its sources call its `externs`, missing in old
-    records as `recorded` is.
+    `types` are its crate types, `names` what its sources call its `externs`, and `features` its
+    package's that were on; missing in old records as `recorded` is.
     """
 
     externs: tuple[str, ...]
@@ -73,6 +75,7 @@ class UnitRecord:
     recorded: str = ""
     types: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
+    features: tuple[str, ...] = (UNKNOWN_FEATURES,)
 
     @property
     def learned(self) -> Learned:
@@ -118,6 +121,7 @@ def record_of(
         recorded=recorded,
         types=invocation.crate_types,
         names=tuple(e.spec.rpartition(":")[2] for e in invocation.externs if e.path is not None),
+        features=invocation.features,
     )
     return stem, record
 

@@ -67,6 +67,12 @@ class Invocation:
     incremental: str | None
 
     @property
+    def features(self) -> tuple[str, ...]:
+        """The package's features that are on."""
+        values = (v for n, v in self.options if n == "--cfg" and v and v.startswith("feature="))
+        return tuple(sorted(v.partition("=")[2].strip('"') for v in values))
+
+    @property
     def is_clippy(self) -> bool:
         """Whether clippy looks at it, which reads settings and asks cargo."""
         return os.path.basename(self.driver) == "clippy-driver"
