@@ -12,21 +12,33 @@ from wrapper.roots import Roots
 from wrapper.rustc.arguments import Invocation
 
 _PIECE = 8
-_FIRST = 16
-"""Pieces begin at one of so many bytes of a text, wherever it was taken apart."""
+_LEAST = 6
+"""Bytes of a path that are together where its beginning shares a piece with other text."""
 
 OBJECT = (b"\x7fELF", b"!<arch>\n", b"BC\xc0\xde")
 BITCODE = (b".gnu.lto_", b"BC\xc0\xde")
 """What objects hold that were made to be optimized when they are linked, by gcc and by clang."""
 
 
-def pieces(paths: Iterable[bytes]) -> list[bytes]:
-    """What of each path is left where it was taken apart."""
-    return [
-        path[at : at + _PIECE]
-        for path in paths
-        for at in range(max(0, min(_FIRST, len(path) - _PIECE + 1)))
-    ]
+def pieces(paths: Iterable[bytes], recorded: Iterable[str] = ()) -> list[bytes]:
+    """What of each path is left where it was taken apart, but for what artifacts hold anyway, by
+    the recorded names of places: `/root/.cargo/registry` shares much with its own.
+
+    The first two pieces of a path, wherever it was taken apart; one that tells is enough.
+    """
+    known = [name.encode() for name in recorded]
+
+    def tell(found: Iterable[bytes]) -> list[bytes]:
+        return [piece for piece in found if not any(piece in name for name in known)]
+
+    found: list[bytes] = []
+    for path in paths:
+        for at in range(_PIECE):
+            places = range(at, min(at + 2 * _PIECE, len(path) - _PIECE + 1), _PIECE)
+            both = [path[place : place + _PIECE] for place in places]
+            before = [path[:at]] if both and at >= _LEAST else []
+            found += tell(both) or tell(before) or both
+    return found
 
 
 def is_optimized(invocation: Invocation) -> bool:

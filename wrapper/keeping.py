@@ -40,6 +40,7 @@ from wrapper.recorded import NotKept, Recorded, keep_and_share
 from wrapper.remote import Remote
 from wrapper.result_checks import (
     CompileHere,
+    HandsOn,
     Unit,
     environment_not_carried,
     read_and_not_staged,
@@ -231,7 +232,8 @@ class Keeper:
         end = time.time_ns()
         started = end - int(compiled.seconds * 1e9)
         stamp_made_here(result, started, end, shares=compiled.shares)
-        whose = _whose(compiled, dep_info, known)
+        hands_on = partial(self._collector.hands_on, compiled.unit.invocation)
+        whose = _whose(compiled, dep_info, known, hands_on)
         action = key_for(whose, action, roots)
         return _Result(action, result, blobs, whose, compiled.shares, base, known)
 
@@ -325,14 +327,14 @@ def _check_unchanged(compiled: Compiled) -> None:
             raise NotKept(f"{name} was made anew meanwhile")
 
 
-def _whose(compiled: Compiled, dep_info: bytes, known: Learned) -> Whose:
+def _whose(compiled: Compiled, dep_info: bytes, known: Learned, hands_on: HandsOn) -> Whose:
     """For whom the result is right."""
     unit, invocation = compiled.unit, compiled.unit.invocation
     if unit.keeps_paths:
         return Whose.THE_CHECKOUTS
     is_said = False
     try:
-        environment_not_carried(unit, dep_info, known.names)
+        environment_not_carried(unit, dep_info, known.names, hands_on)
     except CompileHere:
         is_said = True
         # what it makes of such a value may not look like a path any more
@@ -352,7 +354,8 @@ def _whose(compiled: Compiled, dep_info: bytes, known: Learned) -> Whose:
 
     def holds(paths: list[str]) -> bool:
         needles = fewest(paths)
-        return any_contains(outputs, [*needles, *(pieces(needles) if takes_apart else ())])
+        hidden = pieces(needles, (p.recorded for p in unit.roots.places)) if takes_apart else ()
+        return any_contains(outputs, [*needles, *hidden])
 
     if not is_said and not holds(real_paths(unit.roots)):
         return Whose.EVERYBODYS

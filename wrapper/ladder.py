@@ -152,7 +152,7 @@ class Ladder:
                 found = found or await self._made(ask, draft)
                 if isinstance(found, Miss):
                     return found
-                unknown = _not_carried(unit, found, learned)
+                unknown = self._not_carried(unit, found, draft.learned)
             except FailedThere as failed:
                 unknown = undefined_variables(failed.stderr, unit.environment) - learned.names
                 if not unknown:
@@ -225,7 +225,7 @@ class Ladder:
             try:
                 found = await self._look_up(ask, draft, _Keys(shared, unit.roots))
                 if isinstance(found, Result):
-                    _not_carried(unit, found, draft.learned)
+                    self._not_carried(unit, found, draft.learned)
                 return found
             except CompileHere as error:
                 self._unusable[shared.digest] = str(error)
@@ -277,7 +277,7 @@ class Ladder:
             early = partial(self._early, ask, draft, remote)
             made = await execute(remote, draft.action, early)
             result = await self._fetched(ask, draft, remote, made)
-            _not_carried(ask.unit, result, draft.learned)
+            self._not_carried(ask.unit, result, draft.learned)
             return result
         except DistbuildError as error:
             return _trouble(remote, error, draft)
@@ -316,10 +316,17 @@ class Ladder:
         await fetch_blobs(self._local, remote, early.blobs)
         try:
             result = await usable(self._local, unit, early, names)
-            if not _not_carried(unit, result, draft.learned):
+            if not self._not_carried(unit, result, draft.learned):
                 await ask.on_early(replace(result, key=draft.action.digest, learned=draft.learned))
         except CompileHere as reason:
             _LOG.info("%s: no early metadata: %s", unit.invocation.crate_name, reason)
+
+    def _not_carried(self, unit: Unit, found: Result, learned: Learned) -> set[str]:
+        """Raises CompileHere and NotUnderstood."""
+        return environment_not_carried(
+            unit, found.dep_info, learned.names,
+            partial(self._collector.hands_on, unit.invocation), is_of_path=found.is_of_path,
+        )  # fmt: skip
 
 
 def _asked_for(keys: _Keys, draft: Draft) -> Iterator[Digest]:
@@ -335,10 +342,6 @@ def _trouble(remote: Remote, error: DistbuildError, draft: Draft) -> Miss:
         return Miss(f"the result could not be used: {error}", draft)
     remote.note(error)
     return Miss(f"the server {remote.url}: {error}", draft)
-
-
-def _not_carried(unit: Unit, found: Result, learned: Learned) -> set[str]:
-    return environment_not_carried(unit, found.dep_info, learned.names, is_of_path=found.is_of_path)
 
 
 def _is_edited(unit: Unit, last_key: str, action: BuiltAction) -> bool:

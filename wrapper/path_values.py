@@ -9,31 +9,66 @@ anything else counts as a use.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
 
-from wrapper.inputs.rust_text import without_comments
+from wrapper.inputs.rust_text import without_comments, without_literals, without_tests
 
 _INCLUDE = re.compile(
     rb"(?<!\w)include(_str|_bytes)?!\s*[(\[{]\s*(concat!\s*[(\[{]\s*)?((core|std)::)?"
     rb"(?:option_)?env!\s*[(\[{]\s*(?:r#*)?$"
 )
+_CALLED = re.compile(rb"[\w>]\s*\(\s*(?:r#*)?$")
+"""`env::var("NAME")` and the like ask when the program runs."""
+
+_ASKED = re.compile(rb'\b(?:option_)?env!\s*[(\[{]\s*(?:(?:r#*)?"(\w+)"|(?!r?#*"))')
 _BEFORE = 120
 
 
 def uses_value(source: bytes, name: str) -> bool:
-    """Whether a source file asks for the variable outside of an `include!(…)`.
+    """Whether a source file may ask for the variable outside of an `include!(…)`.
 
-    By whatever macro: `env!` may have another name, or be what a macro of the file's makes of it.
+    By whatever macro: `env!` may have another name, or be what a macro of the file's makes of it;
+    or by a name that is put together.
     """
-    if not mentions(source, name):
+    if b"env!" not in source and not mentions(source, name):
         return False
     code = without_comments(source)
-    pattern = re.compile(rb'!\s*[(\[{]\s*(?:r#*)?("' + re.escape(name.encode()) + rb'")')
-    return any(
-        not _INCLUDE.search(code, max(0, match.start(1) - _BEFORE), match.start(1))
-        for match in pattern.finditer(code)
-    )
+    literals = re.finditer(b'"' + re.escape(name.encode()) + b'"', code)
+    if not all(_is_file(code, at) or _is(_CALLED, code, at) for at in _starts(literals)):
+        return True
+    put_together = (match.end() for match in _ASKED.finditer(code) if match.group(1) is None)
+    return not all(_is_file(code, at) for at in put_together)
+
+
+def values_handed_on(source: bytes) -> set[str]:
+    """The variables that a source file's macros ask for where they are used, but to include files.
+
+    Not those of its tests.
+    """
+    if b"env!" not in source or not (b"macro_rules" in source or b"quote" in source):
+        return set()
+    code = without_comments(source)
+    text, _ = without_tests(without_literals(code))
+    return {
+        match.group(1).decode()
+        for match in _ASKED.finditer(code)
+        if match.group(1) and text[match.start()] != 0x20 and not _is_file(code, match.start(1) - 1)
+    }
 
 
 def mentions(source: bytes, name: str) -> bool:
     """Whether the variable's name stands in a source file at all."""
     return name.encode() in source
+
+
+def _starts(matches: Iterable[re.Match[bytes]]) -> Iterator[int]:
+    return (match.start() for match in matches)
+
+
+def _is_file(code: bytes, at: int) -> bool:
+    """Whether what begins there is a name by which a file is included."""
+    return _is(_INCLUDE, code, at)
+
+
+def _is(before: re.Pattern[bytes], code: bytes, at: int) -> bool:
+    return before.search(code, max(0, at - _BEFORE), at) is not None

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Set
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -17,19 +16,20 @@ from wrapper.inputs.unit_records import NOTHING, Learned
 from wrapper.path_values import mentions, uses_value
 from wrapper.roots import Roots
 from wrapper.rustc.arguments import Invocation
-from wrapper.rustc.outputs import dep_info_name, unit_kind
+from wrapper.rustc.outputs import dep_info_name
+from wrapper.source_names import finds_by_name
 
 _OUT_DIR = "OUT_DIR"
-"""What macros of other crates, such as tonic's, only ever include files of."""
+"""Of which macros of other crates, such as tonic's, include files: its name is here nowhere."""
+
+HandsOn = Callable[[str], bool]
+"""Whether a macro of a dependency's may ask for a variable's value where it is used."""
 
 _UNDEFINED = re.compile(rb"environment variable `([^`\\]+)` not defined at compile time")
 
 
 class CompileHere(Exception):
     """rustc has to run on this machine; the message is the reason."""
-
-
-_FILE = re.compile(rb"(?<!\w)file\s*!\s*[(\[{]")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,19 +44,12 @@ class Unit:
     def keeps_paths(self) -> bool:
         """Whether the result must hold this checkout's own paths: coverage reports go by them, and
         by `file!()` tests of a package outside of the workspace, where it has no other name, and
-        build scripts of any, to find what lies beside them.
+        build scripts and macros of any, to find what lies beside them.
         """
         is_outside = bool(self.roots.outside) and self.invocation.is_test
-        return self.invocation.keeps_paths or is_outside or _finds_by_name(self.invocation)
-
-
-def _finds_by_name(invocation: Invocation) -> bool:
-    """Whether it is a build script, by an absolute path, that asks for its source's name."""
-    if unit_kind(invocation) != "build-script" or not os.path.isabs(invocation.source):
-        return False
-    with suppress(OSError), open(invocation.source, "rb") as file:
-        return _FILE.search(file.read()) is not None
-    return False
+        if self.invocation.keeps_paths or is_outside:
+            return True
+        return finds_by_name(self.invocation, self.roots.package)
 
 
 def undefined_variables(stderr: bytes, environment: Mapping[str, str]) -> set[str]:
@@ -65,7 +58,12 @@ def undefined_variables(stderr: bytes, environment: Mapping[str, str]) -> set[st
 
 
 def environment_not_carried(
-    unit: Unit, dep_info: bytes, learned: Set[str], *, is_of_path: bool = False
+    unit: Unit,
+    dep_info: bytes,
+    learned: Set[str],
+    hands_on: HandsOn,
+    *,
+    is_of_path: bool = False,
 ) -> set[str]:
     """Variables that the compile read and that its action did not carry as they are here.
 
@@ -79,7 +77,7 @@ def environment_not_carried(
         here = unit.environment.get(name)
         if name in carried and carried[name] != unit.roots.stage_text(carried[name]):
             if not is_of_path:
-                _check_path_value(unit, name, dep_info)
+                _check_path_value(unit, name, dep_info, hands_on)
         elif here == recorded:
             continue
         elif here is None or name in carried:
@@ -89,7 +87,7 @@ def environment_not_carried(
     return unknown
 
 
-def _check_path_value(unit: Unit, name: str, dep_info: bytes) -> None:
+def _check_path_value(unit: Unit, name: str, dep_info: bytes, hands_on: HandsOn) -> None:
     """Raises CompileHere unless the variable is only used to say where files are."""
     is_mentioned = False
     for path in files_read(dep_info):
@@ -101,7 +99,7 @@ def _check_path_value(unit: Unit, name: str, dep_info: bytes) -> None:
         if uses_value(source, name):
             raise CompileHere(f"puts the path in {name} into it")
         is_mentioned = is_mentioned or mentions(source, name)
-    if name != _OUT_DIR and not is_mentioned:
+    if (name != _OUT_DIR and not is_mentioned) or hands_on(name):
         raise CompileHere(f"a macro of another crate puts the path in {name} into it")
 
 

@@ -27,6 +27,21 @@ def test_pieces() -> None:
     assert len(pieces([b"/" * 100])) == 16
 
 
+@pytest.mark.parametrize("home", ["/root/.cargo", "/home/ada/.cargo", "/usr/local/cargo", "/c"])
+def test_pieces_that_are_in_every_artifact(home: str) -> None:
+    """They say nothing of whose it is; a path taken apart anywhere is found by another."""
+    below = "registry/src/index.crates.io-1949cf8c6b5b557f/serde-1.0.0"
+    recorded = f"/distbuild/cargo/{below}"
+    path = f"{home}/{below}".encode()
+    found = pieces([path], [recorded])
+    is_short = len(home) < 6
+    assert is_short or not any(piece in recorded.encode() for piece in found)
+    for shift in range(8):
+        text = b"#" * shift + path
+        blocks = {text[at : at + 8] for at in range(0, len(text), 8)}
+        assert any(piece in block for block in blocks for piece in found)
+
+
 @pytest.mark.parametrize("options", [["-O2"], ["-O2", "-flto"], ["-O0"]])
 def test_an_object_of_c(tmp_path: Path, options: list[str]) -> None:
     """The optimizer puts a text into the code that copies it, or compresses all of it."""

@@ -96,6 +96,8 @@ def test_what_may_read(source: bytes) -> None:
         (b"fn time(input: TokenStream) { fs::read(x) }", True),
         (b"fs::read(x); SystemTime::now()", True),
         (b"fs::read(x); fs::metadata(x).modified()", False),
+        (b"fs::metadata(x).and_then(|m| fs::Metadata::modified(&m))", False),
+        (b"fs::metadata(x).map(<Metadata as MetadataExt>::mtime)", False),
     ],
 )
 def test_what_a_watcher_sees(source: bytes, is_seen: bool) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wrapper.path_values import mentions, uses_value
+from wrapper.path_values import mentions, uses_value, values_handed_on
 
 NAME = "OUT_DIR"
 
@@ -23,7 +23,9 @@ NAME = "OUT_DIR"
         'include_str!( std::env!("OUT_DIR") )',
         'env!("OUT_DIR_2")',
         'env!("MY_OUT_DIR")',
-        '"OUT_DIR"',
+        'std::env::var("OUT_DIR")',
+        'env::var_os( "OUT_DIR" )',
+        'include!(concat!(env!($name), "/x.rs"))',
         "",
     ],
 )
@@ -49,10 +51,32 @@ def test_only_files_are_read(source: str) -> None:
         'not_include!(env!("OUT_DIR"))',
         'include_str!(f(env!("OUT_DIR")))',
         'my_include_str!(concat!(env!("OUT_DIR"), "/x"))',
+        '"OUT_DIR"',
+        'directory!(of, "OUT_DIR")',
+        'directory!("OUT_DIR")',
+        'env!(concat!("OUT", "_DIR"))',
+        'include!(concat!(env!("OUT_DIR"), "/a.rs")); option_env!(stringify!(OUT_DIR))',
     ],
 )
 def test_the_value_may_be_used(source: str) -> None:
     assert uses_value(source.encode(), NAME)
+
+
+@pytest.mark.parametrize(
+    ("source", "names"),
+    [
+        ('macro_rules! out { () => { env!("OUT_DIR") } }', {"OUT_DIR"}),
+        ('macro_rules! out { () => { option_env!(r"OUT_DIR") } }', {"OUT_DIR"}),
+        ('quote! { ::core::env!("CARGO_MANIFEST_DIR") }', {"CARGO_MANIFEST_DIR"}),
+        ('macro_rules! out { () => { include!(concat!(env!("OUT_DIR"), "/x")) } }', set()),
+        ('macro_rules! a { () => {} } #[cfg(test)] mod t { env!("OUT_DIR") }', set()),
+        ('macro_rules! a { () => {} } // env!("OUT_DIR")', set()),
+        ('const D: &str = env!("OUT_DIR");', set()),
+        ("macro_rules! of { ($x:expr) => { env!($x) } }", set()),
+    ],
+)
+def test_what_macros_ask_for_elsewhere(source: str, names: set[str]) -> None:
+    assert values_handed_on(source.encode()) == names
 
 
 @given(st.binary(max_size=200), st.binary(max_size=200))

@@ -450,7 +450,7 @@ async def test_what_the_environment_says(rungs: Rung, reason: str) -> None:
         f"x.d: crates/core/src/lib.rs\n\ncrates/core/src/lib.rs:\n\n# env-dep:{name}={value}\n"
     )
     with pytest.raises(CompileHere) as raised:
-        environment_not_carried(unit, dep_info.encode(), set())
+        environment_not_carried(unit, dep_info.encode(), set(), lambda _: False)
     provokes(reason, str(raised.value))
 
 

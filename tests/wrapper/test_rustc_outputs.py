@@ -15,6 +15,7 @@ from wrapper.rustc.arguments import Invocation, NotUnderstood, Probe, parse
 from wrapper.rustc.outputs import (
     debug_objects,
     dep_info_name,
+    library_name,
     metadata_name,
     output_names,
     unit_kind,
@@ -82,6 +83,8 @@ def test_names_are_those_that_rustc_writes(tmp_path: Path, source: str, extra: s
 def test_names_for_wasm(options: str, names: set[str]) -> None:
     """As seen; the target's standard library is not everywhere."""
     text = f"--crate-name app_x x.rs {options} --emit=link --out-dir /o"
+    assert library_name("app_x", "wasm32-unknown-unknown") == "app_x.wasm"
+    assert library_name("app_x", "x86_64-unknown-linux-gnu") == "libapp_x.so"
     found = invocation(f"{text} --target wasm32-unknown-unknown")
     assert set(output_names(found)) == names
 

@@ -196,13 +196,22 @@ class Collector:
         except NotSendable as error:
             raise NotUnderstood(str(error)) from error
 
+    def hands_on(self, invocation: Invocation, variable: str) -> bool:
+        """Whether a macro of a dependency's may ask for a variable's value in a compile. Raises
+        NotUnderstood."""
+        _, record = record_of(invocation)
+        try:
+            return self._macros.hand_on(record.externs, variable)
+        except OSError:
+            return True  # gone meanwhile
+
     def _dependencies(
         self, invocation: Invocation, roots: Roots, inputs: Inputs, *, shows_cargo: bool
     ) -> None:
         _, record = record_of(invocation)
         closure = self._units.closure(record.externs)
         for stem in closure:
-            for path in artifacts(stem, with_code=invocation.needs_rlibs):
+            for path in artifacts(stem, invocation.target, with_code=invocation.needs_rlibs):
                 digest = self._files.digest(path)
                 inputs.files[staged_or_refuse(roots, path)] = digest
                 inputs.blobs[digest] = path

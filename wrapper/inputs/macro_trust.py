@@ -28,6 +28,7 @@ from wrapper.inputs.rust_text import (
     without_tests,
 )
 from wrapper.inputs.unit_records import UNKNOWN_FEATURES
+from wrapper.path_values import values_handed_on
 
 _LINKED = re.compile(
     # a word first: a search for one is ten times as quick as for where a word begins
@@ -78,6 +79,7 @@ _UNSEEN = re.compile(
     + _OF_THE_SYSTEM
     + rb"\b"
     rb"|\.\s*(?:modified|accessed|created|[amc]time(?:_nsec)?)\s*\(\s*\)|\bst_[amc]tim\w*"
+    rb"|\bMetadata(?:Ext)?\s*>?\s*::\s*(?:modified|accessed|created|[amc]time)"
     rb"|\barc4random\w*|\b_?(?:rdtsc|rdrand|rdseed)\w*"
 )
 """What may be read without the watcher's being told, by other than names in a key."""
@@ -143,6 +145,7 @@ class MacroTrust:
         self._found: dict[_State, Reads] = {}
         self._exports: dict[_State, ReExports] = {}
         self._links: dict[_State, frozenset[str]] = {}
+        self._handed_on: dict[_State, frozenset[str]] = {}
         self._lock = threading.Lock()
 
     def reads(
@@ -176,6 +179,10 @@ class MacroTrust:
     def linked_by(self, package: str) -> frozenset[str]:
         """The libraries that a package's own code has linked. Raises OSError."""
         return self._remembered(package, self._links, linked_libraries) if package else frozenset()
+
+    def values_handed_on(self, package: str) -> frozenset[str]:
+        """The variables for which a package's macros ask where they are used. Raises OSError."""
+        return self._remembered(package, self._handed_on, _values_handed_on)
 
     def _reads(self, package: str, features: Collection[str]) -> Reads:
         if _REVIEWED.fullmatch(package):
@@ -226,6 +233,10 @@ def linked_libraries(paths: Iterable[str]) -> frozenset[str]:
 
 def _exports_of(paths: Iterable[str]) -> ReExports:
     return re_exports_of(_contents(paths).values())
+
+
+def _values_handed_on(paths: Iterable[str]) -> frozenset[str]:
+    return frozenset().union(*map(values_handed_on, _contents(paths).values()))
 
 
 def _contents(paths: Iterable[str]) -> dict[str, bytes]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from wrapper.inputs.macro_trust import MacroTrust, Reads
 from wrapper.inputs.unit_records import UnitRecord, UnitRecords
 from wrapper.rustc.arguments import NotUnderstood
+from wrapper.rustc.outputs import library_name
 
 
 class Macros:
@@ -25,11 +26,7 @@ class Macros:
         def reads_of(libraries: Iterable[str]) -> Reads:
             return self._trust.reads(self._packages(libraries), compiled=compiled)
 
-        macros = [
-            stem
-            for stem, record in closure.items()
-            if record.may_be_macro and os.path.exists(_shared_library(stem))
-        ]
+        macros = _macros_of(closure)
         every = reads_of(macros)
         if every.suspect is None:
             return every
@@ -40,6 +37,16 @@ class Macros:
             if not reads[stem].is_seen:
                 return reads[stem]
         return reads_of((set(macros) - suspects).union(nameable))
+
+    def hand_on(self, externs: Collection[str], variable: str) -> bool:
+        """Whether a macro that a compile with these dependencies can name may ask there for a
+        variable's value. Raises NotUnderstood and OSError."""
+        closure = self._units.closure(externs)
+        nameable = {stem: closure[stem] for stem in self._nameable(externs, closure, closure)}
+        # what makes a macro's code may lie in what that stands on
+        packages = {record.package for record in nameable.values()}
+        packages |= self._packages(_macros_of(nameable)).keys()
+        return any(not p or variable in self._trust.values_handed_on(p) for p in packages)
 
     def _nameable(
         self, externs: Iterable[str], closure: Mapping[str, UnitRecord], wanted: Iterable[str]
@@ -76,15 +83,26 @@ class Macros:
         return found
 
 
+def _macros_of(units: Mapping[str, UnitRecord]) -> list[str]:
+    return [
+        stem
+        for stem, record in units.items()
+        if record.may_be_macro and os.path.exists(_shared_library(stem))
+    ]
+
+
 def _shared_library(stem: str) -> str:
     directory, name = os.path.split(stem)
     return f"{directory}/lib{name}.so"
 
 
-def artifacts(stem: str, *, with_code: bool) -> Iterator[str]:
-    """The files of a dependency that a compile reads: metadata, and code where it links."""
+def artifacts(stem: str, target: str | None, *, with_code: bool) -> Iterator[str]:
+    """The files of a dependency that a compile for a target reads: metadata, and code where it
+    links."""
     directory, name = os.path.split(stem)
-    candidates = [f"lib{name}.rmeta", f"lib{name}.so"]
+    candidates = list(
+        dict.fromkeys((f"lib{name}.rmeta", f"lib{name}.so", library_name(name, target)))
+    )
     if with_code:
         candidates.append(f"lib{name}.rlib")
     found = [p for p in (f"{directory}/{c}" for c in candidates) if os.path.exists(p)]

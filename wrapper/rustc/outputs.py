@@ -66,6 +66,12 @@ def _parts_of(crate_type: str, target: str | None) -> tuple[str, str]:
     return _PREFIX_SUFFIX[crate_type]
 
 
+def library_name(stem: str, target: str | None) -> str:
+    """What rustc calls a dynamic library of this stem."""
+    prefix, suffix = _parts_of("dylib", target)
+    return f"{prefix}{stem}{suffix}"
+
+
 def debug_objects(invocation: Invocation) -> Iterator[str]:
     """Names of the debug information that rustc left in files of its own, a codegen unit each.
 
