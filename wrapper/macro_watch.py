@@ -94,7 +94,7 @@ def check_reads(accesses: bytes, unit: Unit, inputs: Inputs, learned: Learned = 
     if trouble:
         raise NotKept(trouble)
     _check_asked(own, noted, inputs)
-    _check_own(noted, unit)
+    _check_own(noted, unit, inputs)
     # cargo has programs look for libraries, and rustc for crates, where dependencies are
     deps = [path for kind, path in unit.invocation.library_paths if kind == "dependency"]
     upwards = Upwards(unit.roots, unit.environment)
@@ -122,13 +122,16 @@ def _check_asked(own: Seen, noted: Iterable[tuple[str, str]], inputs: Inputs) ->
         raise NotKept(f"a macro asks for {what}")
 
 
-def _check_own(noted: Iterable[tuple[str, str]], unit: Unit) -> None:
-    """Raises NotKept for what rustc itself does not look at where it makes its files."""
+def _check_own(noted: Iterable[tuple[str, str]], unit: Unit, inputs: Inputs) -> None:
+    """Raises NotKept for what rustc itself does not look at where it makes its files, but for
+    libraries whose names begin with nothing, as for wasm32."""
     names = (unit.invocation.crate_name, "lib", "rmeta", "rustc", ".tmp")
     for kind, path in noted:
         rest = path.removeprefix(unit.roots.out_dir + "/")
         is_foreign = kind in "ocm" and rest != path and not rest.startswith(names)
-        if is_foreign and os.path.exists(path):  # where loaders look in vain macros may do so too
+        if not is_foreign or unit.roots.staged(path) in inputs.files:
+            continue
+        if os.path.exists(path):  # where loaders look in vain macros may do so too
             raise NotKept(f"the compile reads {path}, which no key names")
 
 

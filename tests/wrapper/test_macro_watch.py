@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from remote_apis.digest import Digest
 from tests.wrapper.reason_texts import provokes
 from wrapper.inputs.inputs import Inputs
 from wrapper.inputs.macro_trust import Reads
@@ -242,6 +243,15 @@ def test_what_a_test_has_programs_looked_for(place: Place) -> None:
     for kind in "os":
         assert place.why(f"{kind}{debug}/libz.so.1") is not None
     assert place.why(*link, f"O{debug}/libz.so.1", kind="bin") is not None
+
+
+def test_libraries_for_wasm(place: Place) -> None:
+    """Their names begin with nothing, and rustc looks at those of all dependencies."""
+    (place.out / "other.wasm").touch()
+    access = "o{out}/other.wasm"
+    assert "other.wasm, which no key names" in str(place.why(access))
+    place.inputs.files["target/debug/deps/other.wasm"] = Digest.of(b"", PREFERRED)
+    assert place.why(access) is None
 
 
 def test_nothing_was_noted(place: Place) -> None:

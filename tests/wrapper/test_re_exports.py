@@ -56,6 +56,26 @@ def test_handed_on(source: bytes) -> None:
     assert re_exports_of([b"mod a;", source]).hands_on("mac")
 
 
+@pytest.mark.parametrize(
+    "source",
+    [
+        b"pub use mac /* ; */ ::make; fn f() {}",
+        b"pub use mac::make; // use it; or not",
+        b'pub use mac::make; const S: &str = "use;"; fn f() {}',
+        b"pub extern /* so */ crate mac; fn f() {}",
+        b"fn f() {} pub use mac::make;",
+        b"#[cfg(test)] mod tests {} pub use mac::make; fn f() {}",
+    ],
+)
+def test_wherever_the_last_statement_ends(source: bytes) -> None:
+    assert re_exports_of([source]).hands_on("mac")
+
+
+def test_tests_hand_nothing_on() -> None:
+    source = b"pub use other::*; #[cfg(test)] mod tests { use mac::*; pub use mac::b; fn f() {} }"
+    assert not re_exports_of([source]).hands_on("mac")
+
+
 def test_statements_of_several_files() -> None:
     sources = [b"use mac as inner;", b"pub use crate::inner::make;"]
     assert re_exports_of(sources).hands_on("mac")

@@ -23,6 +23,9 @@ _UNCLEAR = re.compile(
 )
 """Text from elsewhere, macros that see what their callers do not, and names that come later."""
 
+_CANDIDATE = re.compile(rb"\buse\b|\bextern\s*(?:/|crate\b)|\binclude\b|\bdecl_macro\b")
+"""Finds at least where what the others find begins, in text with comments and literals."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Statement:
@@ -62,10 +65,25 @@ def re_exports_of(sources: Iterable[bytes]) -> ReExports:
     found: list[_Statement] = []
     is_unclear = False
     for source in sources:
-        text, _ = without_tests(without_literals(without_comments(source)))
+        text = _text_of(source)
         is_unclear = is_unclear or _UNCLEAR.search(text) is not None
         found += (_statement(match) for match in _STATEMENT.finditer(text))
     return ReExports(tuple(found), is_unclear)
+
+
+def _text_of(source: bytes) -> bytes:
+    """What matters of a source: of web-sys' many megabytes no more than the beginnings."""
+    ends = [match.end() for match in _CANDIDATE.finditer(source)]
+    if not ends:
+        return b""
+    beginning = source[: source.find(b";", ends[-1]) + 1]
+    if beginning and b"test" not in beginning:
+        text = without_literals(without_comments(beginning))
+        # and it was in no comment or literal
+        if text.endswith(b";") and text.count(b'"') % 2 == 0:
+            return text
+    text, _ = without_tests(without_literals(without_comments(source)))
+    return text
 
 
 def _statement(match: re.Match[bytes]) -> _Statement:
