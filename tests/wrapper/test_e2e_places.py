@@ -35,6 +35,14 @@ OF_ABOVE = """fn main() {
     std::fs::write(format!("{out}/text"), here.parent().unwrap().to_str().unwrap()).unwrap();
     println!("cargo::rustc-env=SAID={}", std::fs::read_to_string(format!("{out}/text")).unwrap());
 }"""
+PROBE = """fn main() {
+    let out = std::env::var("OUT_DIR").unwrap();
+    std::fs::write(format!("{out}/probe.rs"), "pub fn f() {}").unwrap();
+    let mut rustc = std::process::Command::new(std::env::var("RUSTC").unwrap());
+    rustc.args(["-g", "--crate-type=lib", "--out-dir", &out]).arg(format!("{out}/probe.rs"));
+    println!("cargo::rustc-env=SAID={}", rustc.status().unwrap().success());
+    println!("cargo::rerun-if-changed=build.rs");
+}"""
 MODES = """use std::os::unix::fs::PermissionsExt;
 fn main() {
     let out = std::env::var("OUT_DIR").unwrap();
@@ -90,6 +98,22 @@ def test_what_holds_a_users_paths(dev: Developer, tmp_path: Path) -> None:
             assert "a path of this user" in runs(dev, app)["app"]["reason"]
     dev.extra["HOME"] = str(tmp_path / "another")
     assert built(dev, app) == ("local", f"{tmp_path}/another/x")
+
+
+@pytest.mark.parametrize("is_used", [False, True])
+def test_what_a_compiler_probe_leaves(dev: Developer, tmp_path: Path, is_used: bool) -> None:
+    """A library with the path of the checkout, which others may do without where nobody uses it."""
+    script = PROBE
+    if is_used:
+        script = script.replace(
+            "cargo::rerun", 'cargo::rustc-link-search={out}");\nprintln!("cargo::rerun'
+        )
+    for name in ("one", "two"):
+        app = package(tmp_path / name, "app", script, "[workspace]\n", MAIN)
+        outcome = "hit-local" if name == "two" and not is_used else "local"
+        assert built(dev, app) == (outcome, "true")
+        (probe,) = of_scripts(app / "target/debug", "app", "out/libprobe.rlib")
+        assert probe.exists()
 
 
 def test_what_lies_above_a_checkout(dev: Developer, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from wrapper.inputs.snapshot import (
     skip_in_out_dir,
     skip_in_package,
     skip_nothing,
+    skip_probes_too,
     take_snapshot,
 )
 
@@ -182,8 +183,12 @@ def test_a_package(tmp_path: Path, files: FileDigests) -> None:
 def test_an_out_dir(tmp_path: Path, files: FileDigests) -> None:
     for name in ("bindings.rs", "libx.a", "probe/x.rs", "probe.rs", "libp.rmeta", "p.d", "o/a.d"):
         write(tmp_path / name)
+    write(tmp_path / "libprobe.rlib")
+    kept = ["bindings.rs", "libx.a", "probe.rs"]
     found = [name for name in snapshot_of(tmp_path, files, skip_in_out_dir) if name[-1] != "/"]
-    assert sorted(found) == ["bindings.rs", "libx.a", "probe.rs"]
+    assert sorted(found) == sorted([*kept, "libprobe.rlib"])
+    found = [name for name in snapshot_of(tmp_path, files, skip_probes_too) if name[-1] != "/"]
+    assert sorted(found) == kept
 
 
 def rewrite_with_the_same_time(root: Path) -> None:

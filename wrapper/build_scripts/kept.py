@@ -22,7 +22,7 @@ from wrapper.build_scripts.texts import texts_read
 from wrapper.hidden_paths import BITCODE, OBJECT, pieces
 from wrapper.inputs.file_digests import FileDigests
 from wrapper.inputs.macro_trust import is_published
-from wrapper.inputs.snapshot import Source
+from wrapper.inputs.snapshot import Source, is_probe
 from wrapper.local_tier import mapped, stamp_made_here
 from wrapper.recorded import NotKept
 from wrapper.roots import ROOT, cargo_home
@@ -142,10 +142,13 @@ def whose_run(
         own.add(run.roots.workspace)
     hidden = pieces(map(os.fsencode, {*own, *map(os.path.realpath, own)}))
     has_names = _has_names(result, blobs)
+    # what is named to cargo may be used, and a compiler probe too
+    is_named = os.fsencode(run.out_dir) in watched.stdout
+    made = [s for s in blobs.values() if is_named or isinstance(s, bytes) or not is_probe(s)]
 
     def holds(paths: list[str]) -> bool:
         is_literal = has_names and _may_say(watched, paths)
-        return is_literal or any(_holds(each, paths, hidden) for each in blobs.values())
+        return is_literal or any(_holds(each, paths, hidden) for each in made)
 
     if not holds(real_paths(run.roots)):
         return Whose.EVERYBODYS

@@ -18,6 +18,7 @@ from wrapper.inputs.snapshot import (
     Snapshot,
     skip_in_out_dir,
     skip_in_package,
+    skip_probes_too,
     take_snapshot,
 )
 from wrapper.inputs.toolchain import Toolchain, Toolchains
@@ -99,7 +100,8 @@ class Collector:
             self._add_target(invocation, roots, environment, inputs)
         out_dir = environment.get("OUT_DIR")
         if out_dir and os.path.isdir(out_dir):  # cargo makes none for a script that is overridden
-            made = self._snapshot(out_dir, skip_in_out_dir)
+            is_named = any(value and out_dir in value for _, value in invocation.options)
+            made = self._snapshot(out_dir, skip_in_out_dir if is_named else skip_probes_too)
             inputs.add(staged_or_refuse(roots, out_dir), made, out_dir)
             inputs.shown[os.path.normpath(out_dir)] = None  # of `target-dir = "../target"`
         cargo = environment.get("CARGO", "")

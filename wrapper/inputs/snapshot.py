@@ -81,6 +81,17 @@ def skip_in_out_dir(entry: os.DirEntry[str]) -> bool:
     return entry.name in _NOT_FOR_RUSTC or entry.name.endswith((*_NOTES, ".rmeta"))
 
 
+def skip_probes_too(entry: os.DirEntry[str]) -> bool:
+    """The same of an OUT_DIR that no option of rustc's names."""
+    return skip_in_out_dir(entry) or is_probe(entry.name)
+
+
+def is_probe(path: str) -> bool:
+    """Whether a file is what old forms of a compiler probe leave (heapless): a library that nobody
+    uses, with the path of where it was made."""
+    return os.path.basename(path) == "libprobe.rlib"
+
+
 def is_note(path: str) -> bool:
     """Whether a file is a note of another build system's, which holds the paths of where it was
     made."""
