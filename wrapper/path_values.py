@@ -21,6 +21,8 @@ _CALLED = re.compile(rb"[\w>]\s*\(\s*(?:r#*)?$")
 """`env::var("NAME")` and the like ask when the program runs."""
 
 _ASKED = re.compile(rb'\b(?:option_)?env!\s*[(\[{]\s*(?:(?:r#*)?"(\w+)"|(?!r?#*"))')
+_VARIABLE = re.compile(rb'"([A-Z][A-Z0-9_]+)"')
+_BLANK = ord(" ")
 _BEFORE = 120
 
 
@@ -43,17 +45,19 @@ def uses_value(source: bytes, name: str) -> bool:
 def values_handed_on(source: bytes) -> set[str]:
     """The variables that a source file's macros ask for where they are used, but to include files.
 
-    Not those of its tests.
+    Not those of its tests. Where a name is filled in, as in `quote! { env!(#name) }`, it may be any
+    that the file has as a text; one that its caller gives stands there.
     """
     if b"env!" not in source or not (b"macro_rules" in source or b"quote" in source):
         return set()
     code = without_comments(source)
     text, _ = without_tests(without_literals(code))
-    return {
-        match.group(1).decode()
-        for match in _ASKED.finditer(code)
-        if match.group(1) and text[match.start()] != 0x20 and not _is_file(code, match.start(1) - 1)
-    }
+    asked = [match for match in _ASKED.finditer(code) if text[match.start()] != _BLANK]
+    named = [each for each in asked if each.group(1)]
+    found = {each.group(1) for each in named if not _is_file(code, each.start(1) - 1)}
+    if any(code.startswith(b"#", each.end()) for each in asked if not each.group(1)):
+        found.update(_VARIABLE.findall(code))
+    return {name.decode() for name in found}
 
 
 def mentions(source: bytes, name: str) -> bool:

@@ -68,6 +68,8 @@ def test_the_value_may_be_used(source: str) -> None:
         ('macro_rules! out { () => { env!("OUT_DIR") } }', {"OUT_DIR"}),
         ('macro_rules! out { () => { option_env!(r"OUT_DIR") } }', {"OUT_DIR"}),
         ('quote! { ::core::env!("CARGO_MANIFEST_DIR") }', {"CARGO_MANIFEST_DIR"}),
+        ('let name = "OUT_DIR"; quote! { option_env!( #name ) }', {"OUT_DIR"}),
+        ('let name = "OUT_DIR"; quote! { include_str!(#name) }', set()),
         ('macro_rules! out { () => { include!(concat!(env!("OUT_DIR"), "/x")) } }', set()),
         ('macro_rules! a { () => {} } #[cfg(test)] mod t { env!("OUT_DIR") }', set()),
         ('macro_rules! a { () => {} } // env!("OUT_DIR")', set()),
