@@ -296,7 +296,8 @@ def test_sources_whose_time_was_put_back_are_read_again(tmp_path: Path) -> None:
 def test_what_asks_for_ages_by_a_feature(
     tmp_path: Path, features: tuple[str, ...], is_seen: bool
 ) -> None:
-    package = tmp_path / "registry" / "src" / "index" / "include_dir_macros-0.7.4"
-    _package(package, lib="fn f() { if cfg!(feature = x) { fs::metadata(p)?.modified() } }")
-    found = MacroTrust(PublishedStates(BuildStarts())).reads({str(package): features})
-    assert found.suspect is not None and found.is_seen == is_seen
+    for version in ("0.7.4", "0.8.0-beta.1"):
+        package = tmp_path / "registry" / "src" / "index" / f"include_dir_macros-{version}"
+        _package(package, lib="fn f() { if cfg!(feature = x) { fs::metadata(p)?.modified() } }")
+        found = MacroTrust(PublishedStates(BuildStarts())).reads({str(package): features})
+        assert found.suspect is not None and found.is_seen == is_seen

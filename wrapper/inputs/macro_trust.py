@@ -214,7 +214,7 @@ def _is_seen(package: str, features: Collection[str]) -> bool:
     """Whether a package reads nothing unseen, whatever its text has."""
     if not _SEEN.fullmatch(package):
         return False
-    name, _, _ = os.path.basename(package).rpartition("-")
+    name, _, _ = os.path.basename(package).partition("-")
     by_feature = _UNSEEN_BY_FEATURE.get(name)
     return by_feature is None or not {by_feature, UNKNOWN_FEATURES}.intersection(features)
 
