@@ -9,7 +9,6 @@ anything else counts as a use.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
 
 from wrapper.inputs.rust_text import without_comments, without_literals, without_tests
 
@@ -35,8 +34,9 @@ def uses_value(source: bytes, name: str) -> bool:
     if b"env!" not in source and not mentions(source, name):
         return False
     code = without_comments(source)
-    literals = re.finditer(b'"' + re.escape(name.encode()) + b'"', code)
-    if not all(_is_file(code, at) or _is(_CALLED, code, at) for at in _starts(literals)):
+    literal = re.compile(b'"' + re.escape(name.encode()) + b'"')
+    starts = (match.start() for match in literal.finditer(code))
+    if not all(_is_file(code, at) or _is(_CALLED, code, at) for at in starts):
         return True
     put_together = (match.end() for match in _ASKED.finditer(code) if match.group(1) is None)
     return not all(_is_file(code, at) for at in put_together)
@@ -63,10 +63,6 @@ def values_handed_on(source: bytes) -> set[str]:
 def mentions(source: bytes, name: str) -> bool:
     """Whether the variable's name stands in a source file at all."""
     return name.encode() in source
-
-
-def _starts(matches: Iterable[re.Match[bytes]]) -> Iterator[int]:
-    return (match.start() for match in matches)
 
 
 def _is_file(code: bytes, at: int) -> bool:

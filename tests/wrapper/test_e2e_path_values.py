@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from developers import Developer, developer, of_scripts
+from developers import developer, of_scripts
 from running import running_server
 
-from tests.wrapper.test_e2e_local import package
+from tests.wrapper.test_e2e_local import built, package
 
 MACROS = """
 #[macro_export] macro_rules! root { () => { env!("CARGO_MANIFEST_DIR") } }
@@ -35,14 +35,6 @@ def checkout(directory: Path, main: str) -> Path:
     return directory
 
 
-def says(dev: Developer, root: Path) -> str:
-    """What a fresh build of the program says."""
-    dev.run("cargo", "clean", cwd=root)
-    dev.build(root)
-    dev.run("cargo", "distbuild", "stop", cwd=root)
-    return dev.run(root / "target/debug/app", cwd=root).stdout.strip()
-
-
 @pytest.mark.cargo
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("main", [OF_ROOT, PUT_TOGETHER])
@@ -51,7 +43,7 @@ def test_a_path_of_the_package(tmp_path: Path, main: str) -> None:
         for name in ("one", "another"):
             root = checkout(tmp_path / name, main)
             for _ in range(2):
-                assert says(dev, root) == f"text {len(str(root / 'app'))}"
+                assert built(dev, root)[1] == f"text {len(str(root / 'app'))}"
 
 
 @pytest.mark.cargo
@@ -60,7 +52,7 @@ def test_a_path_that_another_crates_macro_asks_for(tmp_path: Path) -> None:
     with developer(tmp_path / "dev", None) as dev:
         for name in ("one", "another"):
             root = checkout(tmp_path / name, OF_OUT)
-            said = says(dev, root)
+            _, said = built(dev, root)
             outs = of_scripts(root / "target/debug", "app", "out")
             assert {f"text {len(str(path))}" for path in outs} == {said}
 
@@ -73,4 +65,4 @@ def test_a_worker_has_other_paths(tmp_path: Path) -> None:
         developer(tmp_path / "dev", server.url) as dev,
     ):
         root = checkout(tmp_path / "one", OF_ROOT)
-        assert says(dev, root) == f"text {len(str(root / 'app'))}"
+        assert built(dev, root)[1] == f"text {len(str(root / 'app'))}"

@@ -100,9 +100,9 @@ def artifacts(stem: str, target: str | None, *, with_code: bool) -> Iterator[str
     """The files of a dependency that a compile for a target reads: metadata, and code where it
     links."""
     directory, name = os.path.split(stem)
-    candidates = list(
-        dict.fromkeys((f"lib{name}.rmeta", f"lib{name}.so", library_name(name, target)))
-    )
+    candidates = [f"lib{name}.rmeta", f"lib{name}.so"]
+    if (library := library_name(name, target)) not in candidates:
+        candidates.append(library)
     if with_code:
         candidates.append(f"lib{name}.rlib")
     found = [p for p in (f"{directory}/{c}" for c in candidates) if os.path.exists(p)]
