@@ -11,7 +11,7 @@ import asyncio
 import os
 import stat
 import time
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -247,7 +247,7 @@ class Keeper:
         if compiled.accesses is not None:
             check_reads(compiled.accesses, unit, draft.inputs, known)
 
-        def collect(files: Iterable[str]) -> Inputs:
+        def collect(files: tuple[str, ...]) -> Inputs:
             return self._collector.collect(
                 unit.invocation, unit.roots, unit.environment, files, looks_again=True,
                 until_ns=compiled.started_ns + int(compiled.seconds * 1e9),

@@ -370,7 +370,8 @@ def build(unit: Unit, inputs: Inputs, learned: Learned) -> BuiltAction:
         absent=_absent(unit, inputs, learned),
         inputs=inputs,
         platform=platform_of(unit.invocation, machine(), set_digest),
-        qualifiers=qualifiers(unit.invocation, unit.roots, inputs, unit.environment),
+        qualifiers=qualifiers(unit.invocation, unit.roots, inputs, unit.environment)
+        | _ages(inputs, learned),
     )
 
 
@@ -381,6 +382,12 @@ def _absent(unit: Unit, inputs: Inputs, learned: Learned) -> frozenset[str]:
     files = {unit.roots.staged(path) or path for path in learned.files} - found
     upwards = {inputs.upwards[name] for name in learned.files if name in inputs.upwards}
     return (learned.asked - unit.environment.keys()) | files | upwards
+
+
+def _ages(inputs: Inputs, learned: Learned) -> dict[str, str]:
+    """How old the files are at which macros may look, where they ask, as one digest."""
+    said = [inputs.ages[name] for name in ("", *sorted(learned.files)) if name in inputs.ages]
+    return {"ages": Digest.of("\n".join(said).encode(), inputs.function).hash} if said else {}
 
 
 def check(unit: Unit) -> None:

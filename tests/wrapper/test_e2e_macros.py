@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -104,7 +105,14 @@ AGE = """
 #[proc_macro]
 pub fn say(input: TokenStream) -> TokenStream {
     let time = std::fs::metadata(package().join(word(&input))).unwrap().modified().unwrap();
-    literal(time.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs().to_string())
+    literal(time.duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos().to_string())
+}
+"""
+LAST_READ = """
+#[proc_macro]
+pub fn say(input: TokenStream) -> TokenStream {
+    let _ = std::fs::metadata(package().join(word(&input))).unwrap().accessed().unwrap();
+    literal("fine".into())
 }
 """
 ASKS = """
@@ -367,13 +375,34 @@ def test_what_fails_for_the_watching(dev: Developer, tmp_path: Path) -> None:
     provokes("it does not compile when it is watched", reason_of(dev, checkout))
 
 
-def test_the_age_of_a_file(dev: Developer, tmp_path: Path) -> None:
-    """It is in no key, and no watcher sees that it is looked at."""
-    checkout = workspace(tmp_path / "w", AGE, "text/one")
+@pytest.mark.parametrize("name", ["text/one", "text", "../beside", "../Cargo.toml"])
+def test_the_age_of_a_file(dev: Developer, tmp_path: Path, name: str) -> None:
+    """No watcher sees that it is asked for: the key says how old all are that may be looked at."""
+    checkout = workspace(tmp_path / "w", AGE, name)
+    (checkout / "beside").touch()
+    file = checkout / "app" / name
+    before = file.stat().st_mtime_ns
+    assert built(dev, checkout) == ("local", str(before))
+    assert built(dev, checkout) == ("hit-local", str(before))
+    os.utime(file, ns=(before, before + 1))
+    assert built(dev, checkout) == ("local", str(before + 1))
+    said = dev.run("cargo", "distbuild", "why-miss", "app", cwd=checkout).stdout
+    assert "beside the inputs, ages: " in said
+    os.utime(file, ns=(before, before))
+    # a time that is put back is the same; but nobody knows what else was
+    assert built(dev, checkout) == ("local", str(before))
+    assert built(dev, checkout) == ("hit-local", str(before))
+    elsewhere = workspace(tmp_path / "elsewhere", AGE, name)
+    (elsewhere / "beside").touch()
+    assert built(dev, elsewhere)[0] == "local"
+
+
+def test_when_a_file_was_read(dev: Developer, tmp_path: Path) -> None:
+    checkout = workspace(tmp_path / "w", LAST_READ, "text/one")
     assert built(dev, checkout)[0] == "local"
     assert built(dev, checkout)[0] == "local"
     said = dev.run("cargo", "distbuild", "stats", cwd=checkout).stdout
-    assert "a macro may read what no key names: macros says .modified()" in said
+    assert "a macro may read what no key names: macros says .accessed()" in said
 
 
 @pytest.mark.parametrize(

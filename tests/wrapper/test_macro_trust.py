@@ -95,14 +95,31 @@ def test_what_may_read(source: bytes) -> None:
         (b"nix::unistd::getuid()", False),
         (b"fn time(input: TokenStream) { fs::read(x) }", True),
         (b"fs::read(x); SystemTime::now()", True),
-        (b"fs::read(x); fs::metadata(x).modified()", False),
-        (b"fs::metadata(x).and_then(|m| fs::Metadata::modified(&m))", False),
-        (b"fs::metadata(x).map(<Metadata as MetadataExt>::mtime)", False),
+        (b"fs::read(x); fs::metadata(x).accessed()", False),
+        (b"fs::metadata(x).and_then(|m| fs::Metadata::accessed(&m))", False),
+        (b"fs::metadata(x).map(<Metadata as MetadataExt>::atime)", False),
+        (b"fs::metadata(x)?.modified(); getuid(); libc::getuid()", False),
     ],
 )
 def test_what_a_watcher_sees(source: bytes, is_seen: bool) -> None:
     found = reads_of(source)
     assert found.suspect is not None and found.is_seen == is_seen
+
+
+@pytest.mark.parametrize(
+    ("source", "asks_ages"),
+    [
+        (b"fs::read(x); fs::metadata(x).len()", False),
+        (b"fs::read(x); fs::metadata(x).modified()", True),
+        (b"fs::metadata(x).and_then(|m| fs::Metadata::created(&m))", True),
+        (b"fs::metadata(x).map(<Metadata as MetadataExt>::mtime)", True),
+        (b"fs::metadata(x)?.ctime_nsec()", True),
+        (b"rustix::fs::stat(x)?.st_mtime", True),
+    ],
+)
+def test_what_asks_how_old_files_are(source: bytes, asks_ages: bool) -> None:
+    found = reads_of(source)
+    assert found.suspect is not None and found.is_seen and found.asks_ages == asks_ages
 
 
 def test_what_is_said_of_it_has_one_line() -> None:
@@ -290,14 +307,14 @@ def test_sources_whose_time_was_put_back_are_read_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("features", "is_seen"),
-    [((), True), (("nightly",), True), (("metadata",), False), (("*",), False)],
+    ("features", "asks_ages"),
+    [((), False), (("nightly",), False), (("metadata",), True), (("*",), True)],
 )
 def test_what_asks_for_ages_by_a_feature(
-    tmp_path: Path, features: tuple[str, ...], is_seen: bool
+    tmp_path: Path, features: tuple[str, ...], asks_ages: bool
 ) -> None:
     for version in ("0.7.4", "0.8.0-beta.1"):
         package = tmp_path / "registry" / "src" / "index" / f"include_dir_macros-{version}"
         _package(package, lib="fn f() { if cfg!(feature = x) { fs::metadata(p)?.modified() } }")
         found = MacroTrust(PublishedStates(BuildStarts())).reads({str(package): features})
-        assert found.suspect is not None and found.is_seen == is_seen
+        assert found.suspect is not None and found.is_seen and found.asks_ages == asks_ages

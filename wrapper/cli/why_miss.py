@@ -22,6 +22,7 @@ _KINDS = {
     "option": "option", "environment": "environment", "source": "source file",
     "toolchain": "toolchain", "link-set": "linker and C library", "build-output":
     "build-script output", "platform": "platform", "path": "path of this checkout",
+    "beside": "beside the inputs,",
     "cargo-hash": "cargo's own hash", "script": "the build script", "file": "file",
     "listing": "names in",
     "program": "program on PATH", "also-read": "it looked at other things, among them",

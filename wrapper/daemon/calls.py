@@ -261,7 +261,8 @@ class CallHandler:
             accesses=ended.accesses,
             started_ns=started_ns,
             seconds=time.monotonic() - started,
-            shares=was_fresh,
+            # how old files are is the same nowhere else
+            shares=was_fresh and not draft.inputs.macros.asks_ages,
         )
         await self._name_program(compiled)
         return compiled, None

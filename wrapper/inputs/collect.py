@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from itertools import chain
 
 from wrapper.build_scripts.names import ABOVE, above, is_below
 from wrapper.inputs.build_starts import BuildStarts
@@ -16,6 +17,7 @@ from wrapper.inputs.snapshot import (
     NotSendable,
     Skip,
     Snapshot,
+    age,
     skip_in_out_dir,
     skip_in_package,
     skip_probes_too,
@@ -80,7 +82,7 @@ class Collector:
         invocation: Invocation,
         roots: Roots,
         environment: Mapping[str, str],
-        files: Iterable[str] = (),
+        files: Collection[str] = (),
         *,
         looks_again: bool = False,
         until_ns: int | None = None,
@@ -108,6 +110,8 @@ class Collector:
         shows_cargo = cargo.startswith((f"{toolchain.sysroot}/", "/usr/"))
         self._dependencies(invocation, roots, inputs, shows_cargo=shows_cargo)
         self._add_files(files, roots, environment, inputs)
+        if inputs.macros.asks_ages:
+            inputs.ages = self._ages(files, roots, environment)
         if invocation.is_clippy:
             self._clippy_settings(roots, environment, inputs)
         return inputs
@@ -179,6 +183,23 @@ class Collector:
             refuse_left_out(path, roots, inputs)
             inputs.add_file(staged_or_refuse(roots, path), self._files.digest(path), path)
 
+    def _ages(
+        self, paths: Iterable[str], roots: Roots, environment: Mapping[str, str]
+    ) -> dict[str, str]:
+        """How old the files are that macros may look at. What comes and goes in the package's own
+        directory, such as `target`, is no part of it. Raises OSError."""
+        trees = [(roots.package, skip_in_package(roots.target))]
+        out_dir = environment.get("OUT_DIR", "")
+        if os.path.isdir(out_dir):
+            trees.append((out_dir, skip_in_out_dir))
+        below = (self._snapshot(*tree, within=roots.workspace, with_ages=True) for tree in trees)
+        ages = {"": "\n".join(chain.from_iterable(each.ages for each in below))}
+        upwards = Upwards(roots, environment)
+        for name in paths:
+            there = [path for path in upwards.paths(name) if os.path.exists(path)]
+            ages[name] = "\n".join(age(os.stat(path)) for path in there)
+        return ages
+
     def _package(self, roots: Roots, until_ns: int | None) -> Snapshot:
         package, skip = roots.package, skip_in_package(roots.target)
         if not is_published(package):
@@ -191,10 +212,18 @@ class Collector:
         return taken[1]
 
     def _snapshot(
-        self, directory: str, skip: Skip, *, within: str = "", until_ns: int | None = None
+        self,
+        directory: str,
+        skip: Skip,
+        *,
+        within: str = "",
+        until_ns: int | None = None,
+        with_ages: bool = False,
     ) -> Snapshot:
         try:
-            return take_snapshot(directory, self._files, skip, within=within, until_ns=until_ns)
+            return take_snapshot(
+                directory, self._files, skip, within=within, until_ns=until_ns, with_ages=with_ages
+            )
         except NotSendable as error:
             raise NotUnderstood(str(error)) from error
 

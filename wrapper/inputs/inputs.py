@@ -24,7 +24,8 @@ class Inputs:
     `published`: the directories of those of its dependencies that a registry has, `unpublished`
     those of the others; `attributed`: the libraries that the latter's code has linked;
     `changed_ns`: when a file in one of the directories was last changed; `upwards`: what is, by its
-    name (upwards.py), in the directories above.
+    name (upwards.py), in the directories above; `ages`: how old files are, where macros may ask, by
+    the names of those outside of the package, and by none of those in it.
     """
 
     function: DigestFunction
@@ -41,6 +42,7 @@ class Inputs:
     changed_ns: int = 0
     upwards: dict[str, str] = field(default_factory=dict)
     attributed: frozenset[str] = frozenset()
+    ages: dict[str, str] = field(default_factory=dict)
     _real_places: RealPlaces = field(default_factory=RealPlaces)
 
     def add(self, path: str, snapshot: Snapshot, real: str) -> None:

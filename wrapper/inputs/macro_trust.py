@@ -4,8 +4,9 @@ What a macro reads with `std::env` or `std::fs` no dep-info names, and a macro t
 absence gives another result, and no error, where a file or variable is hidden. So a macro whose
 sources, and those of all it is made of, speak of neither, nor of the time, may run on a worker, or
 in a sandbox. Others run here alone, under watch (macro_watch.py), which tells what they ask for.
-Of those that speak of what no watcher sees, such as the age of files, nothing is kept. Variables
-that they name outright go into the key. Text alone decides, and in doubt against trust.
+Of those that speak of what no watcher sees, such as the whole environment, nothing is kept. The age
+of files is not seen either, but can be named. Variables that they name outright go into the key.
+Text alone decides, and in doubt against trust.
 """
 
 from __future__ import annotations
@@ -78,11 +79,17 @@ _UNSEEN = re.compile(
     + rb"\b|\bextern\s*(?:r?#*\"[^\"]*\"#*\s*)?\{[^}]*\b(?:fn|static)\s+(?:mut\s+)?"
     + _OF_THE_SYSTEM
     + rb"\b"
-    rb"|\.\s*(?:modified|accessed|created|[amc]time(?:_nsec)?)\s*\(\s*\)|\bst_[amc]tim\w*"
-    rb"|\bMetadata(?:Ext)?\s*>?\s*::\s*(?:modified|accessed|created|[amc]time)"
+    rb"|\.\s*(?:accessed|atime(?:_nsec)?)\s*\(\s*\)|\bst_atim\w*"
+    rb"|\bMetadata(?:Ext)?\s*>?\s*::\s*(?:accessed|atime)"
     rb"|\barc4random\w*|\b_?(?:rdtsc|rdrand|rdseed)\w*"
 )
 """What may be read without the watcher's being told, by other than names in a key."""
+
+_AGES = re.compile(
+    rb"\.\s*(?:modified|created|[mc]time(?:_nsec)?)\s*\(\s*\)|\bst_[mc]tim\w*"
+    rb"|\bMetadata(?:Ext)?\s*>?\s*::\s*(?:modified|created|[mc]time)"
+)
+"""Asks when a file was changed or made."""
 
 _ASM = re.compile(rb"\b(?:naked_|global_)?asm!")
 _TOLD = re.compile(
@@ -103,12 +110,13 @@ called, and call nothing."""
 
 _SEEN = re.compile(
     r".*/registry/src/[^/]+/(?:proc-macro-crate-\d|bevy_macro_utils-\d|chrono-0|jiff-\d|getrandom-0"
-    r"|dotenvy-0|include_dir_macros-0)[^/]*"
+    r"|dotenvy-0|include_dir_macros-0|dirs-sys-0)[^/]*"
 )
 """Packages that ask when a manifest, or the time zone, was changed, to know whether they have read
-it before; one that has other ways to random numbers than the one that it takes on Linux; one
-that has a way to list all variables for whoever calls it, which is then seen there; and one that
-asks for the age of files by a feature."""
+it before, and tell nobody; one that has other ways to random numbers than the one that it takes on
+Linux; one that has a way to list all variables for whoever calls it, which is then seen there; one
+that asks for the age of files by a feature; and one that, without HOME, looks for the user's number
+in a file, which is seen."""
 
 _UNSEEN_BY_FEATURE = {"include_dir_macros": "metadata"}
 
@@ -129,12 +137,13 @@ _NOT_COMPILED_IN = ("target", ".git")
 class Reads:
     """What code may read: variables by name, and a word that says that there may be more.
 
-    `is_seen`: a watcher would see the rest.
+    `is_seen`: a watcher would see the rest, but for the age of files, of which `asks_ages` tells.
     """
 
     variables: frozenset[str] = frozenset()
     suspect: str | None = None
     is_seen: bool = True
+    asks_ages: bool = False
 
 
 class MacroTrust:
@@ -158,6 +167,7 @@ class MacroTrust:
         """
         variables: set[str] = set()
         suspect: str | None = None
+        asks_ages = False
         for package, features in packages.items():
             if compiled and _OF_MANIFESTS.fullmatch(package) and says_all_names(compiled):
                 continue
@@ -168,7 +178,8 @@ class MacroTrust:
                     return Reads(suspect=said, is_seen=False)
                 suspect = suspect or said
             variables |= found.variables
-        return Reads(variables=frozenset(variables), suspect=suspect)
+            asks_ages |= found.asks_ages
+        return Reads(variables=frozenset(variables), suspect=suspect, asks_ages=asks_ages)
 
     def hands_on(self, package: str, name: str) -> bool:
         """Whether others may come by a package's dependency through it. Raises OSError."""
@@ -192,7 +203,8 @@ class MacroTrust:
         if not is_published(package) and (root := library_root(package)).startswith(("../", "/")):
             return Reads(suspect=f'path = "{root}"', is_seen=False)
         found = self._remembered(package, self._found, _read_all)
-        return replace(found, is_seen=True) if _is_seen(package, features) else found
+        is_seen = _is_seen(package, features)
+        return replace(found, is_seen=True, asks_ages=False) if is_seen else found
 
     def _remembered(
         self, package: str, known: dict[_State, _T], look: Callable[[Iterable[str]], _T]
@@ -269,6 +281,7 @@ def _read_all(paths: Iterable[str]) -> Reads:
         variables=frozenset().union(*(each.variables for each in found)),
         suspect=suspects[0].suspect if suspects else None,
         is_seen=not suspects or suspects[0].is_seen,
+        asks_ages=any(each.asks_ages for each in suspects),
     )
 
 
@@ -342,12 +355,14 @@ def _reads_of(code: bytes, *, cuts_quotes: bool = False) -> Reads:
     text, _ = without_tests(without_literals(_NAMED.sub(_blanks, code)))
     text = without_quotes(text) if cuts_quotes else text
     unseen = _UNSEEN.search(text)
-    match = unseen or _READS.search(text)
+    ages = _AGES.search(text)
+    match = unseen or ages or _READS.search(text)
     suspect = None
     if match is not None:
         said = " ".join(code[match.start() : match.end()].decode(errors="replace").split())
         suspect = said if len(said) <= _WORDS else f"… {said[-_WORDS:]}"
-    return Reads(variables=variables, suspect=suspect, is_seen=unseen is None)
+    is_seen, asks_ages = unseen is None, ages is not None
+    return Reads(variables=variables, suspect=suspect, is_seen=is_seen, asks_ages=asks_ages)
 
 
 def _blanks(match: re.Match[bytes]) -> bytes:

@@ -36,7 +36,8 @@ class Snapshot:
 
     `left_out` are the real paths of directories and links that are no part of it; `followed` those
     of directories elsewhere whose content is. `changed_ns`: when one of its files was last changed,
-    or a directory or link named, by the time of its status, which nothing puts back.
+    or a directory or link named, by the time of its status, which nothing puts back. `ages` says of
+    all that is below, where it is wanted, which files these are and when they were changed.
     """
 
     root: Digest
@@ -44,6 +45,7 @@ class Snapshot:
     left_out: tuple[str, ...] = ()
     followed: tuple[str, ...] = ()
     changed_ns: int = 0
+    ages: tuple[str, ...] = ()
 
 
 Skip = Callable[[os.DirEntry[str]], bool]
@@ -111,6 +113,7 @@ def take_snapshot(
     *,
     within: str = "",
     until_ns: int | None = None,
+    with_ages: bool = False,
 ) -> Snapshot:
     """Walk a directory. Raises OSError, or NotSendable beyond 20,000 files or for odd names.
 
@@ -119,14 +122,21 @@ def take_snapshot(
     leads out to another directory, or to nothing, is left out. `until_ns`: changes after that time
     are not noted as such.
     """
-    return _Walk(root, files, skip, within, until_ns).take()
+    return _Walk(root, files, skip, within, until_ns, with_ages=with_ages).take()
 
 
 class _Walk:
     """One walk, and what it has found."""
 
     def __init__(
-        self, root: str, files: FileDigests, skip: Skip, within: str, until_ns: int | None
+        self,
+        root: str,
+        files: FileDigests,
+        skip: Skip,
+        within: str,
+        until_ns: int | None,
+        *,
+        with_ages: bool,
     ) -> None:
         self._root = root
         self._within = within
@@ -141,6 +151,7 @@ class _Walk:
         self._count = 0
         self._until_ns = until_ns
         self._changed_ns = 0
+        self._ages: list[str] | None = [] if with_ages else None
         self._note_change(when_moved(os.lstat(root)))
 
     def take(self) -> Snapshot:
@@ -164,16 +175,23 @@ class _Walk:
         digest = self._builder.build(made)
         blobs = {**self._blobs, **made}
         left_out, followed = tuple(self._left_out), tuple(self._followed)
-        return Snapshot(digest, blobs, left_out, followed, self._changed_ns)
+        ages = tuple(sorted(self._ages or ()))
+        return Snapshot(digest, blobs, left_out, followed, self._changed_ns, ages)
 
     def _note_change(self, when_ns: int) -> None:
         if self._until_ns is None or when_ns <= self._until_ns:
             self._changed_ns = max(self._changed_ns, when_ns)
 
+    def _note_age(self, path: str, st: os.stat_result) -> None:
+        if self._ages is not None:
+            self._ages.append(f"{path} {age(st)}")
+
     def _take_links(self) -> None:
         links, self._links = self._links, []
         for path, entry in links:
-            self._note_change(when_moved(entry.stat(follow_symlinks=False)))
+            st = entry.stat(follow_symlinks=False)
+            self._note_change(when_moved(st))
+            self._note_age(path, st)
             if _stays_inside(entry.path, self._root, self._left_out):
                 self._builder.add_symlink(path, os.readlink(entry.path))
             elif self._may_follow(entry):
@@ -200,7 +218,9 @@ class _Walk:
         if entry.is_symlink():
             self._links.append((path, entry))
         elif entry.is_dir(follow_symlinks=False):
-            self._note_change(when_moved(entry.stat(follow_symlinks=False)))
+            st = entry.stat(follow_symlinks=False)
+            self._note_change(when_moved(st))
+            self._note_age(path, st)
             self._take_directory(path, entry)
         else:
             self._take_file(path, entry)
@@ -217,6 +237,7 @@ class _Walk:
         self._count += 1
         st = entry.stat()
         self._note_change(st.st_ctime_ns)
+        self._note_age(path, st)
         digest = self._files.digest(entry.path, st)
         self._blobs[digest] = entry.path
         self._builder.add_file(path, digest, executable=bool(st.st_mode & 0o111))
@@ -227,6 +248,11 @@ def when_moved(st: os.stat_result) -> int:
     a directory changes both."""
     is_moved = stat.S_ISLNK(st.st_mode) or st.st_ctime_ns > st.st_mtime_ns
     return st.st_ctime_ns if is_moved else 0
+
+
+def age(st: os.stat_result) -> str:
+    """Which file it is, and when it was changed: what is the same in that was also made then."""
+    return f"{st.st_dev}:{st.st_ino} {st.st_mtime_ns} {st.st_ctime_ns}"
 
 
 def is_text(name: str) -> bool:

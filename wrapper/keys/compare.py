@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from remote_apis import link_set
 from wrapper.build_scripts.keys import DEPENDS_ON, PROGRAM
@@ -28,7 +29,7 @@ def changes(old: Components, new: Components, messages: Messages) -> list[Change
     found = [*_options(old.options, new.options)]
     found += _mappings("environment", old.environment, new.environment)
     if old.paths and new.paths:
-        found += _mappings("path", old.paths, new.paths)
+        found += (_of_place(change) for change in _mappings("path", old.paths, new.paths))
     for name in sorted(old.platform.keys() | new.platform.keys()):
         kind = "link-set" if name == link_set.PROPERTY else "platform"
         found += _changed(kind, name, old.platform.get(name), new.platform.get(name))
@@ -37,6 +38,12 @@ def changes(old: Components, new: Components, messages: Messages) -> list[Change
     if old.depends_on is not None and new.depends_on is not None:
         found += run_changes(old.depends_on, new.depends_on)
     return [change for change in found if not _is_consequence(change)] or found
+
+
+def _of_place(change: Change) -> Change:
+    """What is no path is something else of the machine, or of the place (qualifiers.py)."""
+    is_path = (change.old or change.new or "").startswith("/")
+    return change if is_path else replace(change, kind="beside")
 
 
 def _is_consequence(change: Change) -> bool:
