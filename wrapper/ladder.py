@@ -18,11 +18,12 @@ from remote_apis.digest import Digest
 from remote_apis.errors import DistbuildError, OutOfSpace
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
 from wrapper.action import BuiltAction, build_action, platform_of
+from wrapper.build_scripts.names import ABOVE
 from wrapper.fetching import fetch_blobs
 from wrapper.found import Found, Result, usable
 from wrapper.from_server import FailedThere, execute, look_up
 from wrapper.inputs.collect import Collector
-from wrapper.inputs.environment import environment_of_action
+from wrapper.inputs.environment import OF_CLIPPY, environment_of_action
 from wrapper.inputs.inputs import Inputs
 from wrapper.inputs.toolchain import machine
 from wrapper.inputs.unit_records import NOTHING, Learned
@@ -137,7 +138,7 @@ class Ladder:
         if not self._collector.knows_toolchain(driver, unit.environment):
             await asyncio.to_thread(self._hash_toolchain, driver, unit.environment)
         last = self._collector.last_record(unit.invocation)
-        learned, is_told = last.learned, False
+        learned, is_told = _of_this_place(last.learned, unit.roots), False
         for _ in range(_MAX_ROUNDS):
             draft = self._draft(unit, learned, last.key)
             self._journal.note(Subject.of(unit.invocation), draft.action)
@@ -329,6 +330,12 @@ class Ladder:
         )  # fmt: skip
 
 
+def _of_this_place(learned: Learned, roots: Roots) -> Learned:
+    """Without files that have no name here: another revision of a repository has others."""
+    files = (path for path in learned.files if path.startswith(ABOVE) or roots.staged(path))
+    return replace(learned, files=tuple(files))
+
+
 def _asked_for(keys: _Keys, draft: Draft) -> Iterator[Digest]:
     """What is asked for of a unit that nobody has, in this order."""
     for action in keys:
@@ -357,6 +364,9 @@ def build(unit: Unit, inputs: Inputs, learned: Learned) -> BuiltAction:
         raise NotUnderstood("a macro runs rustc, and on this user's PATH that is another")
     if learned.libraries:
         inputs = replace(inputs, attributed=inputs.attributed | learned.libraries)
+    variables = learned.names | inputs.macros.variables
+    if unit.invocation.is_clippy:
+        variables |= OF_CLIPPY
     set_digest = None
     if unit.invocation.links_with_system:
         check_linker(unit.invocation.codegen("linker"), unit.environment)
@@ -364,9 +374,7 @@ def build(unit: Unit, inputs: Inputs, learned: Learned) -> BuiltAction:
     return build_action(
         invocation=unit.invocation,
         roots=unit.roots,
-        environment=environment_of_action(
-            unit.environment, learned.names | inputs.macros.variables
-        ),
+        environment=environment_of_action(unit.environment, variables),
         absent=_absent(unit, inputs, learned),
         inputs=inputs,
         platform=platform_of(unit.invocation, machine(), set_digest),

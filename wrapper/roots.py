@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -29,6 +29,7 @@ RECORDED_CARGO = "/distbuild/cargo"
 """Where artifacts say that CARGO_HOME is; no real path should look like it."""
 _OUTSIDE = "package/"
 _IN_CARGO_HOME = re.compile(r"(registry/src|git/checkouts)/[^/]+/.+")
+_IN_REPOSITORY = re.compile(r"(git/checkouts/[^/]+/[^/]+)(/.+)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +114,9 @@ class Roots:
 
     @cached_property
     def _by_staged(self) -> list[Place]:
-        return sorted((p for p in self.places if p.staged), key=lambda p: -len(p.staged))
+        # of two names for one directory that with `..` is cargo's
+        there = (p for p in self.places if p.staged)
+        return sorted(there, key=lambda p: (-len(p.staged), "/../" not in p.real))
 
     def real(self, staged: str) -> str | None:
         """Undo `staged`; None for what lies in none of the places."""
@@ -137,12 +140,13 @@ class Roots:
         return replace_all(text, self._staging, _is_path)
 
     def remap_options(self, *, staged: bool) -> list[str]:
-        """The --remap-path-prefix options for a compile in the input root, or for one here."""
-        return [
-            f"--remap-path-prefix={f'{ROOT}/{p.staged}' if staged else p.real}={p.recorded}"
-            for p in self.places
-            if p.staged or not staged
-        ]
+        """The --remap-path-prefix options for a compile in the input root, or for one here. rustc
+        takes the last that fits."""
+        if not staged:
+            return [f"--remap-path-prefix={p.real}={p.recorded}" for p in self.places]
+        # in an order that is the same for whoever has these places, however long their paths are
+        there = dict.fromkeys((p.staged, p.recorded) for p in self.places if p.staged)
+        return [f"--remap-path-prefix={ROOT}/{s}={r}" for s, r in sorted(there)]
 
     def staged_to_real(self, root: str) -> list[tuple[str, str]]:
         """Replacements that turn what a worker wrote, with its own root, into real paths."""
@@ -181,6 +185,16 @@ def target_directory(out_dir: str, triple: str | None = None) -> str:
     return target
 
 
+def _repository(package: str, environment: Mapping[str, str]) -> Iterator[Place]:
+    """The place of the repository around a package that cargo took from one: members include files
+    of its root."""
+    rest = package.removeprefix(f"{cargo_home(environment)}/")
+    match = _IN_REPOSITORY.fullmatch(rest)
+    if match is not None:
+        real, name = package.removesuffix(match[2]), match[1]
+        yield Place(real=real, staged=f"cargo/{name}", recorded=f"{RECORDED_CARGO}/{name}")
+
+
 def _package_place(package: str, environment: Mapping[str, str]) -> Place:
     """The place of a package that is not part of the workspace."""
     rest = package.removeprefix(f"{cargo_home(environment)}/")
@@ -192,11 +206,18 @@ def _package_place(package: str, environment: Mapping[str, str]) -> Place:
     )
 
 
+def _without_dots(path: str) -> str:
+    """The same without `..`, which cargo leaves in a vendor directory's name, if it leads there."""
+    normal = os.path.normpath(path)
+    return normal if os.path.realpath(normal) == os.path.realpath(path) else path
+
+
 def _package_of(environment: Mapping[str, str], *, workspace: str | None) -> str:
     """The directory of the package, which lies in the workspace if it is a member of one."""
     package = environment.get("CARGO_MANIFEST_DIR")
     if not package or not os.path.isabs(package):
         raise OutsideRoots("cargo gave no CARGO_MANIFEST_DIR")
+    package = _without_dots(package)
     if workspace and package != workspace and not package.startswith(workspace + "/"):
         raise OutsideRoots(f"package {package} lies outside of the workspace {workspace}")
     return package
@@ -217,7 +238,7 @@ def find_roots(
     source path, and for any other in the package's own directory with an absolute one. `sources`
     is the standard library's source, where the toolchain has it. Raises OutsideRoots.
     """
-    target = target_directory(out_dir, triple)
+    target, cwd = target_directory(out_dir, triple), _without_dots(cwd)
     is_member = not os.path.isabs(source)
     package = _package_of(environment, workspace=cwd if is_member else None)
     places = [Place(real=target, staged="target", recorded="/proc/self/cwd/target")]
@@ -225,6 +246,11 @@ def find_roots(
         places.append(Place(real=cwd, staged="workspace", recorded="/proc/self/cwd"))
     else:
         places.append(_package_place(package, environment))
+    named, owner = environment["CARGO_MANIFEST_DIR"], places[-1]
+    if named != package:
+        rest = package.removeprefix(owner.real)
+        places.append(Place(real=named, staged=owner.staged + rest, recorded=owner.recorded + rest))
+    places += _repository(package, environment)
     if sources is not None:
         places.append(sources)
     home = cargo_home(environment)

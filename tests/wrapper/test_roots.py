@@ -53,6 +53,25 @@ def of_registry(target: Path, home: str = "/u/.cargo") -> Roots:
     )
 
 
+@pytest.mark.parametrize("length", [1, 40, 200])
+def test_options_are_the_same_however_long_paths_are(tmp_path: Path, length: int) -> None:
+    (tmp_path / ("t" * length) / "debug" / "deps").mkdir(parents=True)
+    for home in ("/u", f"/{'u' * 100}"):
+        roots = of_registry(tmp_path / ("t" * length), home)
+        assert [each.replace(ROOT, "") for each in roots.remap_options(staged=True)] == [
+            f"--remap-path-prefix=/cargo/{REGISTRY}={RECORDED_CARGO}/{REGISTRY}",
+            "--remap-path-prefix=/target=/proc/self/cwd/target",
+        ]
+
+
+def test_of_nested_places_the_inner_one_comes_last(target: Path) -> None:
+    package = "/u/.cargo/git/checkouts/dep-1/abc/crates/dep"
+    roots = roots_of(target, cwd=package, package=package, source=f"{package}/src/lib.rs")
+    around, inner, _ = roots.remap_options(staged=True)
+    assert around.startswith(f"--remap-path-prefix={ROOT}/cargo/git/checkouts/dep-1/abc=")
+    assert inner.startswith(f"--remap-path-prefix={ROOT}/cargo/git/checkouts/dep-1/abc/crates/dep=")
+
+
 def test_a_member(target: Path) -> None:
     roots = roots_of(target)
     assert roots.workspace == "/w/ws"
