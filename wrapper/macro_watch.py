@@ -261,8 +261,8 @@ class _Places:
         around = _both_forms([roots.workspace, roots.out_dir])
         self._above = around | {each for path in shown | around for each in above(path)}
         self._packages = _both_forms([roots.package])
-        odd = {os.path.dirname(path) for path in hidden}
-        self._unlisted = odd | self._packages | self._above
+        # what else is left out has its name in the key, where macros may list directories
+        self._unlisted = self._packages | self._above
         self._target = _both_forms([roots.target])
         self._real_places = RealPlaces()
         self._known: dict[str, str] = {}

@@ -115,8 +115,18 @@ def _libraries(inputs: Inputs, names: Iterable[str], find: Callable[[str], str])
         with suppress(NotUnderstood):  # one of another system, or of a directory among the inputs
             found[f"lib {name}"] = find(name)
     for name in names:
-        found[f"lib {name}"] = find(name)
+        try:
+            found[f"lib {name}"] = find(name)
+        except NotUnderstood:
+            if not _is_among(inputs.native, name):
+                raise
     return found
+
+
+def _is_among(directories: Iterable[str], name: str) -> bool:
+    """Whether the linker finds a library in directories that the key has in full."""
+    files = (f"lib{name}.so", f"lib{name}.a", name)
+    return any(os.path.isfile(f"{each}/{file}") for each in directories for file in files)
 
 
 def libraries_told(inputs: Inputs, arguments: Iterable[str]) -> list[str]:

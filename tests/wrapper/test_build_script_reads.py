@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -492,6 +494,30 @@ def test_values_tell_apart(place: Roots) -> None:
     assert "'directory'" in value(place, "s", file)
 
 
+@pytest.fixture
+def nobody() -> Iterator[None]:
+    """The test has an ordinary user's rights."""
+    mine = os.geteuid()
+    if mine == 0:
+        os.seteuid(65534)
+    yield
+    os.seteuid(mine)
+
+
+def test_what_may_not_be_looked_at(nobody: None) -> None:
+    """As `/etc/ssl/private` for who globs for libraries; it is the same for all who may not."""
+    with TemporaryDirectory() as directory:
+        roots = roots_of(f"{directory}/home", f"{directory}/ws")
+        closed = Path(directory) / "ws" / "app"
+        (closed / "below").mkdir(parents=True)
+        closed.chmod(0)
+        assert "'denied'" in value(roots, "o", closed)
+        for kind in "os":
+            assert "'denied'" in value(roots, kind, closed / "below")
+        closed.chmod(0o700)
+        assert "denied" not in value(roots, "o", closed / "below")
+
+
 def test_programs_are_what_path_finds(place: Roots) -> None:
     program = Path(place.workspace) / "bin" / "odd-program"
     none = value(place, "p", program)
@@ -599,6 +625,11 @@ def test_flags_for_c_come_after_the_users() -> None:
     assert f"={ALICE.workspace}=/proc/self/cwd " in found["CFLAGS_x86_64_unknown_linux_gnu"] + " "
     assert c_flags(BOB, environment) == {}  # its path has a space
     assert c_flags(ALICE, {}) == {}
+    # of two forms of one variable cc takes one, or both
+    dashed = {**environment, "CFLAGS_x86_64-unknown-linux-gnu": "-DA"}
+    assert c_flags(ALICE, dashed)["CFLAGS_x86_64_unknown_linux_gnu"].startswith("-DA -ffile")
+    both = {**dashed, "CFLAGS_x86_64_unknown_linux_gnu": "-DB"}
+    assert c_flags(ALICE, both).keys() == {"CXXFLAGS_x86_64_unknown_linux_gnu"}
 
 
 @pytest.mark.parametrize(

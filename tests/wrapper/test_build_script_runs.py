@@ -223,14 +223,25 @@ def told(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
 async def test_what_tells_of_this_machine(
     tmp_path: Path, told: dict[str, str], monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    """cmake and configure write into their logs on which machine they run."""
-    note = {"config.log": f"running on {told[name]}".encode()}
+    note = {"config.h": f"// of {told[name]}".encode()}
     async with placed(tmp_path) as place:
         await place.keep(place.made(note))
         assert await place.put_back() == note
         with monkeypatch.context() as elsewhere:
             elsewhere.setitem(told, name, "another one")
             assert await place.put_back() is None
+        assert await place.put_back() == note
+
+
+@pytest.mark.parametrize("file", ["config.log", "CMakeFiles/rules.txt"])
+async def test_notes_may_tell_of_another_machine(
+    tmp_path: Path, told: dict[str, str], file: str
+) -> None:
+    """cmake and configure write into their logs on which machine they run."""
+    note = {file: f"running on {told['hostname']}, {told['osrelease']}".encode()}
+    async with placed(tmp_path) as place:
+        await place.keep(place.made(note))
+        told |= {"hostname": "another one", "osrelease": "6.2.0-release"}
         assert await place.put_back() == note
 
 

@@ -20,10 +20,11 @@ _NEUTRAL = re.compile(
     r"|/proc/(meminfo|loadavg|stat|uptime|filesystems|mounts)"
     r"|/proc/sys/(vm/\w+|kernel/(ngroups_max|pid_max|threads-max|cap_last_cap|random/\w+))"
     r"|/sys/fs/selinux|/sys/fs/cgroup(/.*)?|/sys/devices/system/(cpu|node)(/.*)?|/sys/kernel/mm(/.*)?"
-    r"|/etc/ld\.so\.cache"
+    r"|/etc/ld\.so\.cache|/var/cache/ldconfig(/aux-cache~?)?"
 )
 """What tells about the machine's load and limits, or where libraries are, which are seen anyway;
-and whether files have labels, for which `sed`, `cp`, `ls` and others look."""
+what `ldconfig` remembers of files, of which it asks whether they are the same still; and whether
+files have labels, for which `sed`, `cp`, `ls` and others look."""
 
 
 _OF_RUSTC = re.compile(r"(?:rmeta|rustc)[A-Za-z0-9]{6}")

@@ -28,7 +28,15 @@ def c_flags(roots: Roots, environment: Mapping[str, str]) -> dict[str, str]:
     return {
         f"{name}_{target}": f"{_set_before(name, target, environment)} {flags}".strip()
         for name in ("CFLAGS", "CXXFLAGS")
+        if not _has_both(name, target, environment)
     }
+
+
+def _has_both(name: str, target: str, environment: Mapping[str, str]) -> bool:
+    """Whether the user set the variable in both of its forms, of which cc takes one, or since 1.2
+    both: ours cannot stand for them."""
+    forms = {f"{name}_{target}", f"{name}_{environment.get('TARGET', '')}"}
+    return len(forms & environment.keys()) > 1
 
 
 def _set_before(name: str, target: str, environment: Mapping[str, str]) -> str:

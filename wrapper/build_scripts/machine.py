@@ -9,6 +9,7 @@ import os
 import socket
 from collections.abc import Iterable, Iterator
 
+from wrapper.inputs.snapshot import is_note
 from wrapper.local_tier import any_contains, mapped
 
 LONG = 8
@@ -47,10 +48,11 @@ def facts_told(
 ) -> Iterator[str]:
     """The names of what stands in files that a run has made, or in what it said; of a machine with
     a name so short that it may stand in anything, also where the script or a program asks for it.
+    The notes of other build systems, such as every `config.log`, are for reading.
 
     Raises OSError.
     """
-    files = [path for path in made if os.path.isfile(path) and not os.path.islink(path)]
+    files = [p for p in made if os.path.isfile(p) and not os.path.islink(p) and not is_note(p)]
     facts = {name: os.fsencode(fact(name) or "") for name in (_HOST, _KERNEL)}
     facts = {name: value for name, value in facts.items() if len(value) >= LONG}
     is_in_any = any_contains(files, list(facts.values()))

@@ -21,6 +21,7 @@ from wrapper.inputs.file_digests import FileDigests
 from wrapper.inputs.snapshot import when_moved
 
 _MAX_READS = 20_000
+_DENIED = "denied"
 _MAX_RECORDS = 8
 _TRUSTED_SECONDS = 1.0
 _OF_THE_SYSTEM = (
@@ -157,6 +158,8 @@ class Values:
                 st = os.stat(path)
         except (FileNotFoundError, NotADirectoryError):
             return link + NONE
+        except PermissionError:
+            return link + _DENIED
         except OSError as error:
             raise NotNameable(f"it reads {path}: {error.strerror}") from None
         if stat.S_ISDIR(st.st_mode):
@@ -171,7 +174,7 @@ class Values:
         try:
             return self._files.digest(path, st).hash
         except PermissionError:
-            return "denied"
+            return _DENIED
 
 
 def _listing(path: str, names: Names) -> str:
@@ -180,10 +183,13 @@ def _listing(path: str, names: Names) -> str:
     They say what is new or gone; of large directories there is a hash.
     """
     target = names.roots.target
-    with os.scandir(path) as entries:
-        found = sorted(
-            f"{_mark(each)}{each.name}" for each in entries if not _is_of_checkout(each, target)
-        )
+    try:
+        with os.scandir(path) as entries:
+            found = sorted(
+                f"{_mark(each)}{each.name}" for each in entries if not _is_of_checkout(each, target)
+            )
+    except PermissionError:
+        return _DENIED
     text = "/".join(found)
     if len(text) <= _MAX_LISTING:
         return f"{LISTING}{text}"

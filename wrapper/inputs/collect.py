@@ -262,7 +262,7 @@ class Collector:
             inputs.attributed = frozenset().union(*(self._trust.linked_by(p) for p in own))
         self._native(native, roots, inputs)
 
-    def _native(self, directories: Iterable[str], roots: Roots, inputs: Inputs) -> None:
+    def _native(self, directories: Collection[str], roots: Roots, inputs: Inputs) -> None:
         """Directories of native libraries; what lies in another of them is a part of that."""
         taken: list[str] = []
         for directory in sorted(directories):
@@ -275,6 +275,7 @@ class Collector:
             taken.append(directory)
             if staged not in inputs.directories:
                 inputs.add(staged, self._snapshot(directory, skip_in_out_dir), directory)
+        inputs.native = tuple(directories)
 
 
 def _is_for(host: str, invocation: Invocation) -> bool:

@@ -19,13 +19,14 @@ class Inputs:
     """Files and whole directories by their staged path, and the sources of all their blobs.
 
     `shown` are the real paths of the same, in coarser pieces, and `left_out` what lies below these
-    and is no input. `system` names the libraries that the linker has to find by itself;
-    `is_for_host`: the compile is for this kind of machine; `macros`: what macros may read in it;
-    `published`: the directories of those of its dependencies that a registry has, `unpublished`
-    those of the others; `attributed`: the libraries that the latter's code has linked;
-    `changed_ns`: when a file in one of the directories was last changed; `upwards`: what is, by its
-    name (upwards.py), in the directories above; `ages`: how old files are, where macros may ask, by
-    the names of those outside of the package, and by none of those in it.
+    and is no input. `system` names the libraries that the linker has to find by itself; `native`
+    are the directories of libraries that options name; `is_for_host`: the compile is for this kind
+    of machine; `macros`: what macros may read in it; `published`: the directories of those of its
+    dependencies that a registry has, `unpublished` those of the others; `attributed`: the libraries
+    that the latter's code has linked; `changed_ns`: when a file in one of the directories was last
+    changed; `upwards`: what is, by its name (upwards.py), in the directories above; `ages`: how old
+    files are, where macros may ask, by the names of those outside of the package, and by none of
+    those in it.
     """
 
     function: DigestFunction
@@ -35,6 +36,7 @@ class Inputs:
     shown: dict[str, None] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
     system: list[str] = field(default_factory=list)
+    native: tuple[str, ...] = ()
     is_for_host: bool = True
     macros: Reads = field(default_factory=Reads)
     published: tuple[str, ...] = ()

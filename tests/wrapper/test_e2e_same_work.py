@@ -1,0 +1,176 @@
+"""The same work is known again, however cargo was asked for it and wherever sources come from."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from developers import Developer, developer, outcomes, write
+
+pytestmark = [pytest.mark.cargo, pytest.mark.timeout(300)]
+
+PACKAGE = '[package]\nname = "{}"\nversion = "0.1.0"\nedition = "2021"\n'
+SAYS = 'fn main() { println!("{}", dep::said()); }'
+
+
+@pytest.fixture
+def dev(tmp_path: Path) -> Iterator[Developer]:
+    with developer(tmp_path / "dev", None) as person:
+        yield person
+
+
+def built(dev: Developer, workspace: Path, *arguments: str) -> list[dict[str, Any]]:
+    """The units of a build from nothing, when all is kept that will be."""
+    shutil.rmtree(workspace / "target", ignore_errors=True)
+    units = dev.build(workspace, *arguments)
+    dev.run("cargo", "distbuild", "stop", cwd=workspace)
+    return units
+
+
+def said(dev: Developer, workspace: Path) -> str:
+    return dev.run(workspace / "target/debug/app", cwd=workspace).stdout.strip()
+
+
+def members(directory: Path, dep: str) -> Path:
+    files = {
+        "Cargo.toml": '[workspace]\nresolver = "2"\nmembers = ["app", "dep"]\n',
+        "app/Cargo.toml": PACKAGE.replace("{}", "app") + '[dependencies]\ndep.path = "../dep"\n',
+        "app/src/main.rs": SAYS,
+        "dep/Cargo.toml": PACKAGE.replace("{}", "dep"),
+        "dep/src/lib.rs": dep,
+    }
+    return write(directory, files)
+
+
+def test_a_part_of_a_workspace(dev: Developer) -> None:
+    """cargo says to which packages it was asked for; it names units the same."""
+    workspace = members(dev.directory / "ws", "pub fn said() -> u8 { 7 }")
+    assert outcomes(built(dev, workspace)) == {"local"}
+    assert outcomes(built(dev, workspace, "-p", "app")) == {"hit-local"}
+
+
+def test_a_part_of_a_workspace_for_code_that_asks(dev: Developer) -> None:
+    source = 'pub fn said() -> String { format!("{:?}", option_env!("CARGO_PRIMARY_PACKAGE")) }'
+    workspace = members(dev.directory / "ws", source)
+    for outcome in ("local", "hit-local"):
+        for arguments, wanted in (((), 'Some("1")'), (("-p", "app"), "None")):
+            units = built(dev, workspace, *arguments)
+            (unit,) = (each for each in units if each["crate"] == "dep")
+            assert (unit["outcome"], said(dev, workspace)) == (outcome, wanted)
+
+
+def test_clippy_looks_at_the_packages_that_it_was_asked_for(dev: Developer) -> None:
+    workspace = members(dev.directory / "ws", "pub fn said() -> u8 { return 7; }")
+    for arguments, wanted in ((("-p", "app"), False), ((), True), (("-p", "app"), False)):
+        shutil.rmtree(workspace / "target", ignore_errors=True)
+        command = ("cargo", "distbuild", "clippy", *arguments, "--", "--no-deps")
+        done = dev.run(*command, cwd=workspace)
+        assert ("needless_return" in done.stderr) == wanted, done.stderr
+        dev.run("cargo", "distbuild", "stop", cwd=workspace)
+
+
+@pytest.mark.parametrize("vendor", ["../vend", "vend", "{}/vend"])
+def test_a_vendor_directory(dev: Developer, vendor: str) -> None:
+    """cargo leaves `..` in the names of what lies in one beside the workspace."""
+    workspace = dev.directory / "ws"
+    place = (workspace / vendor.replace("{}", str(dev.directory))).resolve()
+    settings = f'[source.crates-io]\nreplace-with = "v"\n[source.v]\ndirectory = "{vendor}"\n'
+    files = {
+        "Cargo.toml": PACKAGE.replace("{}", "app") + '[dependencies]\ndep = "0.1"\n',
+        "src/main.rs": SAYS,
+        ".cargo/config.toml": settings.replace("{}", str(dev.directory)),
+    }
+    write(workspace, files)
+    crate = {
+        "dep/Cargo.toml": PACKAGE.replace("{}", "dep"),
+        "dep/.cargo-checksum.json": json.dumps({"files": {}}),
+        "dep/words/word": "first",
+        "dep/build.rs": 'fn main() { println!("cargo:rerun-if-changed=words");\n'
+        'println!("cargo:rustc-env=WORD={}", std::fs::read_to_string("words/word").unwrap()); }',
+        "dep/src/lib.rs": 'pub fn said() -> &\'static str { env!("WORD") }',
+    }
+    write(place, crate)
+    for word, outcome in (("first", "local"), ("first", "hit-local"), ("second", "local")):
+        (place / "dep/words/word").write_text(word)
+        (library,) = (each for each in built(dev, workspace) if each["kind"] == "lib")
+        stats = json.loads(dev.run("cargo", "distbuild", "stats", "--json", cwd=workspace).stdout)
+        (run,) = stats["runs"]
+        assert library["outcome"] == run["outcome"] == outcome, stats
+        assert said(dev, workspace) == word
+
+
+def test_a_file_beside_a_package_of_a_repository(dev: Developer) -> None:
+    repository = dev.directory / "repository"
+    files = {
+        "Cargo.toml": '[workspace]\nmembers = ["dep"]\n',
+        "dep/Cargo.toml": PACKAGE.replace("{}", "dep"),
+        "dep/src/lib.rs": 'pub fn said() -> &\'static str { include_str!("../../word") }',
+    }
+    write(repository, files)
+    workspace = dev.directory / "ws"
+    dependency = f'[dependencies]\ndep.git = "file://{repository}"\n'
+    write(workspace, {"Cargo.toml": PACKAGE.replace("{}", "app") + dependency})
+    write(workspace, {"src/main.rs": SAYS})
+    git = ("git", "-c", "user.name=a", "-c", "user.email=a@b", "-c", "init.defaultBranch=main")
+    dev.run(*git, "init", "--quiet", cwd=repository)
+    for word in ("first", "second"):
+        (repository / "word").write_text(word)
+        dev.run("git", "add", "--all", cwd=repository)
+        dev.run(*git, "commit", "--quiet", "--message", word, cwd=repository)
+        dev.run("cargo", "update", cwd=workspace)
+        dev.run("cargo", "fetch", cwd=workspace)  # what is made while it compiles is not kept
+        for outcome in ("local", "hit-local"):
+            assert outcomes(built(dev, workspace)) == {outcome}
+            assert said(dev, workspace) == word
+
+
+def test_a_shared_library_of_the_workspace(dev: Developer) -> None:
+    """The linker finds it in a directory that the key has, by a link as such libraries have."""
+    workspace = dev.directory / "ws"
+    files = {
+        "Cargo.toml": PACKAGE.replace("{}", "app"),
+        "src/main.rs": 'unsafe extern "C" { fn zq_word() -> i32; }\n'
+        'fn main() { println!("{}", unsafe { zq_word() }); }',
+        "build.rs": """fn main() {
+    let here = std::env::var("CARGO_MANIFEST_DIR").unwrap();
+    println!("cargo:rustc-link-search=native={here}/native");
+    println!("cargo:rustc-link-lib=dylib=zqword");
+    println!("cargo:rerun-if-changed=build.rs");
+}""",
+        "native/word.c": "",
+    }
+    write(workspace, files)
+    native = workspace / "native"
+    for value, outcome in ((1, "local"), (1, "hit-local"), (2, "local")):
+        (native / "word.c").write_text(f"int zq_word(void) {{ return {value}; }}")
+        (native / "libzqword.so").unlink(missing_ok=True)
+        command = ("cc", "-shared", "-fPIC", "-o", "libzqword.so.1", "word.c")
+        dev.run(*command, cwd=native)
+        (native / "libzqword.so").symlink_to("libzqword.so.1")
+        (unit,) = (each for each in built(dev, workspace) if each["kind"] == "bin")
+        assert unit["outcome"] == outcome, unit
+        program = workspace / "target/debug/app"
+        done = dev.run(program, cwd=workspace, LD_LIBRARY_PATH=str(native))
+        assert done.stdout == f"{value}\n"
+
+
+def test_a_note_beside_libraries(dev: Developer) -> None:
+    """rustc lists the directories of libraries; the notes of other build systems are no inputs."""
+    workspace = dev.directory / "ws"
+    files = {
+        "Cargo.toml": PACKAGE.replace("{}", "app"),
+        "src/main.rs": "fn main() {}",
+        "build.rs": """fn main() {
+    let out = std::env::var("OUT_DIR").unwrap();
+    std::fs::write(format!("{out}/libzq.la"), "a note").unwrap();
+    println!("cargo:rustc-link-search=native={out}");
+    println!("cargo:rerun-if-changed=build.rs");
+}""",
+    }
+    write(workspace, files)
+    assert outcomes(built(dev, workspace)) == {"local"}
+    assert outcomes(built(dev, workspace)) == {"hit-local"}
