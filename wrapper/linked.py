@@ -49,7 +49,7 @@ def check_linked(opened: Iterable[str], unit: Unit, inputs: Inputs, learned: Lea
         return
     linker = unit.invocation.codegen("linker") or "cc"
     known = set(link_set.files(shutil.which(linker, path=PATH)))
-    first = looked_in_first(unit.environment)
+    first = looked_in_first(unit.environment, inputs)
     told = libraries_told(inputs, link_arguments(unit.invocation, unit.roots))
     for name in {*told, *inputs.attributed, *learned.libraries} - OF_LINK_SET:
         known.update(library_files(name, linker, first))

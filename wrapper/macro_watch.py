@@ -184,12 +184,14 @@ def _beside(noted: Collection[tuple[str, str]], unit: Unit, inputs: Inputs) -> t
 
 
 def _is_of_rustc(path: str, unit: Unit, inputs: Inputs) -> bool:
-    """Whether rustc itself looks there for what the key has: settings of clippy, which is asked for
-    in all directories above; sources of dependencies, to quote them where their metadata, an input,
-    has their hash."""
+    """Whether rustc itself looks there for what the key has, or for nothing: settings of clippy,
+    which is asked for in all directories above; directories of libraries, which it lists; sources
+    of dependencies, to quote them where their metadata, an input, has their hash."""
     directory, name = os.path.split(path)
     if unit.invocation.is_clippy and name in CLIPPY_SETTINGS:
         return directory in (unit.roots.package, *above(unit.roots.package))
+    if path in inputs.searched:
+        return True
     is_quoted = name.endswith(".rs") and is_below(path, inputs.unpublished)
     return is_quoted and inputs.macros.suspect is None
 

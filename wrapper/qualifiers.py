@@ -100,7 +100,7 @@ def qualifiers(
         match = _ASKS_FOR_LINKER.fullmatch(argument)
         if match:
             found[argument] = _program(f"ld.{match.group(1)}", linker or "cc")
-    first = looked_in_first(environment)
+    first = looked_in_first(environment, inputs)
     find = functools.partial(system_library, linker=linker or "cc", first=first)
     return found | _libraries(inputs, names, find)
 
@@ -135,9 +135,11 @@ def libraries_told(inputs: Inputs, arguments: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(map(name_of_library, options)))
 
 
-def looked_in_first(environment: Mapping[str, str]) -> list[str]:
-    """The directories in which the user has the linker look for them first."""
-    return [each for each in environment.get("LIBRARY_PATH", "").split(":") if each]
+def looked_in_first(environment: Mapping[str, str], inputs: Inputs) -> list[str]:
+    """The directories of the system in which options, or the user, have the linker look for them
+    first."""
+    of_user = environment.get("LIBRARY_PATH", "").split(":")
+    return [*inputs.searched, *(each for each in of_user if each)]
 
 
 def name_of_library(option: str) -> str:

@@ -383,7 +383,7 @@ def test_a_linking_action_names_its_link_set(alice: Checkout) -> None:
 @pytest.mark.parametrize(
     ("extra", "reason"),
     [
-        ("-L native=/usr/lib/odd", "/usr/lib/odd"),
+        ("-L native=/opt/odd", "/opt/odd"),
         ("--extern other=/elsewhere/libother-1.rmeta", "other-1"),
         ("--extern unknown={target}/debug/deps/libunrelated-4.rmeta", "unrelated-4"),
     ],

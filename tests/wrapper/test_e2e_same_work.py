@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from subprocess import run
 from typing import Any
 
 import pytest
@@ -174,3 +175,31 @@ def test_a_note_beside_libraries(dev: Developer) -> None:
     write(workspace, files)
     assert outcomes(built(dev, workspace)) == {"local"}
     assert outcomes(built(dev, workspace)) == {"hit-local"}
+
+
+def of_system(directory: Path, word: str) -> Path:
+    """A program with a library that names the system's own directory, as `pg_config` does."""
+    said = run(["cc", "-print-file-name=librt.a"], capture_output=True, text=True, check=True)
+    script = f"""fn main() {{
+    println!("cargo:rustc-link-search=native={Path(said.stdout.strip()).resolve().parent}");
+    println!("cargo:rustc-link-lib={word}");
+    println!("cargo:rerun-if-changed=build.rs");
+}}"""
+    workspace = members(directory, "pub fn said() -> u8 { 7 }")
+    return write(workspace, {"dep/build.rs": script})
+
+
+def test_a_directory_of_the_systems_libraries(dev: Developer) -> None:
+    workspace = of_system(dev.directory / "ws", "dylib=m")
+    for outcome in ("local", "hit-local"):
+        assert outcomes(built(dev, workspace)) == {outcome}
+        assert said(dev, workspace) == "7"
+
+
+def test_a_library_of_the_systems_that_is_copied(dev: Developer) -> None:
+    workspace = of_system(dev.directory / "ws", "static=rt")
+    for _ in range(2):
+        units = built(dev, workspace)
+        (library,) = (each for each in units if (each["crate"], each["kind"]) == ("dep", "lib"))
+        assert library["outcome"] == "local"
+        assert library["reason"].endswith(", which has no shared name")

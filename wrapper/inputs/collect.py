@@ -9,7 +9,7 @@ from itertools import chain
 from wrapper.build_scripts.names import ABOVE, above, is_below
 from wrapper.inputs.build_starts import BuildStarts
 from wrapper.inputs.file_digests import FileDigests
-from wrapper.inputs.inputs import Inputs, refuse_left_out, staged_or_refuse
+from wrapper.inputs.inputs import Inputs, is_of_system, refuse_left_out, staged_or_refuse
 from wrapper.inputs.macro_trust import MacroTrust, is_published
 from wrapper.inputs.macros import Macros, artifacts
 from wrapper.inputs.package_states import PublishedStates, State
@@ -253,6 +253,7 @@ class Collector:
         compiled = roots.package if shows_cargo else None
         inputs.macros = self._macros.reads(record.externs, closure, compiled)
         native = dict.fromkeys(native_paths(invocation))
+        self._refuse_copies(invocation, native, roots)
         if invocation.links:
             inputs.system.extend(record.system)
             inputs.system.extend(name for unit in closure.values() for name in unit.system)
@@ -262,10 +263,23 @@ class Collector:
             inputs.attributed = frozenset().union(*(self._trust.linked_by(p) for p in own))
         self._native(native, roots, inputs)
 
+    def _refuse_copies(
+        self, invocation: Invocation, directories: Iterable[str], roots: Roots
+    ) -> None:
+        """Raises NotUnderstood where rustc may copy a library of the system's into the artifact."""
+        for directory in filter(is_of_system, directories):
+            attributed = self._trust.linked_by(roots.package)
+            is_copied = any(each.startswith("static") for each in invocation.native_libraries)
+            if is_copied or any(os.path.exists(f"{directory}/lib{n}.a") for n in attributed):
+                raise NotUnderstood(f"reads {directory}, which has no shared name")
+
     def _native(self, directories: Collection[str], roots: Roots, inputs: Inputs) -> None:
         """Directories of native libraries; what lies in another of them is a part of that."""
         taken: list[str] = []
+        inputs.searched = tuple(each for each in directories if is_of_system(each))
         for directory in sorted(directories):
+            if directory in inputs.searched:
+                continue
             staged = staged_or_refuse(roots, directory)
             if not os.path.isdir(directory):
                 continue

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from remote_apis.bubblewrap import SHOWN
 from remote_apis.digest import Digest
 from remote_apis.digest_functions import DigestFunction
 from wrapper.build_scripts.names import is_below
@@ -20,13 +22,14 @@ class Inputs:
 
     `shown` are the real paths of the same, in coarser pieces, and `left_out` what lies below these
     and is no input. `system` names the libraries that the linker has to find by itself; `native`
-    are the directories of libraries that options name; `is_for_host`: the compile is for this kind
-    of machine; `macros`: what macros may read in it; `published`: the directories of those of its
-    dependencies that a registry has, `unpublished` those of the others; `attributed`: the libraries
-    that the latter's code has linked; `changed_ns`: when a file in one of the directories was last
-    changed; `upwards`: what is, by its name (upwards.py), in the directories above; `ages`: how old
-    files are, where macros may ask, by the names of those outside of the package, and by none of
-    those in it.
+    are the directories of libraries that options name, `searched` those of them that are the
+    system's, where the key has what is taken by its name; `is_for_host`: the compile is for this
+    kind of machine; `macros`: what macros may read in it; `published`: the directories of those of
+    its dependencies that a registry has, `unpublished` those of the others; `attributed`: the
+    libraries that the latter's code has linked; `changed_ns`: when a file in one of the directories
+    was last changed; `upwards`: what is, by its name (upwards.py), in the directories above;
+    `ages`: how old files are, where macros may ask, by the names of those outside of the package,
+    and by none of those in it.
     """
 
     function: DigestFunction
@@ -37,6 +40,7 @@ class Inputs:
     left_out: list[str] = field(default_factory=list)
     system: list[str] = field(default_factory=list)
     native: tuple[str, ...] = ()
+    searched: tuple[str, ...] = ()
     is_for_host: bool = True
     macros: Reads = field(default_factory=Reads)
     published: tuple[str, ...] = ()
@@ -86,6 +90,11 @@ def _hides(path: str, left_out: Iterable[str], shown: Iterable[str]) -> bool:
     hidden = max((len(each) for each in left_out if is_below(path, (each,))), default=0)
     # OUT_DIR lies in `target`, which is left out where the workspace is a package
     return bool(hidden) and not any(is_below(path, (each,)) for each in shown if len(each) > hidden)
+
+
+def is_of_system(directory: str) -> bool:
+    """Whether the system's libraries lie there, as in what `pg_config --libdir` says."""
+    return is_below(os.path.realpath(directory), SHOWN)
 
 
 def refuse_left_out(path: str, roots: Roots, inputs: Inputs) -> None:
