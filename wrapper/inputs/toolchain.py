@@ -133,6 +133,8 @@ def _examine(driver: str, environment: Mapping[str, str]) -> Toolchain:
     rustc = driver
     if os.path.basename(driver) != "rustc":
         rustc = os.path.join(os.path.dirname(driver), "rustc")
+        if not os.path.exists(rustc):
+            raise NotUnderstood(f"the compiler {driver} has no rustc beside it")
     keep = ("PATH", "HOME", "RUSTUP_HOME", "RUSTUP_TOOLCHAIN", "CARGO_HOME")
     environment = {k: environment[k] for k in keep if k in environment}
 
