@@ -445,6 +445,31 @@ def test_the_wrapper_by_hand(dev: Developer, tmp_path: Path) -> None:
         dev.run("cargo", "distbuild", "stop", cwd=checkout)
 
 
+def test_a_probe_by_the_wrapper_by_hand(dev: Developer, tmp_path: Path) -> None:
+    """As of proc-macro2 and many others: it is the same run with either wrapper."""
+    script = """fn main() {
+        let [wrapper, rustc] = ["RUSTC_WRAPPER", "RUSTC"].map(|name| std::env::var(name).unwrap());
+        let mut probe = std::process::Command::new(wrapper);
+        let done = probe.args([&rustc, "--version"]).output().unwrap();
+        println!("cargo:rustc-env=SAID={}", String::from_utf8(done.stdout).unwrap().trim());
+        println!("cargo:rerun-if-changed=build.rs");
+    }"""
+    main = 'fn main() { println!("{}", env!("SAID")); }'
+    checkout = package(tmp_path / "w", "app", script, "", main)
+    by_hand = ["cargo", "build", "--config", 'build.rustc-wrapper="cargo-distbuild-wrapper"']
+    by_command = ["cargo", "distbuild", "build"]
+    for command, outcome in (
+        (by_hand, "local"),
+        (by_hand, "hit-local"),
+        (by_command, "hit-local"),
+    ):
+        dev.run("cargo", "clean", cwd=checkout)
+        dev.run(*command, cwd=checkout)
+        assert runs(dev, checkout)["app"]["outcome"] == outcome
+        assert "rustc 1." in dev.run(checkout / "target/debug/app", cwd=checkout).stdout
+        dev.run("cargo", "distbuild", "stop", cwd=checkout)
+
+
 def test_a_damaged_result_is_not_used(dev: Developer, tmp_path: Path) -> None:
     checkout = curious(tmp_path / "w")
     assert built(dev, checkout) == ("local", AT_FIRST)

@@ -16,6 +16,9 @@ from wrapper.roots import Place, Roots, cargo_home
 ABOVE = "above:"
 """Begins the name of what lies above a place."""
 
+WRAPPERS = ("RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER")
+"""Variables that name the shim."""
+
 _SYSTEM = tuple(
     f"/{name}"
     for name in ("usr", "lib", "lib32", "lib64", "libx32", "bin", "sbin", "etc", "opt", "proc",
@@ -96,7 +99,7 @@ def above(path: str) -> Iterator[str]:
 
 def _wrappers_home(environment: Mapping[str, str]) -> str:
     """DISTBUILD_HOME, by the shim that lies there: the crate cc prints the shim's path."""
-    for name in ("RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER"):
+    for name in WRAPPERS:
         directory, _, shim = environment.get(name, "").rpartition("/bin/")
         if shim == "rustc-shim":
             return directory

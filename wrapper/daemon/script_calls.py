@@ -14,7 +14,7 @@ from remote_apis.errors import DistbuildError
 from wrapper.action import BuiltAction
 from wrapper.build_scripts.accesses import OTHER_RIGHTS, decode
 from wrapper.build_scripts.c_flags import c_flags
-from wrapper.build_scripts.names import with_places
+from wrapper.build_scripts.names import WRAPPERS, with_places
 from wrapper.build_scripts.outputs import NotStorable, empty_directory, stamps
 from wrapper.build_scripts.reads import NotNameable
 from wrapper.build_scripts.run import NotWorthKeeping, Run, Watched
@@ -36,6 +36,7 @@ from wrapper.wording import trouble
 
 _NEW = "new: no cache had it"
 _OTHER_RIGHTS = Unwatched(OTHER_RIGHTS)
+_BY_HAND = "cargo-distbuild-wrapper"
 
 
 @dataclass(slots=True)
@@ -56,7 +57,7 @@ class ScriptCallHandler:
     async def answer(self) -> None:
         """Answer. Raises IncompleteReadError or ConnectionError when the launcher is gone."""
         try:
-            run = _run_of(self.call)
+            run = _run_of(self.call, str(self.parts.home.shim))
         except (NotKept, OutsideRoots) as error:
             self.tally.unit(SCRIPT_RUN, "local", reason=trouble(error))
             self.reply.exec_script({})
@@ -141,6 +142,7 @@ class ScriptCallHandler:
         started, clock = time.time(), time.monotonic()
         name = uuid.uuid4().hex
         variables = {**c_flags(run.roots, run.environment), WATCHED: name}
+        variables |= {each: run.environment[each] for each in WRAPPERS if each in run.environment}
         if is_raised(self.call):  # cargo's jobs are the pool's: C compilers run here
             variables |= {"CARGO_MAKEFLAGS": "", "NUM_JOBS": str(os.cpu_count() or 1)}
         async with self.parts.here.core(self.call):
@@ -206,9 +208,15 @@ class ScriptCallHandler:
         self.keyed.beginnings.note(build, f"{name} run", key)
 
 
-def _run_of(call: Call) -> Run:
-    """Raises NotKept and OutsideRoots for a call that is none of cargo's."""
-    environment = call.environment
+def _run_of(call: Call, shim: str) -> Run:
+    """Raises NotKept and OutsideRoots for a call that is none of cargo's.
+
+    A compiler that it probes is started by the shim, and not by the shell script that becomes that.
+    """
+    environment = {
+        name: shim if name in WRAPPERS and os.path.basename(value) == _BY_HAND else value
+        for name, value in call.environment.items()
+    }
     if len(call.argv) != 2 or not os.path.isabs(environment.get("OUT_DIR", "")):
         raise NotKept("cargo gave no OUT_DIR")
     program, workspace = call.argv
