@@ -195,7 +195,7 @@ def _staged_option(option: Option, roots: Roots) -> list[str]:
         value = f"{ROOT}/{OUTPUTS}"
     elif name in ("--extern", "-L"):
         head, equals, path = value.partition("=")
-        if name == "-L" and is_of_system(path or value):
+        if name == "-L" and is_of_system(path or value, roots):
             return [name, value]
         if equals:
             value = f"{head}={ROOT}/{staged_or_refuse(roots, path)}"

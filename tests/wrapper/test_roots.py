@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from wrapper.inputs.inputs import is_of_system
 from wrapper.roots import (
     OUTPUTS,
     RECORDED_CARGO,
@@ -264,6 +265,22 @@ def test_the_target_directory_follows_from_cargos_layout(
 ) -> None:
     """Not from its CACHEDIR.TAG: cargo writes none into a directory that was there before."""
     assert target_directory(out_dir, triple) == target
+
+
+def test_a_workspace_below_usr_is_not_the_systems(target: Path) -> None:
+    """As in images of containers."""
+    package = "/usr/src/app"
+    roots = roots_of(
+        target, cwd=package, package=package, source="src/lib.rs", CARGO_HOME="/usr/local/cargo"
+    )
+    for directory in (
+        "/usr/src/app/native",
+        "/usr/local/cargo/registry/src/i/a-1/lib",
+        f"{target}/x",
+    ):
+        assert not is_of_system(directory, roots)
+    for directory in ("/usr/lib", "/usr/local/lib"):
+        assert is_of_system(directory, roots)
 
 
 def test_cargo_home_is_found_without_the_variable(target: Path) -> None:

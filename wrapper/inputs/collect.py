@@ -267,7 +267,9 @@ class Collector:
         self, invocation: Invocation, directories: Iterable[str], roots: Roots
     ) -> None:
         """Raises NotUnderstood where rustc may copy a library of the system's into the artifact."""
-        for directory in filter(is_of_system, directories):
+        for directory in directories:
+            if not is_of_system(directory, roots):
+                continue
             attributed = self._trust.linked_by(roots.package)
             is_copied = any(each.startswith("static") for each in invocation.native_libraries)
             if is_copied or any(os.path.exists(f"{directory}/lib{n}.a") for n in attributed):
@@ -276,7 +278,7 @@ class Collector:
     def _native(self, directories: Collection[str], roots: Roots, inputs: Inputs) -> None:
         """Directories of native libraries; what lies in another of them is a part of that."""
         taken: list[str] = []
-        inputs.searched = tuple(each for each in directories if is_of_system(each))
+        inputs.searched = tuple(each for each in directories if is_of_system(each, roots))
         for directory in sorted(directories):
             if directory in inputs.searched:
                 continue

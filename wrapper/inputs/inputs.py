@@ -92,9 +92,11 @@ def _hides(path: str, left_out: Iterable[str], shown: Iterable[str]) -> bool:
     return bool(hidden) and not any(is_below(path, (each,)) for each in shown if len(each) > hidden)
 
 
-def is_of_system(directory: str) -> bool:
-    """Whether the system's libraries lie there, as in what `pg_config --libdir` says."""
-    return is_below(os.path.realpath(directory), SHOWN)
+def is_of_system(directory: str, roots: Roots) -> bool:
+    """Whether the system's libraries lie there, as in what `pg_config --libdir` says. A user's own
+    directories may be below `/usr` too."""
+    is_users = is_below(directory, [place.real for place in roots.places])
+    return not is_users and is_below(os.path.realpath(directory), SHOWN)
 
 
 def refuse_left_out(path: str, roots: Roots, inputs: Inputs) -> None:
