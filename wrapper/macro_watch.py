@@ -149,9 +149,12 @@ def learned_watching(accesses: bytes, unit: Unit, inputs: Inputs) -> Learned:
 
 
 def _beside(noted: Collection[tuple[str, str]], unit: Unit, inputs: Inputs) -> tuple[str, ...]:
-    """Files beside the package that macros read or looked for: in the workspace, where it may have
-    been cargo for them, and upwards from there. And what the linker read in the workspace."""
+    """Files beside the package that macros read or looked for: in the workspace, or a dependency's
+    repository, where it may have been cargo for them, and upwards from there. And what the linker
+    read there."""
     roots = unit.roots
+    repository = (each.real for each in roots.places if each.staged.startswith("cargo/git/"))
+    around = (roots.workspace, *repository)
     own = {path for kind, path in noted if kind in "os"}
     names: dict[str, None] = {}
     if ("X", unit.environment.get("CARGO")) in noted:
@@ -166,7 +169,7 @@ def _beside(noted: Collection[tuple[str, str]], unit: Unit, inputs: Inputs) -> t
     ]
     upwards = Upwards(roots, unit.environment)
     names |= dict.fromkeys(upwards.names((path for _, path in outside), own))
-    if not names and not any(is_below(path, (roots.workspace,)) for _, path in outside):
+    if not names and not any(is_below(path, around) for _, path in outside):
         return ()
     reads = sort_out(outside, _surroundings(unit)).reads
     places = _Places(inputs, roots, ())
@@ -175,7 +178,7 @@ def _beside(noted: Collection[tuple[str, str]], unit: Unit, inputs: Inputs) -> t
         *(
             path
             for path, kind in sorted(reads.items())
-            if is_below(path, (roots.workspace,))
+            if is_below(path, around)
             and not is_below(path, (roots.target,))
             and not (places.has(path, is_opened=kind == "o") or os.path.isdir(path))
             and not inputs.is_left_out(path)
@@ -261,7 +264,9 @@ class _Places:
         hidden = _both_forms(inputs.left_out)
         self._is_shown = {**dict.fromkeys(hidden, False), **dict.fromkeys(shown, True)}
         around = _both_forms([roots.workspace, roots.out_dir])
-        self._above = around | {each for path in shown | around for each in above(path)}
+        named = {place.real for place in roots.places if "/../" in place.real}  # as cargo does
+        ways = {each for path in named for each in above(path)}
+        self._above = around | ways | {each for path in shown | around for each in above(path)}
         self._packages = _both_forms([roots.package])
         # what else is left out has its name in the key, where macros may list directories
         self._unlisted = self._packages | self._above

@@ -7,10 +7,12 @@ system libraries or processor finds its result.
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 import os
 import re
 import shutil
+import stat
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 
@@ -168,10 +170,29 @@ def _of_compile(invocation: Invocation, roots: Roots, inputs: Inputs) -> dict[st
     if inputs.macros.suspect is not None:
         # a watched macro may list directories; those that are no input are there to be seen
         hidden = (p for p in inputs.left_out if os.path.dirname(p) != roots.package)
-        found["left out"] = "\n".join(sorted(roots.stage_text(path) for path in hidden))
+        found["left out"] = "\n".join(sorted(f"{roots.stage_text(p)} {_kind(p)}" for p in hidden))
+        found |= {f"names in {each}": _names_in(each) for each in inputs.searched}
     if invocation.codegen("split-debuginfo") == "unpacked":
         found["debug objects"] = "beside"  # a worker would have to be told their names
     return found
+
+
+def _kind(path: str) -> str:
+    """What a listing says of it beside its name."""
+    try:
+        return f"{stat.S_IFMT(os.lstat(path).st_mode):o}"
+    except OSError:
+        return "gone"
+
+
+def _names_in(directory: str) -> str:
+    """A digest of what a listing says. Raises NotUnderstood."""
+    try:
+        names = sorted(os.listdir(directory))
+    except OSError as error:
+        raise NotUnderstood(f"cannot read {directory}: {error.strerror}") from error
+    listing = "\0".join(f"{name} {_kind(f'{directory}/{name}')}" for name in names)
+    return hashlib.sha256(os.fsencode(listing)).hexdigest()
 
 
 def _check_specification(path: str, invocation: Invocation) -> None:

@@ -104,12 +104,21 @@ def test_a_vendor_directory(dev: Developer, vendor: str) -> None:
         assert said(dev, workspace) == word
 
 
-def test_a_file_beside_a_package_of_a_repository(dev: Developer) -> None:
+@pytest.mark.parametrize("read", ['include_str!("../../word")', "mac::text!()"])
+def test_a_file_beside_a_package_of_a_repository(dev: Developer, read: str) -> None:
     repository = dev.directory / "repository"
     files = {
-        "Cargo.toml": '[workspace]\nmembers = ["dep"]\n',
-        "dep/Cargo.toml": PACKAGE.replace("{}", "dep"),
-        "dep/src/lib.rs": 'pub fn said() -> &\'static str { include_str!("../../word") }',
+        "Cargo.toml": '[workspace]\nresolver = "2"\nmembers = ["dep", "mac"]\n',
+        "dep/Cargo.toml": PACKAGE.replace("{}", "dep") + '[dependencies]\nmac.path = "../mac"\n',
+        "dep/src/lib.rs": f"pub fn said() -> &'static str {{ {read} }}",
+        "mac/Cargo.toml": PACKAGE.replace("{}", "mac") + "[lib]\nproc-macro = true\n",
+        "mac/src/lib.rs": """use proc_macro::TokenStream;
+#[proc_macro]
+pub fn text(_: TokenStream) -> TokenStream {
+    let package = std::env::var("CARGO_MANIFEST_DIR").unwrap();
+    let text = std::fs::read_to_string(package + "/../word").unwrap();
+    format!("{text:?}").parse().unwrap()
+}""",
     }
     write(repository, files)
     workspace = dev.directory / "ws"
@@ -194,6 +203,15 @@ def test_a_directory_of_the_systems_libraries(dev: Developer) -> None:
     for outcome in ("local", "hit-local"):
         assert outcomes(built(dev, workspace)) == {outcome}
         assert said(dev, workspace) == "7"
+
+
+def test_a_relative_directory_is_not_the_systems(dev: Developer) -> None:
+    workspace = dev.directory / "ws"
+    script = 'fn main() { println!("cargo:rustc-link-search=native=lib"); }'
+    files = {"Cargo.toml": PACKAGE.replace("{}", "app"), "build.rs": script}
+    write(workspace, files | {"src/main.rs": "fn main() {}"})
+    (unit,) = (each for each in built(dev, workspace) if each["kind"] == "bin")
+    assert unit["reason"] == "reads lib, which has no shared name"
 
 
 def test_a_library_of_the_systems_that_is_copied(dev: Developer) -> None:

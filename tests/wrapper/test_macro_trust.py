@@ -318,3 +318,22 @@ def test_what_asks_for_ages_by_a_feature(
         _package(package, lib="fn f() { if cfg!(feature = x) { fs::metadata(p)?.modified() } }")
         found = MacroTrust(PublishedStates(BuildStarts())).reads({str(package): features})
         assert found.suspect is not None and found.is_seen and found.asks_ages == asks_ages
+
+
+@pytest.mark.parametrize(
+    ("source", "copies"),
+    [
+        ('#[link(name = "x")] extern "C" {}', False),
+        ('#[link(name = "x", kind = "dylib")] extern "C" {}', False),
+        ('#[link(name = "x", kind = "raw-dylib")] extern "C" {}', False),
+        ('#[link(name = "x", kind = "static")] extern "C" {}', True),
+        ('#[cfg_attr(unix, link(kind = "static", name = "x"))] extern "C" {}', True),
+        ('#[link(name = "x", kind = r#"static"#)] extern "C" {}', True),
+        ("#[link(name = $n, kind = $k)] extern {}", True),
+        ('let kind = "static"; link(kind)', False),
+    ],
+)
+def test_what_copies_libraries(tmp_path: Path, source: str, copies: bool) -> None:
+    _package(tmp_path, lib=source)
+    trust = MacroTrust(PublishedStates(BuildStarts()))
+    assert trust.copies_libraries(str(tmp_path)) == copies

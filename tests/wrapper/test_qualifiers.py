@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from wrapper.inputs.inputs import Inputs
+from wrapper.inputs.macro_trust import Reads
 from wrapper.preferred import PREFERRED
 from wrapper.qualifiers import qualifiers
 from wrapper.roots import Place, Roots
@@ -123,3 +124,30 @@ def test_libraries_that_code_has_linked() -> None:
     """Those of the link set are in it; those that are not here are not what is linked."""
     assert found("", attributed=frozenset({"c", "rt", "none-of-this-name"})) == {}
     assert list(found("", attributed=frozenset({"c", "resolv"}))) == ["lib resolv"]
+
+
+def test_what_macros_may_list(tmp_path: Path) -> None:
+    """rustc lists a directory of libraries by itself, so that nobody sees it done by a macro."""
+    reads = Reads(suspect="fs::")
+    seen = [found("", macros=reads, searched=(str(tmp_path),))]
+    (tmp_path / "a").touch()
+    seen.append(found("", macros=reads, searched=(str(tmp_path),)))
+    (tmp_path / "a").unlink()
+    (tmp_path / "a").mkdir()
+    seen.append(found("", macros=reads, searched=(str(tmp_path),)))
+    assert seen[0] != seen[1] != seen[2] != seen[0]
+    assert found("", searched=(str(tmp_path),)) == {}
+    with pytest.raises(NotUnderstood, match="cannot read"):
+        found("", macros=reads, searched=(str(tmp_path / "none"),))
+
+
+def test_what_is_left_out_has_its_kind_in_the_key(tmp_path: Path) -> None:
+    reads, path = Reads(suspect="fs::"), tmp_path / ".git"
+    seen = [found("", macros=reads, left_out=[str(path)])]
+    path.touch()
+    seen.append(found("", macros=reads, left_out=[str(path)]))
+    path.unlink()
+    path.mkdir()
+    seen.append(found("", macros=reads, left_out=[str(path)]))
+    assert seen[0] != seen[1] != seen[2] != seen[0]
+    assert found("", left_out=[str(path)]) == {}

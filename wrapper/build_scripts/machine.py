@@ -6,10 +6,10 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
+import re
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
-from wrapper.inputs.snapshot import is_note
 from wrapper.local_tier import any_contains, mapped
 
 LONG = 8
@@ -20,6 +20,11 @@ _KERNEL = "/proc/sys/kernel/osrelease"
 _VERSION = "/proc/version"
 _PROCESSOR = "/proc/cpuinfo"
 FACTS = frozenset({_HOST, _KERNEL, _VERSION, _PROCESSOR})
+
+_LOGS = re.compile(r".*/(?:config\.(?:log|status)|libtool|CMakeCache\.txt|CMakeFiles/.*)")
+_NONE = re.compile(r"(?!)")
+_MAKE_LOGS = ("sh", "dash", "bash", "cmake")
+"""What runs where configure, or cmake, does."""
 
 _TELL_HOST = ("hostname", "hostnamectl")
 
@@ -44,15 +49,20 @@ def processor() -> str:
 
 
 def facts_told(
-    made: Iterable[str], said: Iterable[bytes], script: str, programs: Iterable[str]
+    made: Iterable[str], said: Iterable[bytes], script: str, programs: Collection[str]
 ) -> Iterator[str]:
     """The names of what stands in files that a run has made, or in what it said; of a machine with
     a name so short that it may stand in anything, also where the script or a program asks for it.
-    The notes of other build systems, such as every `config.log`, are for reading.
+    The logs of configure and cmake, which say it always, are for reading.
 
     Raises OSError.
     """
-    files = [p for p in made if os.path.isfile(p) and not os.path.islink(p) and not is_note(p)]
+    logs = _LOGS if any(os.path.basename(each) in _MAKE_LOGS for each in programs) else _NONE
+    files = [
+        path
+        for path in made
+        if os.path.isfile(path) and not os.path.islink(path) and not logs.fullmatch(path)
+    ]
     facts = {name: os.fsencode(fact(name) or "") for name in (_HOST, _KERNEL)}
     facts = {name: value for name, value in facts.items() if len(value) >= LONG}
     is_in_any = any_contains(files, list(facts.values()))

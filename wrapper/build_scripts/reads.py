@@ -174,7 +174,7 @@ class Values:
         try:
             return self._files.digest(path, st).hash
         except PermissionError:
-            return _DENIED
+            return f"{_DENIED}, {st.st_size} bytes"
 
 
 def _listing(path: str, names: Names) -> str:
@@ -189,7 +189,7 @@ def _listing(path: str, names: Names) -> str:
                 f"{_mark(each)}{each.name}" for each in entries if not _is_of_checkout(each, target)
             )
     except PermissionError:
-        return _DENIED
+        return f"{LISTING}{_DENIED}"
     text = "/".join(found)
     if len(text) <= _MAX_LISTING:
         return f"{LISTING}{text}"

@@ -111,7 +111,7 @@ class Collector:
         self._dependencies(invocation, roots, inputs, shows_cargo=shows_cargo)
         self._add_files(files, roots, environment, inputs)
         if inputs.macros.asks_ages:
-            inputs.ages = self._ages(files, roots, environment)
+            inputs.ages = self._ages(files, roots, environment, inputs.native)
         if invocation.is_clippy:
             self._clippy_settings(roots, environment, inputs)
         return inputs
@@ -184,14 +184,17 @@ class Collector:
             inputs.add_file(staged_or_refuse(roots, path), self._files.digest(path), path)
 
     def _ages(
-        self, paths: Iterable[str], roots: Roots, environment: Mapping[str, str]
+        self,
+        paths: Iterable[str],
+        roots: Roots,
+        environment: Mapping[str, str],
+        native: Iterable[str],
     ) -> dict[str, str]:
         """How old the files are that macros may look at. What comes and goes in the package's own
         directory, such as `target`, is no part of it. Raises OSError."""
         trees = [(roots.package, skip_in_package(roots.target))]
-        out_dir = environment.get("OUT_DIR", "")
-        if os.path.isdir(out_dir):
-            trees.append((out_dir, skip_in_out_dir))
+        beside = filter(os.path.isdir, (environment.get("OUT_DIR", ""), *native))
+        trees += [(each, skip_in_out_dir) for each in beside if not is_of_system(each, roots)]
         below = (self._snapshot(*tree, within=roots.workspace, with_ages=True) for tree in trees)
         ages = {"": "\n".join(chain.from_iterable(each.ages for each in below))}
         upwards = Upwards(roots, environment)
@@ -270,9 +273,8 @@ class Collector:
         for directory in directories:
             if not is_of_system(directory, roots):
                 continue
-            attributed = self._trust.linked_by(roots.package)
             is_copied = any(each.startswith("static") for each in invocation.native_libraries)
-            if is_copied or any(os.path.exists(f"{directory}/lib{n}.a") for n in attributed):
+            if is_copied or self._trust.copies_libraries(roots.package):
                 raise NotUnderstood(f"reads {directory}, which has no shared name")
 
     def _native(self, directories: Collection[str], roots: Roots, inputs: Inputs) -> None:

@@ -95,8 +95,9 @@ def _hides(path: str, left_out: Iterable[str], shown: Iterable[str]) -> bool:
 def is_of_system(directory: str, roots: Roots) -> bool:
     """Whether the system's libraries lie there, as in what `pg_config --libdir` says. A user's own
     directories may be below `/usr` too."""
-    is_users = is_below(directory, [place.real for place in roots.places])
-    return not is_users and is_below(os.path.realpath(directory), SHOWN)
+    if not os.path.isabs(directory) or is_below(directory, [each.real for each in roots.places]):
+        return False
+    return is_below(os.path.realpath(directory), SHOWN)
 
 
 def refuse_left_out(path: str, roots: Roots, inputs: Inputs) -> None:

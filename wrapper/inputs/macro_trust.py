@@ -35,6 +35,11 @@ _LINKED = re.compile(
     # a word first: a search for one is ten times as quick as for where a word begins
     rb'link(?<!\wlink)\s*\(\s*(?:[^)\]"]|"[^"]*")*?\bname\s*=\s*(?:r?#*"([\w+.-]+)"|(\$))'
 )
+_COPIED = re.compile(
+    rb'link(?<!\wlink)\s*\(\s*(?:[^)\]"]|"[^"]*")*?\bkind\s*=\s*(?:r?#*"(?!dylib|framework|raw)|\$)'
+)
+"""The kind `static` in an attribute, or an argument of a macro."""
+
 NAMED_BY_MACRO = "$"
 """Stands for a linked library whose name is an argument of a macro."""
 
@@ -154,6 +159,7 @@ class MacroTrust:
         self._found: dict[_State, Reads] = {}
         self._exports: dict[_State, ReExports] = {}
         self._links: dict[_State, frozenset[str]] = {}
+        self._copies: dict[_State, bool] = {}
         self._handed_on: dict[_State, frozenset[str]] = {}
         self._lock = threading.Lock()
 
@@ -190,6 +196,11 @@ class MacroTrust:
     def linked_by(self, package: str) -> frozenset[str]:
         """The libraries that a package's own code has linked. Raises OSError."""
         return self._remembered(package, self._links, linked_libraries) if package else frozenset()
+
+    def copies_libraries(self, package: str) -> bool:
+        """Whether rustc may copy a library into the artifact, as a package's own code says. Raises
+        OSError."""
+        return self._remembered(package, self._copies, _copies_libraries)
 
     def values_handed_on(self, package: str) -> frozenset[str]:
         """The variables for which a package's macros ask where they are used. Raises OSError."""
@@ -241,6 +252,10 @@ def linked_libraries(paths: Iterable[str]) -> frozenset[str]:
     codes = (code for code in _contents(paths).values() if b"link" in code)
     found = (name or by_macro for code in codes for name, by_macro in _LINKED.findall(code))
     return frozenset(name.decode() for name in found)
+
+
+def _copies_libraries(paths: Iterable[str]) -> bool:
+    return any(map(_COPIED.search, _contents(paths).values()))
 
 
 def _exports_of(paths: Iterable[str]) -> ReExports:

@@ -196,6 +196,7 @@ class _Walk:
                 self._builder.add_symlink(path, os.readlink(entry.path))
             elif self._may_follow(entry):
                 self._followed.append(os.path.realpath(entry.path))
+                self._note_age(path, entry.stat())
                 self._take_directory(path, entry)
             else:
                 self._take_file(path, entry)
