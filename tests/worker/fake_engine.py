@@ -151,7 +151,8 @@ class Engine:
             path.unlink()
             if container["State"]["Status"] == "running":
                 with contextlib.suppress(ProcessLookupError):
-                    os.kill(container["pid"], signal.SIGKILL)
+                    # all of it: what bwrap had not made die with it yet would go on for ever
+                    os.killpg(container["pid"], signal.SIGKILL)
                 wait_until_gone(container["pid"])
 
 
