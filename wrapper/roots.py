@@ -223,6 +223,14 @@ def _package_of(environment: Mapping[str, str], *, workspace: str | None) -> str
     return package
 
 
+def _with_dots(package: str, owner: Place, environment: Mapping[str, str]) -> Iterator[Place]:
+    """The package by the name that cargo has for it, if that is another, in its owner's place."""
+    named = environment["CARGO_MANIFEST_DIR"]
+    if named != package:
+        rest = package.removeprefix(owner.real)
+        yield Place(real=named, staged=owner.staged + rest, recorded=owner.recorded + rest)
+
+
 def find_roots(
     *,
     cwd: str,
@@ -239,21 +247,16 @@ def find_roots(
     is the standard library's source, where the toolchain has it. Raises OutsideRoots.
     """
     target, cwd = target_directory(out_dir, triple), _without_dots(cwd)
+    home = cargo_home(environment)
     is_member = not os.path.isabs(source)
     package = _package_of(environment, workspace=cwd if is_member else None)
     places = [Place(real=target, staged="target", recorded="/proc/self/cwd/target")]
-    if is_member:
-        places.append(Place(real=cwd, staged="workspace", recorded="/proc/self/cwd"))
-    else:
-        places.append(_package_place(package, environment))
-    named, owner = environment["CARGO_MANIFEST_DIR"], places[-1]
-    if named != package:
-        rest = package.removeprefix(owner.real)
-        places.append(Place(real=named, staged=owner.staged + rest, recorded=owner.recorded + rest))
-    places += _repository(package, environment)
+    own = Place(real=cwd, staged="workspace", recorded="/proc/self/cwd")
+    if not is_member:
+        own = _package_place(package, environment)
+    places += [own, *_with_dots(package, own, environment), *_repository(package, environment)]
     if sources is not None:
         places.append(sources)
-    home = cargo_home(environment)
     # as in `with_outside`
     places += [
         Place(real=f"{home}/{part}", staged="", recorded=f"{RECORDED_CARGO}/{part}")

@@ -33,8 +33,8 @@ def c_flags(roots: Roots, environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def _has_both(name: str, target: str, environment: Mapping[str, str]) -> bool:
-    """Whether the user set the variable in both of its forms, of which cc takes one, or since 1.2
-    both: ours cannot stand for them."""
+    """Whether the user set the variable in both of its forms, of which cc takes one, or the newer
+    ones (1.11) both: ours cannot stand for them."""
     forms = {f"{name}_{target}", f"{name}_{environment.get('TARGET', '')}"}
     return len(forms & environment.keys()) > 1
 

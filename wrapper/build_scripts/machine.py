@@ -22,7 +22,6 @@ _PROCESSOR = "/proc/cpuinfo"
 FACTS = frozenset({_HOST, _KERNEL, _VERSION, _PROCESSOR})
 
 _LOGS = re.compile(r".*/(?:config\.(?:log|status)|libtool|CMakeCache\.txt|CMakeFiles/.*)")
-_NONE = re.compile(r"(?!)")
 _MAKE_LOGS = ("sh", "dash", "bash", "cmake")
 """What runs where configure, or cmake, does."""
 
@@ -57,12 +56,9 @@ def facts_told(
 
     Raises OSError.
     """
-    logs = _LOGS if any(os.path.basename(each) in _MAKE_LOGS for each in programs) else _NONE
-    files = [
-        path
-        for path in made
-        if os.path.isfile(path) and not os.path.islink(path) and not logs.fullmatch(path)
-    ]
+    files = [path for path in made if os.path.isfile(path) and not os.path.islink(path)]
+    if any(os.path.basename(each) in _MAKE_LOGS for each in programs):
+        files = [path for path in files if not _LOGS.fullmatch(path)]
     facts = {name: os.fsencode(fact(name) or "") for name in (_HOST, _KERNEL)}
     facts = {name: value for name, value in facts.items() if len(value) >= LONG}
     is_in_any = any_contains(files, list(facts.values()))

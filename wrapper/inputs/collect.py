@@ -193,8 +193,8 @@ class Collector:
         """How old the files are that macros may look at. What comes and goes in the package's own
         directory, such as `target`, is no part of it. Raises OSError."""
         trees = [(roots.package, skip_in_package(roots.target))]
-        beside = filter(os.path.isdir, (environment.get("OUT_DIR", ""), *native))
-        trees += [(each, skip_in_out_dir) for each in beside if not is_of_system(each, roots)]
+        beside = (environment.get("OUT_DIR", ""), *native)
+        trees += [(each, skip_in_out_dir) for each in beside if os.path.isdir(each)]
         below = (self._snapshot(*tree, within=roots.workspace, with_ages=True) for tree in trees)
         ages = {"": "\n".join(chain.from_iterable(each.ages for each in below))}
         upwards = Upwards(roots, environment)
@@ -281,9 +281,8 @@ class Collector:
         """Directories of native libraries; what lies in another of them is a part of that."""
         taken: list[str] = []
         inputs.searched = tuple(each for each in directories if is_of_system(each, roots))
-        for directory in sorted(directories):
-            if directory in inputs.searched:
-                continue
+        inputs.native = tuple(each for each in directories if each not in inputs.searched)
+        for directory in sorted(inputs.native):
             staged = staged_or_refuse(roots, directory)
             if not os.path.isdir(directory):
                 continue
@@ -293,7 +292,6 @@ class Collector:
             taken.append(directory)
             if staged not in inputs.directories:
                 inputs.add(staged, self._snapshot(directory, skip_in_out_dir), directory)
-        inputs.native = tuple(directories)
 
 
 def _is_for(host: str, invocation: Invocation) -> bool:

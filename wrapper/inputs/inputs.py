@@ -22,8 +22,8 @@ class Inputs:
 
     `shown` are the real paths of the same, in coarser pieces, and `left_out` what lies below these
     and is no input. `system` names the libraries that the linker has to find by itself; `native`
-    are the directories of libraries that options name, `searched` those of them that are the
-    system's, where the key has what is taken by its name; `is_for_host`: the compile is for this
+    are the directories of libraries that options name, `searched` those that are the system's,
+    where the key has what is taken by its name; `is_for_host`: the compile is for this
     kind of machine; `macros`: what macros may read in it; `published`: the directories of those of
     its dependencies that a registry has, `unpublished` those of the others; `attributed`: the
     libraries that the latter's code has linked; `changed_ns`: when a file in one of the directories

@@ -31,13 +31,11 @@ from wrapper.inputs.rust_text import (
 from wrapper.inputs.unit_records import UNKNOWN_FEATURES
 from wrapper.path_values import values_handed_on
 
-_LINKED = re.compile(
-    # a word first: a search for one is ten times as quick as for where a word begins
-    rb'link(?<!\wlink)\s*\(\s*(?:[^)\]"]|"[^"]*")*?\bname\s*=\s*(?:r?#*"([\w+.-]+)"|(\$))'
-)
-_COPIED = re.compile(
-    rb'link(?<!\wlink)\s*\(\s*(?:[^)\]"]|"[^"]*")*?\bkind\s*=\s*(?:r?#*"(?!dylib|framework|raw)|\$)'
-)
+_LINK = rb'link(?<!\wlink)\s*\(\s*(?:[^)\]"]|"[^"]*")*?\b'
+"""Begins with a word: a search for one is ten times as quick as for where a word begins."""
+
+_LINKED = re.compile(_LINK + rb'name\s*=\s*(?:r?#*"([\w+.-]+)"|(\$))')
+_COPIED = re.compile(_LINK + rb'kind\s*=\s*(?:r?#*"(?!dylib|framework|raw)|\$)')
 """The kind `static` in an attribute, or an argument of a macro."""
 
 NAMED_BY_MACRO = "$"
