@@ -11,6 +11,9 @@ from pathlib import Path
 
 NO_REMOTE = "none"
 EMBEDDED = "embedded"
+BY_HAND = "cargo-distbuild-wrapper"
+"""The shell script for RUSTC_WRAPPER, which becomes the shim."""
+
 DEFAULT_CACHE_BYTES = 20 * 1024**3
 
 

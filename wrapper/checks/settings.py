@@ -10,9 +10,10 @@ from typing import Any
 
 from wrapper.checks.finding import Finding, fail, ok, warn
 from wrapper.config import config_files, wrong_variables
+from wrapper.home import BY_HAND
 from wrapper.rustc.incremental import VARIABLES, is_on
 
-_OURS = ("cargo-distbuild-wrapper", "rustc-shim")
+_OURS = (BY_HAND, "rustc-shim")
 _WRAPPERS = {
     "rustc-wrapper": ("RUSTC_WRAPPER", "CARGO_BUILD_RUSTC_WRAPPER"),
     "rustc-workspace-wrapper": (

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
-from wrapper.home import Home
+from wrapper.home import BY_HAND, Home
 
 USAGE = """\
 usage: cargo distbuild <cargo command> [options]   run cargo with shared, cached compiles
@@ -226,7 +226,7 @@ def prepare(home: Home, environment: dict[str, str]) -> os.PathLike[str]:
 
     other = environment.get("RUSTC_WRAPPER")
     shim = ensure_shim(home)
-    if other and os.path.basename(other) not in ("cargo-distbuild-wrapper", shim.name):
+    if other and os.path.basename(other) not in (BY_HAND, shim.name):
         print(f"warning: distbuild: takes the place of RUSTC_WRAPPER={other}", file=sys.stderr)
     return shim
 

@@ -25,7 +25,7 @@ from wrapper.daemon.protocol import Call, Reply
 from wrapper.daemon.script_entry import RunEntry
 from wrapper.daemon.tally import Tally, build_of
 from wrapper.here import WATCHED, is_raised
-from wrapper.home import RemoteSettings
+from wrapper.home import BY_HAND, RemoteSettings
 from wrapper.layout import name_of_run, place_of_run
 from wrapper.offering import offer
 from wrapper.recorded import NotKept, Recorded, keep_and_share
@@ -36,7 +36,6 @@ from wrapper.wording import trouble
 
 _NEW = "new: no cache had it"
 _OTHER_RIGHTS = Unwatched(OTHER_RIGHTS)
-_BY_HAND = "cargo-distbuild-wrapper"
 
 
 @dataclass(slots=True)
@@ -214,7 +213,7 @@ def _run_of(call: Call, shim: str) -> Run:
     A compiler that it probes is started by the shim, and not by the shell script that becomes that.
     """
     environment = {
-        name: shim if name in WRAPPERS and os.path.basename(value) == _BY_HAND else value
+        name: shim if name in WRAPPERS and os.path.basename(value) == BY_HAND else value
         for name, value in call.environment.items()
     }
     if len(call.argv) != 2 or not os.path.isabs(environment.get("OUT_DIR", "")):
