@@ -12,11 +12,12 @@ from wrapper.action import BuiltAction
 from wrapper.dep_info import rewrite_dep_info
 from wrapper.hidden_paths import is_optimized, pieces
 from wrapper.inputs.unit_records import NOTHING, Learned
-from wrapper.local_tier import LocalTier, any_contains, is_made_here, named_blobs
+from wrapper.local_tier import LocalTier, is_made_here, named_blobs
 from wrapper.result_checks import CompileHere, Unit
 from wrapper.roots import OUTPUTS, ROOT_DIRECTORY
 from wrapper.rustc.outputs import dep_info_name
 from wrapper.script import root_of
+from wrapper.searching import any_contains
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

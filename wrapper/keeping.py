@@ -33,7 +33,7 @@ from wrapper.inputs.unit_records import NOTHING, Learned
 from wrapper.inputs.upwards import Upwards
 from wrapper.ladder import Draft, build
 from wrapper.learned import note_of
-from wrapper.local_tier import LocalTier, any_contains, stamp_made_here
+from wrapper.local_tier import LocalTier, stamp_made_here
 from wrapper.macro_watch import check_reads
 from wrapper.notes import Notes, publish_note
 from wrapper.recorded import NotKept, Recorded, keep_and_share
@@ -48,6 +48,7 @@ from wrapper.result_checks import (
 from wrapper.roots import OUTPUTS, ROOT_DIRECTORY, Roots
 from wrapper.rustc.arguments import NotUnderstood
 from wrapper.rustc.outputs import debug_objects, dep_info_name, may_be_linked, output_names
+from wrapper.searching import any_contains
 from wrapper.whose import Whose, fewest, key_for, names_checkout, paths_of_checkout, real_paths
 
 _SETTLED_SECONDS = 2.0

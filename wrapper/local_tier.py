@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import mmap
 import os
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from pathlib import Path
 
 from remote_apis.blob_files import blob_path
@@ -21,7 +19,6 @@ from server.blobstore.interface import BlobStore, LocalFiles, write_all
 _CHUNK = 1 << 20
 _AT_A_TIME = 64
 """Files that are open until all of them are stored."""
-_SMALL = 1 << 16
 _KEPT_HERE = "cargo-distbuild"
 _KEPT_FOR_HERE = "cargo-distbuild, for this machine"
 """The workers named in what a developer's machine has made, which servers may have, or may not."""
@@ -205,24 +202,3 @@ def stamp_made_here(
     metadata.worker = _KEPT_HERE if shares else _KEPT_FOR_HERE
     metadata.execution_start_timestamp.FromNanoseconds(started_ns)
     metadata.execution_completed_timestamp.FromNanoseconds(ended_ns)
-
-
-def any_contains(paths: Iterable[Path | str], needles: Sequence[bytes]) -> bool:
-    """Whether any of the files holds any of the texts. Blocks."""
-    return any(_contains(path, needles) for path in paths)
-
-
-def _contains(path: Path | str, needles: Sequence[bytes]) -> bool:
-    with mapped(path) as data:
-        return any(data.find(needle) >= 0 for needle in needles)
-
-
-@contextmanager
-def mapped(path: Path | str) -> Iterator[bytes | mmap.mmap]:
-    """A file's bytes, to be searched. Raises OSError."""
-    with open(path, "rb") as file:
-        if os.fstat(file.fileno()).st_size <= _SMALL:
-            yield file.read()
-            return
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            yield data

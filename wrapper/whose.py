@@ -16,8 +16,8 @@ from itertools import islice
 
 from wrapper.action import BuiltAction, of_paths
 from wrapper.build_scripts.names import above
-from wrapper.local_tier import mapped
 from wrapper.roots import Place, Roots
+from wrapper.searching import mapped
 
 
 class Whose(IntEnum):

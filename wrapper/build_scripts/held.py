@@ -15,7 +15,7 @@ from wrapper.build_scripts.outputs import times
 from wrapper.build_scripts.run import Run, Watched
 from wrapper.build_scripts.texts import text_of
 from wrapper.inputs.snapshot import Source
-from wrapper.local_tier import any_contains
+from wrapper.searching import any_contains
 
 _SECONDS = re.compile(rb"(?<!\d)(1\d{9})(?:\d{3}){0,3}(?!\d)")
 _OF_NO_INTEREST = {

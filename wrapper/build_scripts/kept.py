@@ -23,9 +23,10 @@ from wrapper.hidden_paths import BITCODE, OBJECT, pieces
 from wrapper.inputs.file_digests import FileDigests
 from wrapper.inputs.macro_trust import is_published
 from wrapper.inputs.snapshot import Source, is_probe
-from wrapper.local_tier import mapped, stamp_made_here
+from wrapper.local_tier import stamp_made_here
 from wrapper.recorded import NotKept
 from wrapper.roots import ROOT, cargo_home
+from wrapper.searching import mapped
 from wrapper.whose import Whose, file_holds, holds_path, paths_of_checkout, real_paths
 
 _ROOT = ROOT.encode()

@@ -10,7 +10,7 @@ import re
 import socket
 from collections.abc import Collection, Iterable, Iterator
 
-from wrapper.local_tier import any_contains, mapped
+from wrapper.searching import any_contains, mapped
 
 LONG = 8
 """A value of so many characters is not in an output by chance."""

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 
 from wrapper.build_scripts.names import is_below
-from wrapper.local_tier import mapped
+from wrapper.searching import mapped
 
 _MAX_TEXT = 1 << 20
 _NO_TEXT = (b"\x7fELF", b"!<arch>\n")
