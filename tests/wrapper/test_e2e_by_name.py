@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from developers import Developer, developer
+from developers import Developer
 
 from tests.wrapper.reason_texts import provokes
 from tests.wrapper.test_e2e_macros import built, reason_of, workspace
@@ -21,12 +20,6 @@ pub fn say(input: TokenStream) -> TokenStream {
     literal(String::from_utf8(said).unwrap())
 }
 """
-
-
-@pytest.fixture
-def dev(tmp_path: Path) -> Iterator[Developer]:
-    with developer(tmp_path / "dev", None) as person:
-        yield person
 
 
 def test_a_macro_that_runs_the_compiler_by_its_name(dev: Developer, tmp_path: Path) -> None:

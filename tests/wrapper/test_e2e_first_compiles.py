@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from developers import Developer, developer, write
+from developers import Developer, write
 
 pytestmark = [pytest.mark.cargo, pytest.mark.timeout(300)]
 
 PACKAGE = '[package]\nname = "{}"\nversion = "0.1.0"\nedition = "2021"\n'
 LARGE = f"// {'x' * 100}\n" * 800
-
-
-@pytest.fixture
-def dev(tmp_path: Path) -> Iterator[Developer]:
-    with developer(tmp_path / "dev", None) as person:
-        yield person
 
 
 @pytest.fixture

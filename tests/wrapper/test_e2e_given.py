@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from developers import Developer, developer, write
+from developers import Developer, write
 
 pytestmark = [pytest.mark.cargo, pytest.mark.timeout(600)]
 
@@ -22,12 +21,6 @@ FILES = {
     "    assert!(std::process::Command::new(program).status().unwrap().success()); }\n",
 }
 ODD = {"CFLAGS_x86_64-unknown-linux-gnu": "-O1", "A.B": "it's\n2", "OPTIND": "77"}
-
-
-@pytest.fixture
-def dev(tmp_path: Path) -> Iterator[Developer]:
-    with developer(tmp_path / "dev", None) as person:
-        yield person
 
 
 def test_variables_with_other_names(dev: Developer, tmp_path: Path) -> None:

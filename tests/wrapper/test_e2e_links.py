@@ -4,22 +4,15 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from developers import Developer, developer, outputs
+from developers import Developer, outputs
 
 pytestmark = [pytest.mark.cargo, pytest.mark.timeout(600)]
 
 VALUE = "pub fn value() -> u32 { 41 }\n"
 MAIN = 'fn main() { println!("{}", base::value() + 1); }\n'
-
-
-@pytest.fixture
-def dev(tmp_path: Path) -> Iterator[Developer]:
-    with developer(tmp_path / "dev", None) as dev:
-        yield dev
 
 
 def workspace(directory: Path) -> Path:

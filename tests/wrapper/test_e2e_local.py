@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -66,12 +65,6 @@ def built(dev: Developer, checkout: Path) -> tuple[str, str]:
 def reasons(dev: Developer, checkout: Path) -> dict[str, str]:
     """Why the units of the last build were compiled here, by crate."""
     return {unit["crate"]: unit["reason"] for unit in dev.units(checkout)}
-
-
-@pytest.fixture
-def dev(tmp_path: Path) -> Iterator[Developer]:
-    with developer(tmp_path / "dev", None) as person:
-        yield person
 
 
 def test_another_checkout_of_the_same_user(dev: Developer, tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -181,12 +180,6 @@ def reason_of(dev: Developer, checkout: Path) -> str:
     said = dev.run("cargo", "distbuild", "stats", "--json", cwd=checkout).stdout
     (reason,) = (unit["reason"] for unit in json.loads(said)["units"] if unit["crate"] == "app")
     return str(reason)
-
-
-@pytest.fixture
-def dev(tmp_path: Path) -> Iterator[Developer]:
-    with developer(tmp_path / "dev", None) as person:
-        yield person
 
 
 def test_a_file_of_the_package(dev: Developer, tmp_path: Path) -> None:

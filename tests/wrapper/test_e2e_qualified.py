@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from developers import Developer, developer
+from developers import Developer
 
 pytestmark = [pytest.mark.cargo, pytest.mark.timeout(600)]
-
-
-@pytest.fixture
-def dev(tmp_path: Path) -> Iterator[Developer]:
-    with developer(tmp_path / "dev", None) as person:
-        yield person
 
 
 def program(directory: Path, main: str, build: str | None = None) -> Path:

@@ -4,24 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from subprocess import run
 from typing import Any
 
 import pytest
-from developers import Developer, developer, outcomes, write
+from developers import Developer, outcomes, write
 
 pytestmark = [pytest.mark.cargo, pytest.mark.timeout(300)]
 
 PACKAGE = '[package]\nname = "{}"\nversion = "0.1.0"\nedition = "2021"\n'
 SAYS = 'fn main() { println!("{}", dep::said()); }'
-
-
-@pytest.fixture
-def dev(tmp_path: Path) -> Iterator[Developer]:
-    with developer(tmp_path / "dev", None) as person:
-        yield person
 
 
 def built(dev: Developer, workspace: Path, *arguments: str) -> list[dict[str, Any]]:

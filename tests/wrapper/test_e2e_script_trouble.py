@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from developers import Developer, developer, write
+from developers import Developer, write
 
 from wrapper.inputs.toolchain import machine
 
@@ -18,12 +17,6 @@ pytestmark = [pytest.mark.cargo, pytest.mark.timeout(300)]
 MANIFEST = '[package]\nname = "app"\nversion = "0.1.0"\nedition = "2021"\n[workspace]\n'
 TRIPLE = f"{machine()}-unknown-linux-gnu"
 MADE = 'fn main() { print!("{}", include_str!(concat!(env!("OUT_DIR"), "/made"))); }'
-
-
-@pytest.fixture
-def dev(tmp_path: Path) -> Iterator[Developer]:
-    with developer(tmp_path / "dev", None) as person:
-        yield person
 
 
 def package(directory: Path, files: dict[str, str]) -> Path:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from developers import Developer, developer
+from developers import Developer
 
 from tests.wrapper.reason_texts import provokes
 
@@ -217,12 +217,6 @@ def make_workspace(workspace: Path, case: Case) -> None:
         (workspace / name).symlink_to(target)
     if case.touched:
         os.utime(workspace / case.touched, (1_500_000_000, 1_500_000_000))
-
-
-@pytest.fixture
-def dev(tmp_path: Path) -> Iterator[Developer]:
-    with developer(tmp_path / "dev", None) as person:
-        yield person
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from developers import Developer, developer
+from developers import Developer
 
 from tests.wrapper.test_e2e_macros import LOCATE, built, workspace
 
@@ -28,12 +27,6 @@ pub fn say(input: TokenStream) -> TokenStream {
     literal(std::fs::read_to_string(home.join(word(&input))).unwrap_or("nothing".into()))
 }
 """
-
-
-@pytest.fixture
-def dev(tmp_path: Path) -> Iterator[Developer]:
-    with developer(tmp_path / "dev", None) as person:
-        yield person
 
 
 def test_files_above_count_where_somebody_goes_upwards(dev: Developer, tmp_path: Path) -> None:
