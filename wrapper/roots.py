@@ -209,7 +209,9 @@ def _package_place(package: str, environment: Mapping[str, str]) -> Place:
 def _without_dots(path: str) -> str:
     """The same without `..`, which cargo leaves in a vendor directory's name, if it leads there."""
     normal = os.path.normpath(path)
-    return normal if os.path.realpath(normal) == os.path.realpath(path) else path
+    if normal == path or os.path.realpath(normal) == os.path.realpath(path):
+        return normal
+    return path
 
 
 def _package_of(environment: Mapping[str, str], *, workspace: str | None) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from wrapper.rustc.options import (
@@ -202,8 +202,10 @@ def parse(argv: Sequence[str]) -> Invocation:
 
 
 def _invocation(driver: str, options: list[Option], source: str) -> Invocation:
+    given = _by_name(options)
+
     def values(name: str) -> list[str]:
-        return [v for n, v in options if n == name and v is not None]
+        return given.get(name, [])
 
     def codegen(name: str) -> str | None:
         found = [v.partition("=")[2] for v in values("--codegen") if v.startswith(f"{name}=")]
@@ -217,13 +219,10 @@ def _invocation(driver: str, options: list[Option], source: str) -> Invocation:
     types = tuple(part for v in values("--crate-type") for part in v.split(","))
     if not KNOWN_TYPES.issuperset(types):
         raise NotUnderstood(f"has the crate type {min(set(types) - KNOWN_TYPES)}")
-    for value in values("-l"):
-        if "+verbatim" in value:
-            raise NotUnderstood(f"links {value}, which may be a file that no key has")
-    target = values("--target")[-1] if values("--target") else None
-    target_file = target if target and target.endswith(_SPECIFICATION) else None
-    if target_file and not target_file.startswith("/"):
-        raise NotUnderstood(f"the target specification {target_file} has no absolute path")
+    for library in values("-l"):
+        if "+verbatim" in library:
+            raise NotUnderstood(f"links {library}, which may be a file that no key has")
+    target, target_file = _target(values("--target"))
     return Invocation(
         driver=driver,
         options=tuple(o for o in options if not _is_of_session(o)),
@@ -237,10 +236,29 @@ def _invocation(driver: str, options: list[Option], source: str) -> Invocation:
         library_paths=tuple(_library_path(value) for value in values("-L")),
         native_libraries=tuple(values("-l")),
         is_test=any(name == "--test" for name, _ in options),
-        target=target_file.rpartition("/")[2][: -len(_SPECIFICATION)] if target_file else target,
+        target=target,
         target_file=target_file,
         incremental=codegen("incremental"),
     )
+
+
+def _by_name(options: Iterable[Option]) -> dict[str, list[str]]:
+    """The values of each option, in order."""
+    found: dict[str, list[str]] = {}
+    for name, value in options:
+        if value is not None:
+            found.setdefault(name, []).append(value)
+    return found
+
+
+def _target(values: Sequence[str]) -> tuple[str | None, str | None]:
+    """What it is called, and the file that specifies it, if one does. Raises NotUnderstood."""
+    target = values[-1] if values else None
+    if target is None or not target.endswith(_SPECIFICATION):
+        return target, None
+    if not target.startswith("/"):
+        raise NotUnderstood(f"the target specification {target} has no absolute path")
+    return target.rpartition("/")[2][: -len(_SPECIFICATION)], target
 
 
 def _extern(value: str) -> Extern:
