@@ -214,3 +214,16 @@ def test_a_library_of_the_systems_that_is_copied(dev: Developer) -> None:
         (library,) = (each for each in units if (each["crate"], each["kind"]) == ("dep", "lib"))
         assert library["outcome"] == "local"
         assert library["reason"].endswith(", which has no shared name")
+
+
+def test_a_build_directory_of_its_own(dev: Developer) -> None:
+    """What lies in `target` is not all that cargo makes (cargo 1.91)."""
+    config = '[build]\nbuild-dir = "{cargo-cache-home}/build/{workspace-path-hash}"\n'
+    for name, outcome in (("here", "local"), ("else where", "hit-local")):
+        workspace = members(dev.directory / name, "pub fn said() -> u8 { 7 }")
+        write(workspace, {".cargo/config.toml": config})
+        assert outcomes(built(dev, workspace)) == {outcome}
+        assert not (workspace / "target/debug/deps").exists()
+        assert said(dev, workspace) == "7"
+        again = dev.run("cargo", "build", "-v", cwd=workspace)
+        assert "Running" not in again.stderr, "plain cargo finds nothing to do"
