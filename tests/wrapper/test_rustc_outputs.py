@@ -98,14 +98,29 @@ def test_names_for_wasm(options: str, names: set[str]) -> None:
         ("--crate-name x --crate-type proc-macro", "proc-macro"),
         ("--crate-name x --crate-type cdylib", "cdylib"),
         ("--crate-name x --test", "test"),
-        ("--crate-name build_script_build --crate-type bin", "build-script"),
-        ("--crate-name build_script_main --crate-type bin", "build-script"),
+        ("--crate-name build_script_x --crate-type bin", "build-script"),
+        ("--crate-name build_script_y --crate-type bin", "bin"),
         ("--crate-name build_script_x --crate-type lib", "lib"),
         ("--crate-name x --cfg test", "bench"),
     ],
 )
 def test_kinds(text: str, kind: str) -> None:
     assert unit_kind(invocation(f"{text} x.rs --emit=link --out-dir /t")) == kind
+
+
+@pytest.mark.parametrize(
+    ("source", "out_dir", "kind"),
+    [
+        ("build/make-it.rs", "/t/debug/build/app-0123", "build-script"),
+        ("build/make-it.rs", "/t/debug/build/app/0123/out", "build-script"),
+        ("src/bin/make-it.rs", "/t/debug/deps", "bin"),
+        ("examples/make-it.rs", "/t/debug/examples", "bin"),
+        ("src/bin/build-script-make-it.rs", "/t/debug/build/app/0123/out", "bin"),
+    ],
+)
+def test_programs_that_are_called_like_build_scripts(source: str, out_dir: str, kind: str) -> None:
+    text = f"--crate-name build_script_make_it --crate-type bin {source} --emit=link"
+    assert unit_kind(invocation(f"{text} --out-dir {out_dir}")) == kind
 
 
 FILES = {

@@ -94,11 +94,19 @@ def may_be_linked(invocation: Invocation, name: str) -> bool:
     return not name.endswith(".d") and "link" in invocation.emit
 
 
+def _is_build_script(invocation: Invocation) -> bool:
+    """Whether cargo runs it for a package: a program of the workspace may be called like one."""
+    stem, _ = os.path.splitext(os.path.basename(invocation.source))
+    is_so_named = invocation.crate_name == f"build_script_{stem.replace('-', '_')}"
+    is_program = os.path.basename(invocation.out_dir) in ("deps", "examples")
+    return is_so_named and "bin" in invocation.crate_types and not is_program
+
+
 def unit_kind(invocation: Invocation) -> str:
     """The word that statistics use for the unit."""
     if invocation.is_test:
         return "test"
-    if invocation.crate_name.startswith("build_script_") and "bin" in invocation.crate_types:
+    if _is_build_script(invocation):
         return "build-script"
     if not invocation.crate_types:
         return "bench"
