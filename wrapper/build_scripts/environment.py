@@ -32,6 +32,8 @@ _NEUTRAL_UNLESS_ASKED_FOR = ("PWD", "OLDPWD", "RUSTUP_TOOLCHAIN", "LD_LIBRARY_PA
 SESSION = re.compile(
     r"USER|USERNAME|LOGNAME|SHELL|TERM|COLORTERM|TERM_\w+|LS_COLORS|EDITOR|VISUAL|PAGER|LESS\w*"
     r"|DISPLAY|WAYLAND_\w+|XAUTHORITY|XDG_(?!CONFIG|DATA|CACHE|STATE)\w+|DBUS_\w+|SSH_\w+|GPG_\w+"
+    r"|DESKTOP_SESSION|GDMSESSION|SESSION_MANAGER|SYSTEMD_EXEC_PID|MANAGERPID|SUDO_\w+|WINDOWPATH"
+    r"|XMODIFIERS|(?:GTK|QT)_IM_MODULE|(?:GNOME|KONSOLE|VTE|KITTY|ALACRITTY|WEZTERM|STARSHIP)_\w+"
     r"|TMUX\w*|STY|WINDOWID|HIST\w+|HOSTNAME|MAIL|INVOCATION_ID|JOURNAL_STREAM"
     r"|GIT_(?:ASKPASS|EDITOR|SEQUENCE_EDITOR|PAGER|TERMINAL_PROMPT|(?:AUTHOR|COMMITTER)_\w+)"
     r"|VSCODE_\w+|npm_\w+|RUST_LOG|CARGO_LOG|CARGO_BUILD_JOBS|CARGO_(?:TERM|NET|HTTP|REGISTRIES)_\w+"
@@ -113,15 +115,20 @@ def _counts(name: str, tokens: str, reach: str) -> bool:
     is_odd = not name.isupper() or (len(name) < NO_CHANCE and name != "CI")
     if is_odd and "told" in words:
         return False  # no search tells whether the program has such names
-    return is_odd or _is_named(name, tokens)
+    return is_odd or _is_named(name, tokens, is_told="told" in words)
 
 
-def _is_named(name: str, tokens: str) -> bool:
+def _is_named(name: str, tokens: str, *, is_told: bool) -> bool:
     """Whether a program that has these words may ask for a variable.
 
-    A name may be put together: its first part or its last two are then in the program.
+    A name may be put together: its first part or its last two are then in the program. Of a program
+    whose questions are told (`is_told`) those are known: it may but go through all variables, for
+    some beginning.
     """
     parts = name.split("_")
+    if is_told:
+        words = (f"{name}(?!_)", *(f"{part}_" for part in parts[:1] if len(parts) > 1))
+        return re.search(f"(?<!_)(?:{'|'.join(words)})", tokens) is not None
     ends = [parts[0]] if len(parts[0]) > 2 else []
     ends += ["_".join(parts[-2:])] if len(parts) > 2 else []
     return any(each in tokens for each in (name, *ends))

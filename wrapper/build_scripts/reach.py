@@ -26,11 +26,11 @@ _OF_TOOLCHAIN = "/lib/rustlib/"
 
 OF_PROGRAMS = re.compile(
     r"(C|CPLUS|OBJC)_INCLUDE_PATH|CPATH|LIBRARY_PATH|COMPILER_PATH|LDEMULATION|GCC_\w+|LD_\w+"
-    r"|\w*FLAGS\w*|SOURCE_DATE_EPOCH|ZERO_AR_DATE|\w*DEPENDENCIES_OUTPUT|GIT_\w+|PKG_CONFIG\w*"
+    r"|\w*FLAGS\w*|SOURCE_DATE_EPOCH|ZERO_AR_DATE|\w*DEPENDENCIES_OUTPUT|PKG_CONFIG\w*"
     r"|CCACHE_\w+|MACOSX_DEPLOYMENT_TARGET"
 )
 OF_WORDS = {
-    "git": re.compile(r"XDG_CONFIG_HOME"),
+    "git": re.compile(r"XDG_CONFIG_HOME|GIT_\w+"),
     "rustc": re.compile(r"RUST\w*"),
     "cargo": re.compile(r"RUST\w*|CARGO_\w+"),
 }
