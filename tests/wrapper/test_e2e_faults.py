@@ -185,6 +185,24 @@ def test_what_was_read_beside_the_package_is_learned(server: RunningServer, tmp_
         assert seen == ["local", "hit-local", "remote", "remote", "hit-local"]
 
 
+def test_a_home_where_no_program_starts(tmp_path: Path) -> None:
+    crate = write_crate(tmp_path / "w", 'fn main() { println!("built"); }')
+    own_user = () if os.geteuid() == 0 else ("--user", "--map-root-user")
+    script = f"""
+        mount -t tmpfs -o noexec tmpfs "$DISTBUILD_HOME"
+        cargo distbuild run && cargo clean -q
+        RUSTC_WRAPPER={BIN}/cargo-distbuild-wrapper cargo run
+        code=$?
+        cargo distbuild stop
+        exit $code
+    """
+    with developer(tmp_path / "dev", None) as dev:
+        dev.home.mkdir()
+        done = dev.run("unshare", *own_user, "--mount", "sh", "-c", script, cwd=crate)
+    assert done.stdout.startswith("built\nbuilt\n")
+    assert "mounted noexec?" in done.stderr and "; building without it" in done.stderr
+
+
 def test_a_home_on_a_disk_that_is_full(tmp_path: Path) -> None:
     """No file can be made there, then no byte be written: the build ends as plain cargo's would."""
     crate = write_crate(tmp_path / "crate", 'fn main() { println!("there"); }')

@@ -135,7 +135,9 @@ def run_cargo(home: Home, arguments: Sequence[str]) -> int:
         environment["DISTBUILD_STARTING"] = "1" if is_starting else ""
         _prepare_launcher(home)
     except OSError as error:
-        print(f"warning: distbuild: {error}; building without it", file=sys.stderr)
+        from wrapper.shim.install import without_it
+
+        print(without_it(error, "building"), file=sys.stderr)
         build = ""
     cargo = environment.get("CARGO", "cargo")
     _set_jobs(home, arguments, environment)
@@ -222,10 +224,10 @@ def _is_jobs(argument: str) -> bool:
 
 def prepare(home: Home, environment: dict[str, str]) -> os.PathLike[str]:
     """Install the shim and check the settings. Raises OSError."""
-    from wrapper.shim.install import ensure_shim
+    from wrapper.shim.install import startable_shim
 
     other = environment.get("RUSTC_WRAPPER")
-    shim = ensure_shim(home)
+    shim = startable_shim(home)
     if other and os.path.basename(other) not in (BY_HAND, shim.name):
         print(f"warning: distbuild: takes the place of RUSTC_WRAPPER={other}", file=sys.stderr)
     return shim

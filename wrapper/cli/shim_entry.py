@@ -14,13 +14,13 @@ def become_shim(command: Sequence[str]) -> int:
     if not command:
         print("usage: RUSTC_WRAPPER=cargo-distbuild-wrapper cargo build", file=sys.stderr)
         return 2
-    from wrapper.shim.install import ensure_launcher, ensure_shim
+    from wrapper.shim.install import ensure_launcher, startable_shim, without_it
 
     try:
         home = Home.of(os.environ)
-        shim = str(ensure_shim(home))
+        shim = str(startable_shim(home))
         ensure_launcher(home)
         os.execv(shim, [shim, *command])
     except OSError as error:
-        print(f"warning: distbuild: {error}; compiling without it", file=sys.stderr)
+        print(without_it(error, "compiling"), file=sys.stderr)
         os.execvp(command[0], list(command))

@@ -4,6 +4,7 @@ launcher."""
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shlex
@@ -46,6 +47,22 @@ def ensure_shim(home: Home) -> Path:
     # cargo-distbuild-wrapper takes a stamp that is newer than itself for a current shim
     _stamp(home.shim).touch()
     return home.shim
+
+
+def startable_shim(home: Home) -> Path:
+    """The same, of a shim that can be started: on a file system mounted noexec none can. Raises
+    OSError."""
+    shim = ensure_shim(home)
+    if not os.access(shim, os.X_OK):
+        what = "no program starts there (mounted noexec?): set DISTBUILD_HOME to another place"
+        raise PermissionError(errno.EACCES, what, str(shim))
+    return shim
+
+
+def without_it(error: OSError, doing: str) -> str:
+    """What is said where the shim cannot be had, and cargo goes on `doing` its work."""
+    what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+    return f"warning: distbuild: {what}; {doing} without it"
 
 
 def ensure_launcher(home: Home) -> None:
