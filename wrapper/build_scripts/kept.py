@@ -141,7 +141,8 @@ def whose_run(
     own = {run.roots.target}
     if not is_published(run.roots.package):
         own.add(run.roots.workspace)
-    hidden = pieces(map(os.fsencode, {*own, *map(os.path.realpath, own)}))
+    recorded = (place.recorded for place in run.roots.places)
+    hidden = pieces(map(os.fsencode, {*own, *map(os.path.realpath, own)}), recorded)
     has_names = _has_names(result, blobs)
     # what is named to cargo may be used, and a compiler probe too
     is_named = os.fsencode(run.out_dir) in watched.stdout

@@ -69,7 +69,7 @@ def _fill(
         try:
             if file.node_properties.HasField("unix_mode"):
                 os.fchmod(fd, file.node_properties.unix_mode.value & 0o777)
-            if digest.size > SMALL:
+            if digest.size > SMALL and not is_own:
                 copy_file(Path(source), fd)
             else:
                 data = _checked(source, digest)
