@@ -109,7 +109,7 @@ FILES: dict[str, Callable[[Checkout], None]] = {
 WASM = "--crate-type bin --target wasm32-unknown-unknown"
 OPTIONS_OF = {
     "reads …, which has no shared name": "-L native=/opt/lib",
-    "its dependency … was built without cargo-distbuild": (
+    "its dependency … was built without cargo-distbuild, or elsewhere": (
         "--extern u={target}/debug/deps/libunrelated-4.rmeta"
     ),
     "links with …, which writes a file of its own": (

@@ -166,7 +166,9 @@ class UnitRecords:
             ).fetchone()
         if row is None:
             name = os.path.basename(stem)
-            raise NotUnderstood(f"its dependency {name} was built without cargo-distbuild")
+            raise NotUnderstood(
+                f"its dependency {name} was built without cargo-distbuild, or elsewhere"
+            )
         values: dict[str, Any] = {
             key: value if isinstance(value, str) else tuple(value)
             for key, value in json.loads(row[0]).items()
