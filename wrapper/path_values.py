@@ -16,6 +16,13 @@ _INCLUDE = re.compile(
     rb"(?<!\w)include(_str|_bytes)?!\s*[(\[{]\s*(concat!\s*[(\[{]\s*)?((core|std)::)?"
     rb"(?:option_)?env!\s*[(\[{]\s*(?:r#*)?$"
 )
+_TAKEN = re.compile(
+    rb"(?<!\w)(?:PathBuf\s*::\s*from|Path\s*::\s*new)\s*\(\s*(?:concat!\s*\(\s*)?((core|std)::)?"
+    rb"env!\s*[(\[{]\s*(?:r#*)?$"
+)
+"""Taken by the program as it is: without optimizations it stands in what is made of that, if it is
+of any use there."""
+
 _CALLED = re.compile(rb"[\w>]\s*\(\s*(?:r#*)?$")
 """`env::var("NAME")` and the like ask when the program runs."""
 
@@ -25,8 +32,9 @@ _BLANK = ord(" ")
 _BEFORE = 120
 
 
-def uses_value(source: bytes, name: str) -> bool:
-    """Whether a source file may ask for the variable outside of an `include!(…)`.
+def uses_value(source: bytes, name: str, *, stays_whole: bool = False) -> bool:
+    """Whether a source file may ask for the variable outside of an `include!(…)`, other than by
+    what shows in the artifact, where texts are left whole.
 
     By whatever macro: `env!` may have another name, or be what a macro of the file's makes of it;
     or by a name that is put together.
@@ -36,7 +44,8 @@ def uses_value(source: bytes, name: str) -> bool:
     code = without_comments(source)
     literal = re.compile(b'"' + re.escape(name.encode()) + b'"')
     starts = (match.start() for match in literal.finditer(code))
-    if not all(_is_file(code, at) or _is(_CALLED, code, at) for at in starts):
+    harmless = (_INCLUDE, _CALLED, *([_TAKEN] if stays_whole else []))
+    if not all(any(_is(each, code, at) for each in harmless) for at in starts):
         return True
     put_together = (match.end() for match in _ASKED.finditer(code) if match.group(1) is None)
     return not all(_is_file(code, at) for at in put_together)
@@ -63,6 +72,16 @@ def values_handed_on(source: bytes) -> set[str]:
 def mentions(source: bytes, name: str) -> bool:
     """Whether the variable's name stands in a source file at all."""
     return name.encode() in source
+
+
+def explains(source: bytes, name: str) -> bool:
+    """Whether a source file asks for the variable in a way that `uses_value` knows."""
+    if not mentions(source, name):
+        return False
+    code = without_comments(source)
+    literal = re.compile(b'"' + re.escape(name.encode()) + b'"')
+    starts = [match.start() for match in literal.finditer(code)]
+    return any(_is(each, code, at) for each in (_INCLUDE, _TAKEN) for at in starts)
 
 
 def _is_file(code: bytes, at: int) -> bool:

@@ -10,10 +10,11 @@ from functools import cached_property
 
 from wrapper.build_scripts.names import is_below
 from wrapper.dep_info import environment_read, files_read
+from wrapper.hidden_paths import has_bitcode, is_optimized
 from wrapper.inputs.environment import environment_of_action
 from wrapper.inputs.inputs import Inputs
 from wrapper.inputs.unit_records import NOTHING, Learned
-from wrapper.path_values import mentions, uses_value
+from wrapper.path_values import explains, uses_value
 from wrapper.roots import Roots
 from wrapper.rustc.arguments import Invocation
 from wrapper.rustc.outputs import dep_info_name
@@ -88,18 +89,20 @@ def environment_not_carried(
 
 
 def _check_path_value(unit: Unit, name: str, dep_info: bytes, hands_on: HandsOn) -> None:
-    """Raises CompileHere unless the variable is only used to say where files are."""
-    is_mentioned = False
+    """Raises CompileHere unless the variable is only used to say where files are, or in a way that
+    shows in the artifact."""
+    is_explained = False
+    stays_whole = not (is_optimized(unit.invocation) or has_bitcode(unit.invocation))
     for path in files_read(dep_info):
         try:
             with open(os.path.join(unit.roots.workspace, path), "rb") as file:
                 source = file.read()
         except OSError as error:
             raise CompileHere(f"cannot read {path}: {error.strerror}") from error
-        if uses_value(source, name):
+        if uses_value(source, name, stays_whole=stays_whole):
             raise CompileHere(f"puts the path in {name} into it")
-        is_mentioned = is_mentioned or mentions(source, name)
-    if (name != _OUT_DIR and not is_mentioned) or hands_on(name):
+        is_explained = is_explained or explains(source, name)
+    if (name != _OUT_DIR and not is_explained) or hands_on(name):
         raise CompileHere(f"a macro of another crate puts the path in {name} into it")
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wrapper.path_values import mentions, uses_value, values_handed_on
+from wrapper.path_values import explains, mentions, uses_value, values_handed_on
 
 NAME = "OUT_DIR"
 
@@ -60,6 +60,36 @@ def test_only_files_are_read(source: str) -> None:
 )
 def test_the_value_may_be_used(source: str) -> None:
     assert uses_value(source.encode(), NAME)
+
+
+@pytest.mark.parametrize(
+    ("source", "wanted"),
+    [
+        ('Path::new(env!("OUT_DIR"))', False),
+        ('std::path::PathBuf::from( concat!(env!("OUT_DIR"), "/x"))', False),
+        ('Path::new(std::env!(r"OUT_DIR")).join("x")', False),
+        ('MyPath::new(env!("OUT_DIR"))', True),
+        ('Path::new(f(env!("OUT_DIR")))', True),
+        ('Path::new(env!("OUT_DIR")); env!("OUT_DIR").len()', True),
+    ],
+)
+def test_what_shows_where_texts_are_left_whole(source: str, wanted: bool) -> None:
+    assert uses_value(source.encode(), NAME, stays_whole=True) == wanted
+    assert uses_value(source.encode(), NAME)
+
+
+@pytest.mark.parametrize(
+    ("source", "wanted"),
+    [
+        ('include!(concat!(env!("OUT_DIR"), "/x.rs"));', True),
+        ('Path::new(env!("OUT_DIR"))', True),
+        ('std::env::var("OUT_DIR")', False),
+        ('mine!(var("OUT_DIR"))', False),
+        ("nothing", False),
+    ],
+)
+def test_what_says_why_a_variable_was_read(source: str, wanted: bool) -> None:
+    assert explains(source.encode(), NAME) == wanted
 
 
 @pytest.mark.parametrize(
