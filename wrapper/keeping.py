@@ -263,7 +263,8 @@ class Keeper:
         changed = changed_since(read, compiled.started_ns, roots.targets)
         if changed is not None:
             raise NotKept(f"{changed} changed while it was compiled")
-        before = build(unit, _without(inputs, new_files), draft.learned)
+        then_known = {roots.staged(path) or path for path in draft.learned.files}
+        before = build(unit, _without(inputs, new_files, then_known), draft.learned)
         # what was changed and put back since may have been read in between
         is_touched = inputs.changed_ns != draft.inputs.changed_ns
         if is_touched or before.digest != draft.action.digest:
@@ -374,6 +375,8 @@ def outputs_of(unit: Unit, moved: Mapping[str, str]) -> dict[str, tuple[str, os.
     return found
 
 
-def _without(inputs: Inputs, staged: set[str]) -> Inputs:
-    files = {path: digest for path, digest in inputs.files.items() if path not in staged}
-    return replace(inputs, files=files)
+def _without(inputs: Inputs, new_files: set[str], known: set[str]) -> Inputs:
+    """The same when no more was known of what lies beside the package than these names."""
+    files = {path: digest for path, digest in inputs.files.items() if path not in new_files}
+    kinds = {path: kind for path, kind in inputs.kinds.items() if path in known}
+    return replace(inputs, files=files, kinds=kinds)

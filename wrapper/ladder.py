@@ -386,7 +386,7 @@ def build(unit: Unit, inputs: Inputs, learned: Learned) -> BuiltAction:
 def _absent(unit: Unit, inputs: Inputs, learned: Learned) -> frozenset[str]:
     """Variables and files for which macros looked, by the names that all have for them, that are
     not there: else the key would be as if nobody had looked. And what is in directories above."""
-    found = inputs.files.keys() | inputs.upwards.keys()
+    found = inputs.files.keys() | inputs.upwards.keys() | inputs.kinds.keys()
     files = {unit.roots.staged(path) or path for path in learned.files} - found
     upwards = {inputs.upwards[name] for name in learned.files if name in inputs.upwards}
     return (learned.asked - unit.environment.keys()) | files | upwards

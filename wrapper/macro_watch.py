@@ -94,18 +94,22 @@ def check_reads(accesses: bytes, unit: Unit, inputs: Inputs, learned: Learned = 
     if trouble:
         raise NotKept(trouble)
     _check_asked(own, noted, inputs)
-    _check_own(noted, unit, inputs)
     # cargo has programs look for libraries, and rustc for crates, where dependencies are
     deps = [path for kind, path in unit.invocation.library_paths if kind == "dependency"]
+    _check_made(noted, unit, inputs, {unit.roots.out_dir, *deps})
     upwards = Upwards(unit.roots, unit.environment)
-    known = [path for name in learned.files for path in upwards.paths(name)]
+    # of a directory beside the package the key says that it is one
+    directories = set(filter(os.path.isdir, learned.files))
+    files = (name for name in learned.files if name not in directories)
+    known = [path for name in files for path in upwards.paths(name)]
     places = _Places(inputs, unit.roots, [*known, *deps])
     _check_others(others, unit, places)
     check_linked(
         (path for path, kind in sorted(others.reads.items()) if kind == "o"), unit, inputs, learned
     )
     for path, kind in sorted(own.reads.items()):
-        is_known = places.has(path, is_opened=kind == "o") or _LOADED.fullmatch(path)
+        is_known = places.has(path, is_opened=kind == "o") or _LOADED.fullmatch(path) is not None
+        is_known |= kind != "o" and path in directories
         is_of_rustc = _is_of_rustc(path, unit, inputs) or _is_of_loader(path, kind, unit)
         if not is_known and not is_of_rustc:
             raise NotKept(f"the compile reads {path}, which no key names")
@@ -122,14 +126,18 @@ def _check_asked(own: Seen, noted: Iterable[tuple[str, str]], inputs: Inputs) ->
         raise NotKept(f"a macro asks for {what}")
 
 
-def _check_own(noted: Iterable[tuple[str, str]], unit: Unit, inputs: Inputs) -> None:
-    """Raises NotKept for what rustc itself does not look at where it makes its files, but for
-    libraries whose names begin with nothing, as for wasm32."""
+def _check_made(
+    noted: Iterable[tuple[str, str]], unit: Unit, inputs: Inputs, directories: Collection[str]
+) -> None:
+    """Raises NotKept for what rustc itself does not look at where it makes its files, and
+    dependencies', but for libraries whose names begin with nothing, as for wasm32."""
     names = (unit.invocation.crate_name, "lib", "rmeta", "rustc", ".tmp")
-    for kind, path in noted:
-        rest = path.removeprefix(unit.roots.out_dir + "/")
-        is_foreign = kind in "ocm" and rest != path and not rest.startswith(names)
-        if not is_foreign or unit.roots.staged(path) in inputs.files:
+    for kind, noted_path in noted:
+        path = _without_dots(noted_path)
+        around = next((each for each in directories if path.startswith(each + "/")), None)
+        if kind not in "ocm" or around is None or path[len(around) + 1 :].startswith(names):
+            continue
+        if unit.roots.staged(path) in inputs.files:
             continue
         if os.path.exists(path):  # where loaders look in vain macros may do so too
             raise NotKept(f"the compile reads {path}, which no key names")
@@ -153,6 +161,7 @@ def _beside(noted: Collection[tuple[str, str]], unit: Unit, inputs: Inputs) -> t
     repository, where it may have been cargo for them, and upwards from there. And what the linker
     read there."""
     roots = unit.roots
+    noted = [(kind, _without_dots(path)) for kind, path in noted]
     repository = (each.real for each in roots.places if each.staged.startswith("cargo/git/"))
     around = (roots.workspace, *repository)
     own = {path for kind, path in noted if kind in "os"}
@@ -165,7 +174,7 @@ def _beside(noted: Collection[tuple[str, str]], unit: Unit, inputs: Inputs) -> t
     outside = [
         (kind, path)
         for kind, path in noted
-        if kind in "os" and (".." in path or not is_below(path, (roots.package, roots.target)))
+        if kind in "os" and ("/.." in path or not is_below(path, (roots.package, roots.target)))
     ]
     upwards = Upwards(roots, unit.environment)
     names |= dict.fromkeys(upwards.names((path for _, path in outside), own))
@@ -180,10 +189,25 @@ def _beside(noted: Collection[tuple[str, str]], unit: Unit, inputs: Inputs) -> t
             for path, kind in sorted(reads.items())
             if is_below(path, around)
             and not is_below(path, (roots.target,))
-            and not (places.has(path, is_opened=kind == "o") or os.path.isdir(path))
+            and not (places.has(path, is_opened=kind == "o") or _is_listed(path, kind))
             and not inputs.is_left_out(path)
         ),
     )
+
+
+def _without_dots(path: str) -> str:
+    """The same without `..`, where that leads to the same."""
+    normal = os.path.normpath(path) if "/.." in path else path
+    if normal == path:
+        return path
+    directory = os.path.dirname
+    is_same = os.path.realpath(directory(normal)) == os.path.realpath(directory(path))
+    return normal if is_same else path
+
+
+def _is_listed(path: str, kind: str) -> bool:
+    """Whether it is a directory, and more was asked than that."""
+    return kind == "o" and os.path.isdir(path)
 
 
 def _is_of_rustc(path: str, unit: Unit, inputs: Inputs) -> bool:

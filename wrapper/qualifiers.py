@@ -172,6 +172,9 @@ def _of_compile(invocation: Invocation, roots: Roots, inputs: Inputs) -> dict[st
         hidden = (p for p in inputs.left_out if os.path.dirname(p) != roots.package)
         found["left out"] = "\n".join(sorted(f"{roots.stage_text(p)} {_kind(p)}" for p in hidden))
         found |= {f"names in {each}": _names_in(each) for each in inputs.searched}
+        found |= {f"what is at {name}": kind for name, kind in inputs.kinds.items()}
+        if inputs.links:
+            found["links"] = "\n".join(sorted(map(roots.stage_text, inputs.links)))
     if invocation.codegen("split-debuginfo") == "unpacked":
         found["debug objects"] = "beside"  # a worker would have to be told their names
     return found

@@ -28,6 +28,7 @@ OUTPUTS = "outputs"
 RECORDED_CARGO = "/distbuild/cargo"
 """Where artifacts say that CARGO_HOME is; no real path should look like it."""
 _OUTSIDE = "package/"
+_UP = re.compile(r"/\.\.(?:/|$)")
 _IN_CARGO_HOME = re.compile(r"(registry/src|git/checkouts)/[^/]+/.+")
 _IN_REPOSITORY = re.compile(r"(git/checkouts/[^/]+/[^/]+)(/.+)")
 
@@ -102,14 +103,16 @@ class Roots:
         return found
 
     def staged(self, path: str) -> str | None:
-        """The place of an absolute real path in the input root, or None when it is outside."""
+        """The place of an absolute real path in the input root, or None when it is outside, or
+        leads upwards on its way."""
         for place in reversed(self.places):
             if not place.staged:
                 continue
             if path == place.real:
                 return place.staged
             if path.startswith(place.real + "/"):
-                return place.staged + path[len(place.real) :]
+                rest = path[len(place.real) :]
+                return None if _UP.search(rest) else place.staged + rest
         return None
 
     @cached_property

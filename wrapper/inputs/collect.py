@@ -9,7 +9,13 @@ from itertools import chain
 from wrapper.build_scripts.names import ABOVE, above, is_below
 from wrapper.inputs.build_starts import BuildStarts
 from wrapper.inputs.file_digests import FileDigests
-from wrapper.inputs.inputs import Inputs, is_of_system, refuse_left_out, staged_or_refuse
+from wrapper.inputs.inputs import (
+    Inputs,
+    is_of_system,
+    refuse_left_out,
+    staged_or_refuse,
+    without_dots,
+)
 from wrapper.inputs.macro_trust import MacroTrust, is_published
 from wrapper.inputs.macros import Macros, artifacts
 from wrapper.inputs.package_states import PublishedStates, State
@@ -176,6 +182,9 @@ class Collector:
                 continue
             for each in (path, *_places_of_module(path)):
                 self._add_file(each, roots, inputs)
+            kind = _kind(path, roots)
+            if kind:
+                inputs.kinds[roots.staged(path) or path] = kind
 
     def _add_file(self, path: str, roots: Roots, inputs: Inputs) -> None:
         """A file outside of the package, if it is there."""
@@ -280,6 +289,7 @@ class Collector:
     def _native(self, directories: Collection[str], roots: Roots, inputs: Inputs) -> None:
         """Directories of native libraries; what lies in another of them is a part of that."""
         taken: list[str] = []
+        directories = list(dict.fromkeys(map(without_dots, directories)))
         inputs.searched = tuple(each for each in directories if is_of_system(each, roots))
         inputs.native = tuple(each for each in directories if each not in inputs.searched)
         for directory in sorted(inputs.native):
@@ -296,6 +306,14 @@ class Collector:
 
 def _is_for(host: str, invocation: Invocation) -> bool:
     return invocation.target_file is None and invocation.target in (None, host)
+
+
+def _kind(path: str, roots: Roots) -> str:
+    """What is there, if it is more, or less, than a file."""
+    link = f"link to {roots.stage_text(os.readlink(path))}" if os.path.islink(path) else ""
+    if os.path.isfile(path) or not os.path.lexists(path):
+        return link
+    return f"{link} {'directory' if os.path.isdir(path) else 'no file'}".strip()
 
 
 def _places_of_module(path: str) -> list[str]:

@@ -28,6 +28,8 @@ class Inputs:
     its dependencies that a registry has, `unpublished` those of the others; `attributed`: the
     libraries that the latter's code has linked; `changed_ns`: when a file in one of the directories
     was last changed; `upwards`: what is, by its name (upwards.py), in the directories above;
+    `kinds`: what there is at paths beside the package where that is no mere file; `links`: those in
+    directories that lead out of them, and where to;
     `ages`: how old files are, where macros may ask, by the names of those outside of the package,
     and by none of those in it.
     """
@@ -48,6 +50,8 @@ class Inputs:
     changed_ns: int = 0
     upwards: dict[str, str] = field(default_factory=dict)
     attributed: frozenset[str] = frozenset()
+    kinds: dict[str, str] = field(default_factory=dict)
+    links: list[str] = field(default_factory=list)
     ages: dict[str, str] = field(default_factory=dict)
     _real_places: RealPlaces = field(default_factory=RealPlaces)
 
@@ -57,6 +61,7 @@ class Inputs:
         self.blobs.update(snapshot.blobs)
         self.shown[real] = None
         self.left_out.extend(snapshot.left_out)
+        self.links.extend(f"{path}/{link}" for link in snapshot.links)
         self.shown.update(dict.fromkeys(snapshot.followed))
         self.changed_ns = max(self.changed_ns, snapshot.changed_ns)
 
@@ -104,6 +109,15 @@ def refuse_left_out(path: str, roots: Roots, inputs: Inputs) -> None:
     """Raises NotUnderstood for what an input's directory holds and its digest does not."""
     if inputs.is_left_out(path, target=roots.target):
         raise NotUnderstood(f"reads {path}, which has no shared name")
+
+
+def without_dots(path: str) -> str:
+    """The same without `..`, by which a path seems to lie in what it leads out of. Raises
+    NotUnderstood where it leads elsewhere then."""
+    normal = os.path.normpath(path)
+    if normal != path and os.path.realpath(normal) != os.path.realpath(path):
+        raise NotUnderstood(f"reads {path}, which has no shared name")
+    return normal
 
 
 def staged_or_refuse(roots: Roots, path: str) -> str:

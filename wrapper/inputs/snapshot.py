@@ -35,15 +35,17 @@ class Snapshot:
     """A directory as it was: its root digest and the sources of all blobs below it.
 
     `left_out` are the real paths of directories and links that are no part of it; `followed` those
-    of directories elsewhere whose content is. `changed_ns`: when one of its files was last changed,
-    or a directory or link named, by the time of its status, which nothing puts back. `ages` says of
-    all that is below, where it is wanted, which files these are and when they were changed.
+    of directories elsewhere whose content is; `links` the links in whose place there is what they
+    lead to, with where that is. `changed_ns`: when one of its files was last changed, or a
+    directory or link named, by the time of its status, which nothing puts back. `ages` says of all
+    that is below, where it is wanted, which files these are and when they were changed.
     """
 
     root: Digest
     blobs: dict[Digest, Source] = field(default_factory=dict)
     left_out: tuple[str, ...] = ()
     followed: tuple[str, ...] = ()
+    links: tuple[str, ...] = ()
     changed_ns: int = 0
     ages: tuple[str, ...] = ()
 
@@ -149,6 +151,7 @@ class _Walk:
         self._links: list[tuple[str, os.DirEntry[str]]] = []
         self._pending = [(root, "")]
         self._count = 0
+        self._replaced: list[str] = []
         self._until_ns = until_ns
         self._changed_ns = 0
         self._ages: list[str] | None = [] if with_ages else None
@@ -176,7 +179,8 @@ class _Walk:
         blobs = {**self._blobs, **made}
         left_out, followed = tuple(self._left_out), tuple(self._followed)
         ages = tuple(sorted(self._ages or ()))
-        return Snapshot(digest, blobs, left_out, followed, self._changed_ns, ages)
+        links = tuple(sorted(self._replaced))
+        return Snapshot(digest, blobs, left_out, followed, links, self._changed_ns, ages)
 
     def _note_change(self, when_ns: int) -> None:
         if self._until_ns is None or when_ns <= self._until_ns:
@@ -194,7 +198,9 @@ class _Walk:
             self._note_age(path, st)
             if _stays_inside(entry.path, self._root, self._left_out):
                 self._builder.add_symlink(path, os.readlink(entry.path))
-            elif self._may_follow(entry):
+                continue
+            self._replaced.append(f"{path} {os.readlink(entry.path)}")
+            if self._may_follow(entry):
                 self._followed.append(os.path.realpath(entry.path))
                 self._note_age(path, entry.stat())
                 self._take_directory(path, entry)
