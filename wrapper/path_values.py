@@ -9,6 +9,7 @@ anything else counts as a use.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 from wrapper.inputs.rust_text import without_comments, without_literals, without_tests
 
@@ -32,9 +33,11 @@ _BLANK = ord(" ")
 _BEFORE = 120
 
 
-def uses_value(source: bytes, name: str, *, stays_whole: bool = False) -> bool:
+def uses_value(
+    source: bytes, name: str, *, stays_whole: bool = False, is_test: bool = True
+) -> bool:
     """Whether a source file may ask for the variable outside of an `include!(…)`, other than by
-    what shows in the artifact, where texts are left whole.
+    what shows in the artifact, where texts are left whole, and, if the compile `is_test`, in tests.
 
     By whatever macro: `env!` may have another name, or be what a macro of the file's makes of it;
     or by a name that is put together.
@@ -43,12 +46,25 @@ def uses_value(source: bytes, name: str, *, stays_whole: bool = False) -> bool:
         return False
     code = without_comments(source)
     literal = re.compile(b'"' + re.escape(name.encode()) + b'"')
-    starts = (match.start() for match in literal.finditer(code))
+    is_live = _always if is_test else _outside_tests(code)
+    starts = (match.start() for match in literal.finditer(code) if is_live(match.start()))
     harmless = (_INCLUDE, _CALLED, *([_TAKEN] if stays_whole else []))
     if not all(any(_is(each, code, at) for each in harmless) for at in starts):
         return True
-    put_together = (match.end() for match in _ASKED.finditer(code) if match.group(1) is None)
+    asked = (match for match in _ASKED.finditer(code) if is_live(match.start()))
+    put_together = (match.end() for match in asked if match.group(1) is None)
     return not all(_is_file(code, at) for at in put_together)
+
+
+def _always(_: int) -> bool:
+    return True
+
+
+def _outside_tests(code: bytes) -> Callable[[int], bool]:
+    """Whether what begins at a place in code is no part of its tests."""
+    text = without_literals(code)
+    kept, _ = without_tests(text)
+    return lambda at: kept[at] == text[at]
 
 
 def values_handed_on(source: bytes) -> set[str]:

@@ -99,7 +99,8 @@ def _check_path_value(unit: Unit, name: str, dep_info: bytes, hands_on: HandsOn)
                 source = file.read()
         except OSError as error:
             raise CompileHere(f"cannot read {path}: {error.strerror}") from error
-        if uses_value(source, name, stays_whole=stays_whole):
+        is_test = unit.invocation.is_test
+        if uses_value(source, name, stays_whole=stays_whole, is_test=is_test):
             raise CompileHere(f"puts the path in {name} into it")
         is_explained = is_explained or explains(source, name)
     if (name != _OUT_DIR and not is_explained) or hands_on(name):

@@ -81,6 +81,23 @@ def test_what_shows_where_texts_are_left_whole(source: str, wanted: bool) -> Non
 @pytest.mark.parametrize(
     ("source", "wanted"),
     [
+        ('#[test]\nfn t() { let [a] = [env!("OUT_DIR")]; { a } }', False),
+        ('#[test] #[should_panic] pub fn t() -> u8 { env!(concat!("OUT", "_DIR")) }', False),
+        ('#[cfg(test)] mod tests { const D: &str = env!("OUT_DIR"); }', False),
+        ('#[test] fn t() {} const D: &str = env!("OUT_DIR");', True),
+        ('fn t() { env!("OUT_DIR") } #[test] fn u() { env!("OUT_DIR") }', True),
+        ('#[cfg(not(test))] mod tests { const D: &str = env!("OUT_DIR"); }', True),
+        ('parsed!(r#"env!("OUT_DIR")"#)', True),
+    ],
+)
+def test_what_tests_use(source: str, wanted: bool) -> None:
+    assert uses_value(source.encode(), NAME, is_test=False) == wanted
+    assert uses_value(source.encode(), NAME)
+
+
+@pytest.mark.parametrize(
+    ("source", "wanted"),
+    [
         ('include!(concat!(env!("OUT_DIR"), "/x.rs"));', True),
         ('Path::new(env!("OUT_DIR"))', True),
         ('std::env::var("OUT_DIR")', False),

@@ -20,6 +20,9 @@ _TEST_MODULE = re.compile(
     rb"#\s*\[\s*cfg\s*\(\s*(?:test\s*\)|all\s*\(\s*test\s*,[^\]]*\))\s*\]"
     rb"\s*(?:#\s*\[[^\]]*\]\s*)*(?:pub\s*(?:\([^)]*\)\s*)?)?\bmod\s+(?P<name>\w+)\s*(?P<open>[{;])"
 )
+_TEST = re.compile(
+    rb"#\s*\[\s*test\s*\]\s*(?:#\s*\[[^\]]*\]\s*)*(?:pub\s*(?:\([^)]*\)\s*)?)?fn\s+\w+[^{;]*\{"
+)
 _QUOTE = re.compile(
     rb"\b(?:parse_)?quote(?P<spanned>_spanned)?\s*!\s*(?P<open>[({\[])",
 )
@@ -51,7 +54,7 @@ def without_literals(code: bytes) -> bytes:
 
 
 def without_tests(text: bytes) -> tuple[bytes, set[str]]:
-    """Text without literals, and without its modules for tests; the names of those elsewhere."""
+    """Text without literals, and without its tests; the names of the modules for them elsewhere."""
     elsewhere = set()
     for match in list(_TEST_MODULE.finditer(text)):
         if match.group("open") == b";":
@@ -59,6 +62,8 @@ def without_tests(text: bytes) -> tuple[bytes, set[str]]:
         else:
             text = _cut(text, match.start(), _closing(text, match.end()))
     text = _TEST_MODULE.sub(lambda m: _blanks(m.group()), text)
+    for match in list(_TEST.finditer(text)):
+        text = _cut(text, match.start(), _closing(text, match.end()))
     return text, elsewhere
 
 
