@@ -45,6 +45,7 @@ from wrapper.rustc.by_name import BY_NAME, compiler_by_name
 from wrapper.rustc.incremental import is_fresh
 from wrapper.rustc.outputs import dep_info_name, early_names
 from wrapper.whose import keys
+from wrapper.wording import trouble
 
 _MAX_ROUNDS = 6
 _LOG = logging.getLogger("distbuild.ladder")
@@ -346,7 +347,7 @@ def _asked_for(keys: _Keys, draft: Draft) -> Iterator[Digest]:
 
 def _trouble(remote: Remote, error: DistbuildError, draft: Draft) -> Miss:
     if isinstance(error, OutOfSpace):
-        return Miss(f"the result could not be used: {error}", draft)
+        return Miss(f"the result could not be used: {trouble(error)}", draft)
     remote.note(error)
     return Miss(f"the server {remote.url}: {error}", draft)
 

@@ -142,7 +142,7 @@ class Remote:
         try:
             found = await asyncio.wait_for(self._clients.results.get(action), LOOKUP_TIMEOUT)
         except TimeoutError:
-            raise Unavailable(f"{self.url} did not answer in {LOOKUP_TIMEOUT:.0f} s") from None
+            raise Unavailable(f"it did not answer in {LOOKUP_TIMEOUT:.0f} s") from None
         # each unit asks, and most wait for another: a server this slow costs more than it saves;
         # but what waits behind blobs that are being fetched says nothing about the server
         is_slow = self._clock() - started > SLOW_LOOKUP and not self._transfers

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from remote_apis.errors import OutOfSpace
+
 
 def size(count: int) -> str:
     """`0 B`, `812 B`, `3.1 MiB`."""
@@ -27,6 +29,8 @@ def trouble(error: Exception) -> str:
     """What went wrong, for the user: with the file's name where there is one."""
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {error.strerror}"
+    if isinstance(error, OutOfSpace):
+        return "no space is left on the disk"  # which blob it was makes a reason of each unit
     return str(error)
 
 

@@ -85,6 +85,7 @@ def write_start_script(home: Home) -> None:
     home.shim.parent.mkdir(exist_ok=True)
     # it may lie in a workspace, where nothing in it is a source
     _write_if_changed(home.path / "CACHEDIR.TAG", _CACHE)
+    _write_if_changed(home.path / ".gitignore", b"*\n")
     _write_if_changed(home.start_daemon, _start_script(home))
 
 
