@@ -134,10 +134,13 @@ def _check_made(
     names = (unit.invocation.crate_name, "lib", "rmeta", "rustc", ".tmp")
     for kind, noted_path in noted:
         path = _without_dots(noted_path)
-        around = next((each for each in directories if path.startswith(each + "/")), None)
-        if kind not in "ocm" or around is None or path[len(around) + 1 :].startswith(names):
+        if kind not in "ocm":
             continue
-        if unit.roots.staged(path) in inputs.files:
+        around = next((each for each in above(path) if each in directories), None)
+        if around is None or path[len(around) + 1 :].startswith(names):
+            continue
+        staged = unit.roots.staged(path)
+        if staged is not None and (staged in inputs.files or is_below(staged, inputs.directories)):
             continue
         if os.path.exists(path):  # where loaders look in vain macros may do so too
             raise NotKept(f"the compile reads {path}, which no key names")
