@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from remote_apis.errors import OutOfSpace
-
 
 def size(count: int) -> str:
     """`0 B`, `812 B`, `3.1 MiB`."""
@@ -29,9 +27,8 @@ def trouble(error: Exception) -> str:
     """What went wrong, for the user: with the file's name where there is one."""
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {error.strerror}"
-    if isinstance(error, OutOfSpace):
-        return "no space is left on the disk"  # which blob it was makes a reason of each unit
-    return str(error)
+    # which blob it was would make a reason of its own for each unit
+    return str(error).partition(" for blob ")[0]
 
 
 def not_kept(reason: str | None, why: str) -> str:
