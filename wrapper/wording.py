@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
+
+_BLOB = re.compile(r" for blob \S+[0-9a-f]/\d+")
 
 
 def size(count: int) -> str:
@@ -28,7 +31,7 @@ def trouble(error: Exception) -> str:
     if isinstance(error, OSError) and error.filename:
         return f"{error.filename}: {error.strerror}"
     # which blob it was would make a reason of its own for each unit
-    return str(error).partition(" for blob ")[0]
+    return _BLOB.sub("", str(error))
 
 
 def not_kept(reason: str | None, why: str) -> str:

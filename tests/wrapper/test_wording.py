@@ -8,12 +8,15 @@ from typing import Any
 
 import pytest
 
+from remote_apis.digest import Digest
+from remote_apis.digest_functions import DigestFunction
+from remote_apis.errors import OutOfSpace
 from wrapper.cli.stats_command import table
 from wrapper.cli.why_miss import answer
 from wrapper.keys.change import Change
 from wrapper.keys.explain import Cause, Comparison, Entry
 from wrapper.timings import page
-from wrapper.wording import columns, duration, not_kept, size, totals_line
+from wrapper.wording import columns, duration, not_kept, size, totals_line, trouble
 
 
 @pytest.mark.parametrize(
@@ -31,6 +34,15 @@ def test_size(count: int, text: str) -> None:
 )
 def test_duration(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+def test_one_trouble_of_many_blobs() -> None:
+    """It is counted by what it says."""
+    for function in DigestFunction:
+        blob = Digest.of(b"blob", function)
+        assert trouble(OutOfSpace(f"no space is left for blob {blob}")) == "no space is left"
+        assert trouble(OutOfSpace(f"no room for blob {blob}: full")) == "no room: full"
+    assert trouble(FileNotFoundError(2, "No such file", "/x")) == "/x: No such file"
 
 
 def test_a_reason_and_why_the_result_is_not_kept() -> None:
