@@ -43,6 +43,8 @@ def pieces(paths: Iterable[bytes], recorded: Iterable[str] = ()) -> list[bytes]:
 
 def is_optimized(invocation: Invocation) -> bool:
     """Whether texts may be taken apart in what rustc makes."""
+    if any(name == "-O" for name, _ in invocation.options):
+        return True
     return invocation.codegen("opt-level") not in (None, "0")
 
 

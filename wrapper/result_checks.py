@@ -13,6 +13,7 @@ from wrapper.dep_info import environment_read, files_read
 from wrapper.hidden_paths import has_bitcode, is_optimized
 from wrapper.inputs.environment import environment_of_action
 from wrapper.inputs.inputs import Inputs
+from wrapper.inputs.macro_trust import is_published
 from wrapper.inputs.unit_records import NOTHING, Learned
 from wrapper.path_values import explains, uses_value
 from wrapper.roots import Roots
@@ -92,7 +93,9 @@ def _check_path_value(unit: Unit, name: str, dep_info: bytes, hands_on: HandsOn)
     """Raises CompileHere unless the variable is only used to say where files are, or in a way that
     shows in the artifact."""
     is_explained = False
-    stays_whole = not (is_optimized(unit.invocation) or has_bitcode(unit.invocation))
+    is_whole = not (is_optimized(unit.invocation) or has_bitcode(unit.invocation))
+    # of others' packages, which all take for what they look like
+    stays_whole = is_whole and is_published(unit.roots.package)
     for path in files_read(dep_info):
         try:
             with open(os.path.join(unit.roots.workspace, path), "rb") as file:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,10 @@ from developers import developer
 
 from tests.wrapper.test_e2e_local import package
 from wrapper.build_scripts.kept import _holds
-from wrapper.hidden_paths import pieces
+from wrapper.hidden_paths import is_optimized, pieces
+from wrapper.result_checks import CompileHere, Unit, environment_not_carried
+from wrapper.roots import find_roots
+from wrapper.rustc.arguments import parse
 
 PATH = "/tmp/abcdefgh/ws"
 MACRO = """
@@ -76,3 +80,48 @@ def test_bitcode(tmp_path: Path, lto: str) -> None:
             dev.run("cargo", "distbuild", "stop", cwd=checkout)  # all is kept that will be
             said = dev.run(checkout / "target/release/app", cwd=checkout).stdout.strip()
             assert said == str(checkout / "lib")
+
+
+@pytest.mark.parametrize(
+    ("options", "wanted"),
+    [((), False), (("-Copt-level=0",), False), (("-O",), True), (("-Copt-level=s",), True)],
+)
+def test_whether_texts_may_be_taken_apart(options: tuple[str, ...], wanted: bool) -> None:
+    compiled = ("--crate-name=x", "x.rs", "--emit=link", "--out-dir=/t")
+    assert is_optimized(parse(("/t/bin/rustc", *compiled, *options))) == wanted
+
+
+HERE = 'fn here() { Path::new(env!("CARGO_MANIFEST_DIR")); }'
+
+
+@pytest.mark.parametrize(
+    ("package", "options", "is_refused"),
+    [
+        ("cargo/registry/src/index.crates.io-1949cf8c6b5b557f/x-1.0.0", (), False),
+        ("cargo/registry/src/index.crates.io-1949cf8c6b5b557f/x-1.0.0", ("-O",), True),
+        ("cargo/registry/src/index.crates.io-1949cf8c6b5b557f/x-1.0.0", ("-Clto",), True),
+        ("ws/x", (), True),
+    ],
+)
+def test_a_path_that_would_show(
+    tmp_path: Path, package: str, options: tuple[str, ...], is_refused: bool
+) -> None:
+    directory = tmp_path / package
+    directory.mkdir(parents=True)
+    (directory / "x.rs").write_text(HERE)
+    environment = {
+        "CARGO_MANIFEST_DIR": str(directory), "CARGO_HOME": str(tmp_path / "cargo"),
+        "CARGO_PKG_NAME": "x", "CARGO_PKG_VERSION": "1.0.0",
+    }  # fmt: skip
+    out = f"{tmp_path}/target/debug/deps"
+    argv = ("/t/bin/rustc", "--crate-name=x", f"{directory}/x.rs", "--emit=link", *options)
+    invocation = parse((*argv, f"--out-dir={out}"))
+    roots = find_roots(
+        cwd=str(directory), source=invocation.source, out_dir=out, triple=None,
+        environment=environment, sources=None,
+    )  # fmt: skip
+    unit = Unit(invocation=invocation, roots=roots, environment=environment)
+    source = f"{directory}/x.rs"
+    dep_info = f"x.d: {source}\n\n{source}:\n\n# env-dep:CARGO_MANIFEST_DIR={directory}\n".encode()
+    with pytest.raises(CompileHere) if is_refused else nullcontext():
+        assert environment_not_carried(unit, dep_info, set(), lambda _: False) == set()
