@@ -17,7 +17,7 @@ from remote_apis.digest import Digest
 from remote_apis.digest_functions import DigestFunction
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
 from remote_apis.tree_builder import TreeBuilder
-from wrapper.inputs.inputs import Inputs, is_of_system, staged_or_refuse, without_dots
+from wrapper.inputs.inputs import Inputs, is_of_system, staged_or_refuse
 from wrapper.inputs.snapshot import Source
 from wrapper.roots import OUTPUTS, ROOT, ROOT_DIRECTORY, Roots
 from wrapper.rustc.arguments import Invocation, NotUnderstood, Option
@@ -198,9 +198,9 @@ def _staged_option(option: Option, roots: Roots) -> list[str]:
         if name == "-L" and is_of_system(path or value, roots):
             return [name, value]
         if equals:
-            value = f"{head}={ROOT}/{staged_or_refuse(roots, without_dots(path))}"
+            value = f"{head}={ROOT}/{staged_or_refuse(roots, path)}"
         elif name == "-L":
-            value = f"{ROOT}/{staged_or_refuse(roots, without_dots(value))}"
+            value = f"{ROOT}/{staged_or_refuse(roots, value)}"
     elif roots.stage_text(value) != value:
         value = roots.stage_text(value)
     return [name, value]

@@ -28,6 +28,9 @@ _CALLED = re.compile(rb"[\w>]\s*\(\s*(?:r#*)?$")
 """`env::var("NAME")` and the like ask when the program runs."""
 
 _ASKED = re.compile(rb'\b(?:option_)?env!\s*[(\[{]\s*(?:(?:r#*)?"(\w+)"|(?!r?#*"))')
+_ASKED_IN_TEXT = re.compile(rb'\benv!\s*[(\[{]\s*\\?"(\w+)\\?"')
+"""In a literal that a macro makes code of, or elsewhere."""
+
 _VARIABLE = re.compile(rb'"([A-Z][A-Z0-9_]+)"')
 _BLANK = ord(" ")
 _BEFORE = 120
@@ -73,13 +76,19 @@ def values_handed_on(source: bytes) -> set[str]:
     Not those of its tests. Where a name is filled in, as in `quote! { env!(#name) }`, it may be any
     that the file has as a text; one that its caller gives stands there.
     """
-    if b"env!" not in source or not (b"macro_rules" in source or b"quote" in source):
+    makes_code = b"macro_rules" in source or b"quote" in source
+    if b"env!" not in source or not (makes_code or b"TokenStream" in source):
         return set()
     code = without_comments(source)
-    text, _ = without_tests(without_literals(code))
+    no_literals = without_literals(code)
+    in_text = (match for match in _ASKED_IN_TEXT.finditer(code))
+    found = {match.group(1) for match in in_text if no_literals[match.start()] == _BLANK}
+    if not makes_code:
+        return {name.decode() for name in found}
+    text, _ = without_tests(no_literals)
     asked = [match for match in _ASKED.finditer(code) if text[match.start()] != _BLANK]
     named = [each for each in asked if each.group(1)]
-    found = {each.group(1) for each in named if not _is_file(code, each.start(1) - 1)}
+    found |= {each.group(1) for each in named if not _is_file(code, each.start(1) - 1)}
     if any(code.startswith(b"#", each.end()) for each in asked if not each.group(1)):
         found.update(_VARIABLE.findall(code))
     return {name.decode() for name in found}

@@ -174,10 +174,18 @@ def _of_compile(invocation: Invocation, roots: Roots, inputs: Inputs) -> dict[st
         found |= {f"names in {each}": _names_in(each) for each in inputs.searched}
         found |= {f"what is at {name}": kind for name, kind in inputs.kinds.items()}
         if inputs.links:
-            found["links"] = "\n".join(sorted(map(roots.stage_text, inputs.links)))
+            found["links"] = "\n".join(sorted(_named(link, roots) for link in inputs.links))
     if invocation.codegen("split-debuginfo") == "unpacked":
         found["debug objects"] = "beside"  # a worker would have to be told their names
     return found
+
+
+def _named(text: str, roots: Roots) -> str:
+    """A text with everybody's names for paths, of other packages too."""
+    text = roots.stage_text(text)
+    for place in reversed(roots.places):
+        text = text.replace(f"{place.real}/", f"{place.staged or place.recorded}/")
+    return text
 
 
 def _kind(path: str) -> str:

@@ -227,3 +227,33 @@ def test_a_build_directory_of_its_own(dev: Developer) -> None:
         assert said(dev, workspace) == "7"
         again = dev.run("cargo", "build", "-v", cwd=workspace)
         assert "Running" not in again.stderr, "plain cargo finds nothing to do"
+
+
+@pytest.mark.parametrize("named", ["../made", "ws/../../made"])
+def test_a_target_directory_that_is_named_upwards(dev: Developer, named: str) -> None:
+    script = """fn main() {
+    println!("cargo:rustc-link-search=native={}", std::env::var("OUT_DIR").unwrap());
+    println!("cargo:rerun-if-changed=build.rs");
+}"""
+    for place, outcome in (("one", "local"), ("another", "hit-local")):
+        workspace = members(dev.directory / place / "ws", "pub fn said() -> u8 { 7 }")
+        write(workspace, {"dep/build.rs": script, "ws/.keep": ""})
+        units = dev.build(workspace, "--target-dir", named)
+        dev.run("cargo", "distbuild", "stop", cwd=workspace)
+        assert {each["outcome"] for each in units} == {outcome}, units
+
+
+def test_a_script_that_goes_through_all_variables(dev: Developer) -> None:
+    script = """fn main() {
+    let tags = std::env::vars().filter(|(name, _)| name.contains("_OWN_")).map(|(_, tag)| tag);
+    println!("cargo:rustc-env=TAGS={}", tags.collect::<String>());
+    println!("cargo:rerun-if-changed=build.rs");
+}"""
+    source = 'pub fn said() -> &\'static str { env!("TAGS") }'
+    workspace = write(members(dev.directory / "ws", source), {"dep/build.rs": script})
+    for tag, outcome in (("one", "local"), ("two", "local"), ("one", "hit-local")):
+        dev.extra = {"SOME_OWN_TAG": tag}
+        built(dev, workspace)
+        done = dev.run("cargo", "distbuild", "stats", "--json", cwd=workspace)
+        (script_run,) = json.loads(done.stdout)["runs"]
+        assert (script_run["outcome"], said(dev, workspace)) == (outcome, tag)

@@ -122,6 +122,10 @@ def test_what_says_why_a_variable_was_read(source: str, wanted: bool) -> None:
         ('macro_rules! a { () => {} } // env!("OUT_DIR")', set()),
         ('const D: &str = env!("OUT_DIR");', set()),
         ("macro_rules! of { ($x:expr) => { env!($x) } }", set()),
+        (r'fn m() -> TokenStream { "env!(\"OUT_DIR\").len()".parse().unwrap() }', {"OUT_DIR"}),
+        ('fn m() -> TokenStream { r#"env!("OUT_DIR")"#.parse().unwrap() }', {"OUT_DIR"}),
+        ('fn m() -> TokenStream { include!(concat!(env!("OUT_DIR"), "/x")) }', set()),
+        (r'const HELP: &str = "use env!(\"OUT_DIR\")";', set()),
     ],
 )
 def test_what_macros_ask_for_elsewhere(source: str, names: set[str]) -> None:

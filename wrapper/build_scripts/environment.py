@@ -32,7 +32,7 @@ _NEUTRAL_UNLESS_ASKED_FOR = ("PWD", "OLDPWD", "RUSTUP_TOOLCHAIN", "LD_LIBRARY_PA
 SESSION = re.compile(
     r"USER|USERNAME|LOGNAME|SHELL|TERM|COLORTERM|TERM_\w+|LS_COLORS|EDITOR|VISUAL|PAGER|LESS\w*"
     r"|DISPLAY|WAYLAND_\w+|XAUTHORITY|XDG_(?!CONFIG|DATA|CACHE|STATE)\w+|DBUS_\w+|SSH_\w+|GPG_\w+"
-    r"|DESKTOP_SESSION|GDMSESSION|SESSION_MANAGER|SYSTEMD_EXEC_PID|MANAGERPID|SUDO_\w+|WINDOWPATH"
+    r"|DESKTOP_SESSION|GDMSESSION|SESSION_MANAGER|SYSTEMD_EXEC_PID|MANAGERPID|WINDOWPATH"
     r"|XMODIFIERS|(?:GTK|QT)_IM_MODULE|(?:GNOME|KONSOLE|VTE|KITTY|ALACRITTY|WEZTERM|STARSHIP)_\w+"
     r"|TMUX\w*|STY|WINDOWID|HIST\w+|HOSTNAME|MAIL|INVOCATION_ID|JOURNAL_STREAM"
     r"|GIT_(?:ASKPASS|EDITOR|SEQUENCE_EDITOR|PAGER|TERMINAL_PROMPT|(?:AUTHOR|COMMITTER)_\w+)"
@@ -101,34 +101,43 @@ def _counts(name: str, tokens: str, reach: str) -> bool:
         return True
     if SESSION.fullmatch(name) or _LOCALE.fullmatch(name):
         # SHELL is part of names like CC_SHELL_ESCAPED_FLAGS
-        is_named = re.search(rf"(?<!_){name}(?!_)", tokens) is not None
+        is_named = re.search(rf"(?<!_){name}(?!_)", tokens) is not None or _is_begun(name, tokens)
         looks_for_locale = first == "any" or "git" in words
         return is_named or (looks_for_locale and _LOCALE.fullmatch(name) is not None)
     if any(OF_WORDS[word].fullmatch(name) for word in words if word in OF_WORDS):
         return True
     if _OF_CI.fullmatch(name) or _OF_CARGO.fullmatch(name):
-        return name in tokens or f" {name.partition('_')[0]}_ " in f" {tokens} "
-    if first == "any" or (first != "none" and OF_PROGRAMS.fullmatch(name)):
+        return name in tokens or _is_begun(name, tokens)
+    if first == "any" or "lists" in words or (first != "none" and OF_PROGRAMS.fullmatch(name)):
         return True
     if _LOADED.fullmatch(name):
         return True
     is_odd = not name.isupper() or (len(name) < NO_CHANCE and name != "CI")
     if is_odd and "told" in words:
         return False  # no search tells whether the program has such names
-    return is_odd or _is_named(name, tokens, is_told="told" in words)
+    is_told = "told" in words and "stripped" not in words
+    return is_odd or _is_among_told(name, tokens) or (not is_told and _is_named(name, tokens))
 
 
-def _is_named(name: str, tokens: str, *, is_told: bool) -> bool:
+def _is_begun(name: str, tokens: str) -> bool:
+    """Whether a word of a program's is the first part of a name."""
+    return f" {name.partition('_')[0]}_ " in f" {tokens} "
+
+
+def _is_among_told(name: str, tokens: str) -> bool:
+    """Whether a program whose questions are told may come upon a variable all the same: programs
+    that go through all of them look for names, or beginnings."""
+    first, line, _ = name.partition("_")
+    words = f"{name}(?!_)|{first}_" if line else f"{name}(?!_)"
+    return re.search(f"(?<!_)(?:{words})", tokens) is not None
+
+
+def _is_named(name: str, tokens: str) -> bool:
     """Whether a program that has these words may ask for a variable.
 
-    A name may be put together: its first part or its last two are then in the program. Of a program
-    whose questions are told (`is_told`) those are known: it may but go through all variables, for
-    some beginning.
+    A name may be put together: its first part or its last two are then in the program.
     """
     parts = name.split("_")
-    if is_told:
-        words = (f"{name}(?!_)", *(f"{part}_" for part in parts[:1] if len(parts) > 1))
-        return re.search(f"(?<!_)(?:{'|'.join(words)})", tokens) is not None
     ends = [parts[0]] if len(parts[0]) > 2 else []
     ends += ["_".join(parts[-2:])] if len(parts) > 2 else []
     return any(each in tokens for each in (name, *ends))

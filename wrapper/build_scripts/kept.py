@@ -12,7 +12,12 @@ from wrapper.build_scripts.accesses import Seen
 from wrapper.build_scripts.environment import may_count
 from wrapper.build_scripts.held import held_by
 from wrapper.build_scripts.machine import facts_told
-from wrapper.build_scripts.named_variables import declared, named_in_file, tokens_of
+from wrapper.build_scripts.named_variables import (
+    declared,
+    how_variables_are_looked_at,
+    named_in_file,
+    tokens_of,
+)
 from wrapper.build_scripts.names import is_below
 from wrapper.build_scripts.outputs import empty_tree, leads_out, staged, take_outputs
 from wrapper.build_scripts.reach import reach_of
@@ -56,12 +61,13 @@ def record_of(watched: Watched) -> Record:
     if seen.trouble is not None:
         raise NotKept(seen.trouble)
     with open(run.program, "rb") as file:
-        tokens = tokens_of(file.read())
+        program = file.read()
+    tokens = tokens_of(program)
     reach = reach_of(path for path in seen.programs if os.path.exists(path))
     if seen.own_programs:
         reach = f"any {reach.partition(' ')[2]}".rstrip()
     if "" in seen.asked:
-        reach += " told"
+        reach += f" told {how_variables_are_looked_at(program)}".rstrip()
     if any(os.path.basename(path) == "ldconfig" for path in seen.programs):
         seen.reads["/etc/ld.so.cache"] = "o"  # others but look there for what they are loaded with
     if reach.startswith("any"):

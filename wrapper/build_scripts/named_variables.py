@@ -5,7 +5,7 @@ from __future__ import annotations
 import mmap
 import re
 
-from wrapper.build_scripts.elf import loaded_parts
+from wrapper.build_scripts.elf import loaded_parts, symbol_names
 from wrapper.build_scripts.environment import CI_SERVICES, NO_CHANCE, RUN_OF_CI, SESSION
 
 _OF_CI_IN_FILES = re.compile(rf"\b((?:{CI_SERVICES})_(?!\w)|(?:{RUN_OF_CI})\b)".encode())
@@ -37,6 +37,15 @@ def tokens_of(program: bytes) -> str:
     found = {token for token in _TOKEN.findall(code) if len(token) >= NO_CHANCE}
     found.update(_TOKEN.findall(data))
     return " ".join(sorted({token.decode() for token in found}))
+
+
+def how_variables_are_looked_at(program: bytes) -> str:
+    """`lists` where a program of Rust may go through all of them, by `std::env::vars`; `stripped`
+    where it has no names of functions to tell; else nothing."""
+    names = symbol_names(program)
+    if b"3std" not in names:
+        return "stripped"
+    return "lists" if b"3std3env4vars" in names else ""
 
 
 def named_in_file(name: str, content: bytes | mmap.mmap) -> set[str]:

@@ -48,7 +48,8 @@ _OF_GIT = {
 def reach_of(programs: Iterable[str]) -> str:
     """`none`, `known` or `any`: what the programs that were run may look at; and words for some of
     them, `git`, `rustc` and `cargo`. Records have `told` too, where the C library told for which
-    variables the script asked."""
+    variables the script asked; and `lists` where it may have gone through all beside, or `stripped`
+    where nothing tells."""
     programs = list(programs)
     if not programs:
         return "none"

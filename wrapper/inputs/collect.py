@@ -289,7 +289,8 @@ class Collector:
     def _native(self, directories: Collection[str], roots: Roots, inputs: Inputs) -> None:
         """Directories of native libraries; what lies in another of them is a part of that."""
         taken: list[str] = []
-        directories = list(dict.fromkeys(map(without_dots, directories)))
+        named = (each if roots.staged(each) else without_dots(each) for each in directories)
+        directories = list(dict.fromkeys(named))
         inputs.searched = tuple(each for each in directories if is_of_system(each, roots))
         inputs.native = tuple(each for each in directories if each not in inputs.searched)
         for directory in sorted(inputs.native):
@@ -311,7 +312,13 @@ def _is_for(host: str, invocation: Invocation) -> bool:
 def _kind(path: str, roots: Roots) -> str:
     """What is there, if it is more, or less, than a file."""
     link = f"link to {roots.stage_text(os.readlink(path))}" if os.path.islink(path) else ""
-    if os.path.isfile(path) or not os.path.lexists(path):
+    try:
+        is_file = os.path.isfile(path) or not os.lstat(path)
+    except NotADirectoryError:
+        return "below a file"
+    except OSError:
+        return ""
+    if is_file:
         return link
     return f"{link} {'directory' if os.path.isdir(path) else 'no file'}".strip()
 

@@ -122,7 +122,8 @@ def without_dots(path: str) -> str:
 
 def staged_or_refuse(roots: Roots, path: str) -> str:
     """The place of a path in the input root. Raises NotUnderstood when it has none."""
-    staged = roots.staged(path)
+    # a target directory may have `..` in its own name
+    staged = roots.staged(path) or roots.staged(without_dots(path))
     if staged is None:
         raise NotUnderstood(f"reads {path}, which has no shared name")
     return staged
