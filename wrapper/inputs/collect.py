@@ -182,7 +182,7 @@ class Collector:
                 continue
             for each in (path, *_places_of_module(path)):
                 self._add_file(each, roots, inputs)
-            kind = _kind(path, roots)
+            kind = _kind(path, roots) if inputs.macros.suspect is not None else ""
             if kind:
                 inputs.kinds[roots.staged(path) or path] = kind
 

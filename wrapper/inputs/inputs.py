@@ -28,8 +28,8 @@ class Inputs:
     its dependencies that a registry has, `unpublished` those of the others; `attributed`: the
     libraries that the latter's code has linked; `changed_ns`: when a file in one of the directories
     was last changed; `upwards`: what is, by its name (upwards.py), in the directories above;
-    `kinds`: what there is at paths beside the package where that is no mere file; `links`: those in
-    directories that lead out of them, and where to;
+    `kinds`: what there is at paths beside the package where macros may look, if that is no mere
+    file; `links`: those in directories that lead out of them, and where to;
     `ages`: how old files are, where macros may ask, by the names of those outside of the package,
     and by none of those in it.
     """
