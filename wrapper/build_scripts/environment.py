@@ -128,6 +128,8 @@ def _is_among_told(name: str, tokens: str) -> bool:
     """Whether a program whose questions are told may come upon a variable all the same: programs
     that go through all of them look for names, or beginnings."""
     first, line, _ = name.partition("_")
+    if first not in tokens:
+        return False  # of most variables, and sooner said than by a pattern
     words = f"{name}(?!_)|{first}_" if line else f"{name}(?!_)"
     return re.search(f"(?<!_)(?:{words})", tokens) is not None
 
