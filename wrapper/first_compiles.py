@@ -27,8 +27,8 @@ def needs_no_state(unit: Unit, inputs: Inputs) -> bool:
     invocation = unit.invocation
     if invocation.incremental is None:
         return False
-    if "/artifact/" in invocation.out_dir:
-        return True  # its twin has the same state, and cargo compiles both at once (-Z bindeps)
+    if _has_twin(unit):
+        return True
     if _asks_for_state(unit):
         return False
     if os.path.exists(f"{invocation.out_dir}/{dep_info_name(invocation)}"):
@@ -37,6 +37,16 @@ def needs_no_state(unit: Unit, inputs: Inputs) -> bool:
         return False
     lock = find_lock(unit.roots.package)
     return lock is not None and is_depended_on(unit.environment.get("CARGO_PKG_NAME", ""), lock)
+
+
+def _has_twin(unit: Unit) -> bool:
+    """Whether cargo compiles it for others as an artifact too (-Z bindeps): both at once, with one
+    directory for their state, in which they would clear away each other's."""
+    around, name = os.path.split(unit.invocation.out_dir)
+    if name == "out":
+        return os.path.isdir(f"{around}/artifact")
+    package = unit.environment.get("CARGO_PKG_NAME", "")
+    return os.path.isdir(f"{around}/artifact/{package}{unit.invocation.extra_filename}")
 
 
 def _asks_for_state(unit: Unit) -> bool:
