@@ -133,9 +133,9 @@ def _check_made(
     dependencies', but for libraries whose names begin with nothing, as for wasm32."""
     names = (unit.invocation.crate_name, "lib", "rmeta", "rustc", ".tmp")
     for kind, noted_path in noted:
-        path = _without_dots(noted_path)
         if kind not in "ocm":
             continue
+        path = _without_dots(noted_path)
         around = next((each for each in above(path) if each in directories), None)
         if around is None or path[len(around) + 1 :].startswith(names):
             continue

@@ -9,7 +9,7 @@ anything else counts as a use.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from wrapper.inputs.rust_text import without_comments, without_literals, without_tests
 
@@ -48,9 +48,8 @@ def uses_value(
     if b"env!" not in source and not mentions(source, name):
         return False
     code = without_comments(source)
-    literal = re.compile(b'"' + re.escape(name.encode()) + b'"')
     is_live = _always if is_test else _outside_tests(code)
-    starts = (match.start() for match in literal.finditer(code) if is_live(match.start()))
+    starts = filter(is_live, _literals(code, name))
     harmless = (_INCLUDE, _CALLED, *([_TAKEN] if stays_whole else []))
     if not all(any(_is(each, code, at) for each in harmless) for at in starts):
         return True
@@ -81,7 +80,7 @@ def values_handed_on(source: bytes) -> set[str]:
         return set()
     code = without_comments(source)
     no_literals = without_literals(code)
-    in_text = (match for match in _ASKED_IN_TEXT.finditer(code))
+    in_text = _ASKED_IN_TEXT.finditer(code)
     found = {match.group(1) for match in in_text if no_literals[match.start()] == _BLANK}
     if not makes_code:
         return {name.decode() for name in found}
@@ -104,9 +103,14 @@ def explains(source: bytes, name: str) -> bool:
     if not mentions(source, name):
         return False
     code = without_comments(source)
+    starts = _literals(code, name)
+    return any(_is(each, code, at) for at in starts for each in (_INCLUDE, _TAKEN))
+
+
+def _literals(code: bytes, name: str) -> Iterator[int]:
+    """Where a variable's name stands as a literal."""
     literal = re.compile(b'"' + re.escape(name.encode()) + b'"')
-    starts = [match.start() for match in literal.finditer(code)]
-    return any(_is(each, code, at) for each in (_INCLUDE, _TAKEN) for at in starts)
+    return (match.start() for match in literal.finditer(code))
 
 
 def _is_file(code: bytes, at: int) -> bool:

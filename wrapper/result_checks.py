@@ -96,13 +96,13 @@ def _check_path_value(unit: Unit, name: str, dep_info: bytes, hands_on: HandsOn)
     is_whole = not (is_optimized(unit.invocation) or has_bitcode(unit.invocation))
     # of others' packages, which all take for what they look like
     stays_whole = is_whole and is_published(unit.roots.package)
+    is_test = unit.invocation.is_test
     for path in files_read(dep_info):
         try:
             with open(os.path.join(unit.roots.workspace, path), "rb") as file:
                 source = file.read()
         except OSError as error:
             raise CompileHere(f"cannot read {path}: {error.strerror}") from error
-        is_test = unit.invocation.is_test
         if uses_value(source, name, stays_whole=stays_whole, is_test=is_test):
             raise CompileHere(f"puts the path in {name} into it")
         is_explained = is_explained or explains(source, name)

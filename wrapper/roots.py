@@ -209,8 +209,9 @@ def _package_place(package: str, environment: Mapping[str, str]) -> Place:
     )
 
 
-def _without_dots(path: str) -> str:
-    """The same without `..`, which cargo leaves in a vendor directory's name, if it leads there."""
+def without_dots(path: str) -> str:
+    """The same without `..`, which cargo leaves in a vendor directory's name, if that leads there;
+    else as it is."""
     normal = os.path.normpath(path)
     if normal == path or os.path.realpath(normal) == os.path.realpath(path):
         return normal
@@ -222,7 +223,7 @@ def _package_of(environment: Mapping[str, str], *, workspace: str | None) -> str
     package = environment.get("CARGO_MANIFEST_DIR")
     if not package or not os.path.isabs(package):
         raise OutsideRoots("cargo gave no CARGO_MANIFEST_DIR")
-    package = _without_dots(package)
+    package = without_dots(package)
     if workspace and package != workspace and not package.startswith(workspace + "/"):
         raise OutsideRoots(f"package {package} lies outside of the workspace {workspace}")
     return package
@@ -251,7 +252,7 @@ def find_roots(
     source path, and for any other in the package's own directory with an absolute one. `sources`
     is the standard library's source, where the toolchain has it. Raises OutsideRoots.
     """
-    target, cwd = target_directory(out_dir, triple), _without_dots(cwd)
+    target, cwd = target_directory(out_dir, triple), without_dots(cwd)
     home = cargo_home(environment)
     is_member = not os.path.isabs(source)
     package = _package_of(environment, workspace=cwd if is_member else None)

@@ -14,7 +14,7 @@ from wrapper.inputs.inputs import (
     is_of_system,
     refuse_left_out,
     staged_or_refuse,
-    without_dots,
+    without_dots_or_refuse,
 )
 from wrapper.inputs.macro_trust import MacroTrust, is_published
 from wrapper.inputs.macros import Macros, artifacts
@@ -289,7 +289,9 @@ class Collector:
     def _native(self, directories: Collection[str], roots: Roots, inputs: Inputs) -> None:
         """Directories of native libraries; what lies in another of them is a part of that."""
         taken: list[str] = []
-        named = (each if roots.staged(each) else without_dots(each) for each in directories)
+        named = (
+            each if roots.staged(each) else without_dots_or_refuse(each) for each in directories
+        )
         directories = list(dict.fromkeys(named))
         inputs.searched = tuple(each for each in directories if is_of_system(each, roots))
         inputs.native = tuple(each for each in directories if each not in inputs.searched)

@@ -12,7 +12,7 @@ from remote_apis.digest_functions import DigestFunction
 from wrapper.build_scripts.names import is_below
 from wrapper.inputs.macro_trust import Reads
 from wrapper.inputs.snapshot import RealPlaces, Snapshot, Source
-from wrapper.roots import Roots
+from wrapper.roots import Roots, without_dots
 from wrapper.rustc.arguments import NotUnderstood
 
 
@@ -111,11 +111,11 @@ def refuse_left_out(path: str, roots: Roots, inputs: Inputs) -> None:
         raise NotUnderstood(f"reads {path}, which has no shared name")
 
 
-def without_dots(path: str) -> str:
+def without_dots_or_refuse(path: str) -> str:
     """The same without `..`, by which a path seems to lie in what it leads out of. Raises
     NotUnderstood where it leads elsewhere then."""
-    normal = os.path.normpath(path)
-    if normal != path and os.path.realpath(normal) != os.path.realpath(path):
+    normal = without_dots(path)
+    if normal != os.path.normpath(path):
         raise NotUnderstood(f"reads {path}, which has no shared name")
     return normal
 
@@ -123,7 +123,7 @@ def without_dots(path: str) -> str:
 def staged_or_refuse(roots: Roots, path: str) -> str:
     """The place of a path in the input root. Raises NotUnderstood when it has none."""
     # a target directory may have `..` in its own name
-    staged = roots.staged(path) or roots.staged(without_dots(path))
+    staged = roots.staged(path) or roots.staged(without_dots_or_refuse(path))
     if staged is None:
         raise NotUnderstood(f"reads {path}, which has no shared name")
     return staged

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from remote_apis.c_programs import CProgram
 from wrapper.home import Home
+from wrapper.wording import trouble
 
 _HERE = Path(__file__).parent
 
@@ -61,8 +62,7 @@ def startable_shim(home: Home) -> Path:
 
 def without_it(error: OSError, doing: str) -> str:
     """What is said where the shim cannot be had, and cargo goes on `doing` its work."""
-    what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-    return f"warning: distbuild: {what}; {doing} without it"
+    return f"warning: distbuild: {trouble(error)}; {doing} without it"
 
 
 def ensure_launcher(home: Home) -> None:
