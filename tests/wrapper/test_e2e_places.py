@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from developers import Developer, of_scripts
+from developers import Developer, of_scripts, outcomes
 from running import BIN
 
 from tests.wrapper.reason_texts import provokes
@@ -209,3 +210,19 @@ def test_a_literal_that_happens_to_be_a_path_of_this_place(dev: Developer, tmp_p
             package(checkout, "app", script, main=MAIN)
         seen.append(built(dev, checkout))
     assert seen == [("local", literal), ("hit-local", literal), ("local", literal)]
+
+
+def test_a_checkout_that_was_moved(dev: Developer) -> None:
+    """cargo takes what lies in its target directory for fresh: what is new stands on that."""
+    one = dev.checkout("one")
+    dev.build(one)
+    copied = shutil.copytree(one, one.with_name("copied"), symlinks=True)
+    moved = one.rename(one.with_name("moved"))
+    seen = []
+    for checkout in (copied, moved):
+        with (checkout / "crates/lib-math/src/lib.rs").open("a") as source:
+            source.write("// edited\n")
+        units = dev.build(checkout)
+        assert not [unit["reason"] for unit in units if "elsewhere" in (unit["reason"] or "")]
+        seen.append((len(units), outcomes(units)))
+    assert seen == [(seen[0][0], {"local"}), (seen[0][0], {"hit-local"})]

@@ -23,6 +23,7 @@ from wrapper.first_compiles import needs_no_state
 from wrapper.found import Result
 from wrapper.here import METADATA, WATCHED, is_raised
 from wrapper.home import RemoteSettings
+from wrapper.inputs.moved_units import made_of
 from wrapper.inputs.unit_records import Learned, UnitRecord, record_of
 from wrapper.keeping import Compiled, outputs_of
 from wrapper.keys.journal import Ended, Subject
@@ -223,10 +224,14 @@ class CallHandler:
 
     def _note_unit(self, unit: Unit, result: Result) -> None:
         key = result.key.hash if result.key else ""
-        stem, record = _record(unit, result.learned, key)
+        stem, record = self._record_made(unit, result.learned, key)
         self.parts.units.add(stem, record)
         if result.key is not None and not result.is_of_path:
             self.keyed.beginnings.note(build_of(self.call), os.path.basename(stem), result.key)
+
+    def _record_made(self, unit: Unit, learned: Learned, key: str) -> tuple[str, UnitRecord]:
+        stem, record = _record(unit, learned, key)
+        return stem, replace(record, made=made_of(stem, self.keyed.files))
 
     async def _run_here(
         self, unit: Unit, draft: Draft | None
@@ -249,7 +254,7 @@ class CallHandler:
         if ended.accesses is not None and draft is not None:
             seen = (ended.accesses, unit, draft.inputs)
             learned |= await asyncio.to_thread(learned_watching, *seen)
-        self.parts.units.add(*_record(unit, learned, key))
+        self.parts.units.add(*await asyncio.to_thread(self._record_made, unit, learned, key))
         if draft is None or ended.why_not_kept is not None:
             return None, ended.why_not_kept
         compiled = Compiled(

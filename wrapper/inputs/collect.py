@@ -18,6 +18,7 @@ from wrapper.inputs.inputs import (
 )
 from wrapper.inputs.macro_trust import MacroTrust, is_published
 from wrapper.inputs.macros import Macros, artifacts
+from wrapper.inputs.moved_units import MovedUnits
 from wrapper.inputs.package_states import PublishedStates, State
 from wrapper.inputs.snapshot import (
     NotSendable,
@@ -44,6 +45,7 @@ class Collector:
     def __init__(self, files: FileDigests, units: UnitRecords, builds: BuildStarts) -> None:
         self._files = files
         self._units = units
+        self._moved = MovedUnits(units, files)
         self._toolchains = Toolchains(files, builds)
         self._published = PublishedStates(builds)
         self._trust = MacroTrust(self._published)
@@ -78,7 +80,7 @@ class Collector:
     def _outside(self, invocation: Invocation) -> dict[str, str]:
         """Packages of dependencies in neither the workspace nor CARGO_HOME, and their names."""
         try:
-            closure = self._units.closure(record_of(invocation)[1].externs)
+            closure = self._moved.closure(record_of(invocation)[1].externs)
         except NotUnderstood:
             return {}  # `collect` says so
         return {each.package: each.recorded for each in closure.values() if each.recorded}

@@ -10,6 +10,7 @@ import json
 import os
 import sqlite3
 import threading
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -60,7 +61,8 @@ class UnitRecord:
     `key` is the hash of its last action, empty when it had none; `package` is the directory of its
     sources, `recorded` what artifacts call it, if it is neither in the workspace nor in CARGO_HOME;
     `types` are its crate types, `names` what its sources call its `externs`, and `features` its
-    package's that were on; missing in old records as `recorded` is.
+    package's that were on; missing in old records as `recorded` is. `made` is the hash of the
+    artifact that dependents know it by (`moved_units`), empty until there is one.
     """
 
     externs: tuple[str, ...]
@@ -76,6 +78,7 @@ class UnitRecord:
     types: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
     features: tuple[str, ...] = (UNKNOWN_FEATURES,)
+    made: str = ""
 
     @property
     def learned(self) -> Learned:
@@ -143,6 +146,7 @@ class UnitRecords:
         self._database.execute("PRAGMA synchronous=OFF")
         self._database.execute(_SCHEMA)
         self._known: dict[str, UnitRecord] = {}
+        self._by_name: dict[str, set[str]] | None = None
 
     def add(self, stem: str, record: UnitRecord) -> None:
         """Note a unit, replacing what was known of its stem."""
@@ -150,13 +154,15 @@ class UnitRecords:
             return
         with self._lock:
             self._known[stem] = record
+            if self._by_name is not None:
+                self._by_name[os.path.basename(stem)].add(stem)
             self._database.execute(
                 "INSERT OR REPLACE INTO units VALUES (?, ?)",
                 (os.fsencode(stem), json.dumps(asdict(record))),
             )
 
-    def get(self, stem: str) -> UnitRecord:
-        """The record of a stem. Raises NotUnderstood when the unit was never seen."""
+    def find(self, stem: str) -> UnitRecord | None:
+        """The record of a stem, or None when the unit was never seen there."""
         known = self._known.get(stem)
         if known is not None:
             return known
@@ -165,22 +171,36 @@ class UnitRecords:
                 "SELECT record FROM units WHERE stem = ?", (os.fsencode(stem),)
             ).fetchone()
         if row is None:
-            name = os.path.basename(stem)
-            raise NotUnderstood(
-                f"its dependency {name} was built without cargo-distbuild, or elsewhere"
-            )
+            return None
         values: dict[str, Any] = {
             key: value if isinstance(value, str) else tuple(value)
             for key, value in json.loads(row[0]).items()
         }
         return self._known.setdefault(stem, UnitRecord(**values))
 
+    def named(self, name: str) -> dict[str, UnitRecord]:
+        """The units whose stems end so, wherever they are."""
+        with self._lock:
+            if self._by_name is None:
+                self._by_name = defaultdict(set)
+                for (stem,) in self._database.execute("SELECT stem FROM units"):
+                    self._by_name[os.path.basename(os.fsdecode(stem))].add(os.fsdecode(stem))
+            stems = sorted(self._by_name.get(name, ()))
+        return {stem: record for stem in stems if (record := self.find(stem)) is not None}
+
+    def get(self, stem: str) -> UnitRecord:
+        """The same. Raises NotUnderstood when the unit was never seen."""
+        record = self.find(stem)
+        if record is None:
+            name = os.path.basename(stem)
+            raise NotUnderstood(
+                f"its dependency {name} was built without cargo-distbuild, or elsewhere"
+            )
+        return record
+
     def last(self, invocation: Invocation) -> UnitRecord:
         """The record of the same unit's last compile, or UNKNOWN."""
-        try:
-            return self.get(record_of(invocation)[0])
-        except NotUnderstood:
-            return UNKNOWN
+        return self.find(record_of(invocation)[0]) or UNKNOWN
 
     def closure(self, stems: Iterable[str]) -> dict[str, UnitRecord]:
         """All units that the named ones stand on, themselves included. Raises NotUnderstood."""

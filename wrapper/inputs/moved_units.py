@@ -1,0 +1,95 @@
+"""Units in a target directory that was moved, copied or restored elsewhere.
+
+cargo takes them for fresh there, while what is known of them goes by the place where they were
+made. What is known of a unit holds for its artifact wherever that lies, byte for byte.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterable
+from dataclasses import replace
+
+from wrapper.inputs.file_digests import FileDigests
+from wrapper.inputs.macros import artifacts
+from wrapper.inputs.unit_records import UnitRecord, UnitRecords
+from wrapper.rustc.arguments import NotUnderstood
+
+
+def made_of(stem: str, files: FileDigests) -> str:
+    """The hash of what dependents know a unit by, its metadata where it has some; empty where it is
+    none that others depend on."""
+    try:
+        return files.digest(next(artifacts(stem, None, with_code=False))).hash
+    except (NotUnderstood, OSError):
+        return ""
+
+
+class MovedUnits:
+    """Finds what is known of them. Blocks."""
+
+    def __init__(self, units: UnitRecords, files: FileDigests) -> None:
+        self._units = units
+        self._files = files
+
+    def closure(self, stems: Collection[str]) -> dict[str, UnitRecord]:
+        """All units that the named ones stand on, as `UnitRecords` has it, which then knows also
+        those that were made elsewhere. Raises NotUnderstood."""
+        try:
+            return self._units.closure(stems)
+        except NotUnderstood:
+            self._find(stems)
+        return self._units.closure(stems)
+
+    def _find(self, stems: Iterable[str]) -> None:
+        pending, seen = list(stems), set[str]()
+        while pending:
+            stem = pending.pop()
+            if stem in seen:
+                continue
+            seen.add(stem)
+            record = self._units.find(stem) or self._made_elsewhere(stem)
+            if record is None:
+                return
+            pending.extend(record.externs)
+
+    def _made_elsewhere(self, stem: str) -> UnitRecord | None:
+        others = self._units.named(os.path.basename(stem))
+        made = made_of(stem, self._files) if others else ""
+        for other, record in others.items():
+            moved = _moved(record, other, stem) if made and record.made == made else None
+            if moved is not None:
+                self._units.add(stem, moved)
+                return moved
+        return None
+
+
+def _moved(record: UnitRecord, old: str, new: str) -> UnitRecord | None:
+    """The record of a unit that was in one place and is in another, or None where it cannot be
+    told. What the unit itself turned out to read is left: it is known again when it is compiled."""
+    before, after = _roots_of_move(old, new)
+    if not all(stem.startswith(f"{before}/") for stem in record.externs):
+        return None
+
+    def moved(path: str) -> str:
+        there = after + path.removeprefix(before) if path.startswith(f"{before}/") else path
+        return there if os.path.exists(there) else path
+
+    package = moved(record.package)
+    is_named_by_place = record.recorded and package != record.package
+    if is_named_by_place or (package and not os.path.isdir(package)):
+        return None
+    return replace(
+        record,
+        externs=tuple(after + stem.removeprefix(before) for stem in record.externs),
+        native=tuple(moved(path) for path in record.native),
+        package=package,
+        environment=(), files=(), asked=(), libraries=(),
+    )  # fmt: skip
+
+
+def _roots_of_move(old: str, new: str) -> tuple[str, str]:
+    """`/a/target/debug/deps/x`, `/b/c/target/debug/deps/x` → `/a`, `/b/c`."""
+    while os.path.basename(old) == os.path.basename(new) and old != new:
+        old, new = os.path.dirname(old), os.path.dirname(new)
+    return old, new
