@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wrapper.home import Home
+from wrapper.wording import BUILT_ELSEWHERE
 
 if TYPE_CHECKING:
     # the commands that read statistics start without it
@@ -185,7 +186,7 @@ class Totals:
     """The `totals` of a summary, line by line."""
 
     def __init__(self) -> None:
-        names = (*OUTCOMES, "units", "runs", "run_hits")
+        names = (*OUTCOMES, "units", "runs", "run_hits", "elsewhere")
         self._sums: dict[str, Any] = dict.fromkeys(names, 0)
         self._sums |= {"seconds": 0.0, "saved": 0.0, "downloaded": 0, "uploaded": 0}
 
@@ -200,6 +201,7 @@ class Totals:
             else:
                 self._sums[line["outcome"]] += 1
                 self._sums["units"] += 1
+                self._sums["elsewhere"] += BUILT_ELSEWHERE in (line["reason"] or "")
             self._sums["seconds"] += line["seconds"]
             self._sums["saved"] += _saved(line)
 

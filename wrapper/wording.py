@@ -6,6 +6,9 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+BUILT_ELSEWHERE = "was built without cargo-distbuild, or elsewhere"
+"""Ends the reason of a unit that stands on such a one: there are many of them at once."""
+
 _BLOB = re.compile(r" for blob \S+[0-9a-f]/\d+")
 
 
@@ -70,6 +73,9 @@ def totals_line(totals: dict[str, Any]) -> str:
     )
     if totals.get("runs"):
         line += f"; {totals['run_hits']} of {totals['runs']} build scripts' runs were known"
+    if totals.get("elsewhere"):
+        said = f"{totals['elsewhere']} on top of what was built without cargo-distbuild"
+        line += f"; {said} (`cargo clean` ends that)"
     if totals["saved"] >= 0.05:
         line += f"; {duration(totals['saved'])} of compiling saved"
     if totals["downloaded"] or totals["uploaded"]:

@@ -14,6 +14,7 @@ import pytest
 from wrapper.inputs.environment import build_script_variables, environment_of_action
 from wrapper.inputs.unit_records import UnitRecord, UnitRecords, native_paths, record_of, stem_of
 from wrapper.rustc.arguments import Invocation, NotUnderstood, parse
+from wrapper.wording import BUILT_ELSEWHERE
 
 
 def invocation(extra: str) -> Invocation:
@@ -79,7 +80,7 @@ def test_closures(units: UnitRecords) -> None:
 
 def test_a_unit_that_was_never_seen_is_named(units: UnitRecords) -> None:
     units.add("/d/a", UnitRecord(externs=("/d/missing-1",)))
-    with pytest.raises(NotUnderstood, match="missing-1"):
+    with pytest.raises(NotUnderstood, match=f"missing-1 {BUILT_ELSEWHERE}"):
         units.closure(["/d/a"])
 
 

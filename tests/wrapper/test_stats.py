@@ -33,6 +33,7 @@ from wrapper.stats import (
     start_build,
     summary,
 )
+from wrapper.wording import BUILT_ELSEWHERE
 
 
 @pytest.fixture
@@ -57,6 +58,7 @@ def test_a_build(home: Home) -> None:
     assert found["totals"] == {
         "hit-local": 1, "hit-remote": 1, "remote": 2, "local": 1, "units": 5, "seconds": 1.25,
         "saved": 0, "downloaded": 0, "uploaded": 0, "runs": 0, "run_hits": 0,
+        "elsewhere": 0,
     }  # fmt: skip
     assert found["reasons"] == {"probe": 1}
     assert [u["crate"] for u in found["units"]][:2] == ["crate-hit-local", "crate-hit-remote"]
@@ -74,7 +76,17 @@ def test_a_build_without_units_is_the_last_one(home: Home) -> None:
         "units": [],
         "runs": [],
         "totals": dict.fromkeys(
-            (*OUTCOMES, "units", "runs", "run_hits", "seconds", "saved", "downloaded", "uploaded"),
+            (
+                *OUTCOMES,
+                "units",
+                "runs",
+                "run_hits",
+                "elsewhere",
+                "seconds",
+                "saved",
+                "downloaded",
+                "uploaded",
+            ),
             0,
         ),
         "reasons": {},
@@ -93,6 +105,13 @@ def test_why_a_result_is_not_kept_takes_the_place_of_why_it_was_not_known(home: 
     assert [run["reason"] for run in found["runs"]] == ["odd", "new", "odd"]
     assert found["run_reasons"] == {"odd": 2, "new": 1}
     assert (found["reasons"], found["totals"]["runs"]) == ({"probe": 1}, 3)
+
+
+def test_what_stands_on_what_plain_cargo_built_is_counted(home: Home) -> None:
+    reason = f"its dependency b-1 {BUILT_ELSEWHERE}"
+    for why in (reason, f"{reason}; not kept: odd", "odd", None):
+        add_unit(home, "b", replace(unit("a", "local"), reason=why))
+    assert summary(home, "b")["totals"]["elsewhere"] == 2
 
 
 def test_what_comes_late_makes_no_build_the_last_one(home: Home) -> None:

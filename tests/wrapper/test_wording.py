@@ -70,6 +70,9 @@ def test_the_line_at_the_end() -> None:
     assert line == f"{counted}; 12.3 s of compiling saved; 2.0 KiB down, 0 B up"
     line = totals_line(totals(**{"units": 3, "hit-local": 2, "local": 1, "runs": 4, "run_hits": 3}))
     assert line == f"{counted}; 3 of 4 build scripts' runs were known"
+    line = totals_line(totals(**{"units": 3, "hit-local": 2, "local": 1, "elsewhere": 1}))
+    said = "1 on top of what was built without cargo-distbuild (`cargo clean` ends that)"
+    assert line == f"{counted}; {said}"
     line = totals_line(totals(**{"units": 1, "hit-local": 1}))
     assert line.startswith("1 unit: 1 hit (1 local, ")
 

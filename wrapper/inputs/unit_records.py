@@ -193,6 +193,7 @@ class UnitRecords:
         record = self.find(stem)
         if record is None:
             name = os.path.basename(stem)
+            # the words of wrapper.wording.BUILT_ELSEWHERE
             raise NotUnderstood(
                 f"its dependency {name} was built without cargo-distbuild, or elsewhere"
             )
