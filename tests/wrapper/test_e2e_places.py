@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from developers import Developer, of_scripts, outcomes
 from running import BIN
+from scripts import built, package, runs, someone
 
 from tests.wrapper.reason_texts import provokes
-from tests.wrapper.test_e2e_build_scripts import built, package, runs, someone
 from tests.wrapper.test_e2e_local import without_watcher
 from wrapper.layout import is_of_script
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import os
 import shutil
 import signal
@@ -17,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from answering import Answer, answering
+from filters import no_seccomp
 
 from tests.wrapper.reason_texts import provokes
 from tests.wrapper.test_shim import SECONDS, SOURCES, STRICT, Done, finish, is_alive
@@ -436,30 +436,6 @@ async def test_a_launcher_that_was_cut(launcher: Launcher) -> None:
     )  # fmt: skip
 
 
-def _no_seccomp() -> None:
-    """Have the kernel refuse further filters, as a container may: a filter that says EPERM."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    number = {"x86_64": 317, "aarch64": 277}[os.uname().machine]
-    rows = [
-        (0x20, 0, 0, 0),
-        (0x15, 0, 1, number),
-        (0x06, 0, 0, 0x00050001),
-        (0x06, 0, 0, 0x7FFF0000),
-    ]
-    data = b"".join(
-        code.to_bytes(2, "little") + bytes([yes, no]) + value.to_bytes(4, "little")
-        for code, yes, no, value in rows
-    )
-    buffer = ctypes.create_string_buffer(data, len(data))
-
-    class Program(ctypes.Structure):
-        _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_void_p))
-
-    program = Program(len(rows), ctypes.addressof(buffer))
-    assert libc.prctl(38, 1, 0, 0, 0) == 0
-    assert libc.prctl(22, 2, ctypes.byref(program)) == 0
-
-
 async def test_a_machine_that_does_not_let_programs_be_watched(launcher: Launcher) -> None:
     launcher.python(NOISY)
 
@@ -470,7 +446,7 @@ async def test_a_machine_that_does_not_let_programs_be_watched(launcher: Launche
     async with launcher.served(answer):
         process = await asyncio.create_subprocess_exec(
             launcher.program, "x", cwd=launcher.directory, env=WRAPPED, stdin=-1, stdout=-1,
-            stderr=-1, preexec_fn=_no_seccomp,
+            stderr=-1, preexec_fn=no_seccomp,
         )  # fmt: skip
         assert await finish(process) == Done(0, b"out anyway", b"err x")
     (trouble,) = launcher.troubles()

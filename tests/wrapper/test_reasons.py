@@ -1,10 +1,9 @@
-"""Every reason for compiling here is in docs/not-cached.md, and comes about as that page says."""
+"""Reasons for compiling here come about as docs/not-cached.md says."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-import re
 import shlex
 import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -19,14 +18,9 @@ from running import RunningServer, running_server
 from server.actioncache.directory import DirectoryActionCache
 from server.blobstore.disk import DiskBlobStore
 from tests.wrapper.reason_texts import (
-    ROOT,
     provokes,
-    reasons_of_keeping,
-    reasons_of_runs,
-    reasons_of_the_code,
 )
 from tests.wrapper.test_action_key import OPTIONS, RUSTC, Checkout, checkout, write
-from tests.wrapper.test_e2e_build_scripts import CODE_NOT_KEPT
 from wrapper.action import platform_of
 from wrapper.found import Result
 from wrapper.inputs.build_starts import BuildStarts
@@ -43,17 +37,6 @@ from wrapper.remote import Remote
 from wrapper.result_checks import CompileHere, Unit, environment_not_carried
 from wrapper.roots import OutsideRoots
 from wrapper.rustc.arguments import NotUnderstood, parse
-
-PAGE = ROOT / "docs" / "not-cached.md"
-_ROW = re.compile(r"^\| `(.+?)` \|", re.MULTILINE)
-NOT_PROVOKED = {"the linker … does not answer: …"}
-"""Comes about when a compiler answered one question and fails at the next."""
-
-
-def test_the_page_has_every_reason_and_no_other() -> None:
-    of_units = reasons_of_the_code() | reasons_of_keeping()
-    assert set(_ROW.findall(PAGE.read_text())) == of_units | reasons_of_runs()
-
 
 BARE = "{rustc} --crate-name x src/lib.rs --emit=dep-info,link --out-dir /w/target/debug/deps"
 COMMAND_LINES = {
@@ -474,30 +457,3 @@ def test_a_result_that_cannot_be_put_down(tmp_path: Path) -> None:
         dev.run("cargo", "distbuild", "build", cwd=checkout, check=False)
         said = [unit["reason"] for unit in dev.units(checkout)]
         provokes("the result could not be used: …", said[0])
-
-
-def _provoked_in(name: str) -> set[str]:
-    """What calls of `provokes` name in a file of tests."""
-    return set(re.findall(r'provokes\(\s*"(.+?)"', Path(__file__).with_name(name).read_text()))
-
-
-def test_every_reason_of_a_run_is_provoked() -> None:
-    files = ("test_e2e_build_scripts.py", "test_build_script_runs.py", "test_launcher.py")
-    calls = {reason for name in files for reason in _provoked_in(name)}
-    assert calls | set(CODE_NOT_KEPT) == reasons_of_runs()
-
-
-def test_every_reason_for_keeping_nothing_is_provoked() -> None:
-    files = (
-        "test_keeping.py", "test_e2e_local.py", "test_e2e_macros.py", "test_macro_watch.py",
-        "test_e2e_places.py",
-    )  # fmt: skip
-    calls = {reason for name in files for reason in _provoked_in(name)}
-    assert calls == reasons_of_keeping()
-
-
-def test_every_reason_is_provoked() -> None:
-    """In a table above, or by a call of `provokes` that names it."""
-    calls = _provoked_in(Path(__file__).name) | _provoked_in("test_e2e_by_name.py")
-    tables = {*COMMAND_LINES, *FILES, *OPTIONS_OF, *VARIABLES, *COMPILERS, *WORKERS, *SOURCES}
-    assert tables | calls | NOT_PROVOKED == reasons_of_the_code()

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 from developers import developer
+from scripts import built, package
 
-from tests.wrapper.test_e2e_build_scripts import built, package
 from wrapper.rustc.arguments import parse
 from wrapper.source_names import finds_by_name
 

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 from developers import Developer
-
-from tests.wrapper.test_e2e_build_scripts import built, curious, package, someone
+from scripts import built, curious, package, someone
 
 pytestmark = [pytest.mark.cargo, pytest.mark.timeout(900)]
 
