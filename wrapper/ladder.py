@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -380,7 +381,8 @@ def build(unit: Unit, inputs: Inputs, learned: Learned) -> BuiltAction:
         inputs=inputs,
         platform=platform_of(unit.invocation, machine(), set_digest),
         qualifiers=qualifiers(unit.invocation, unit.roots, inputs, unit.environment)
-        | _ages(inputs, learned),
+        | _ages(inputs, learned)
+        | _loaded(inputs),
     )
 
 
@@ -391,6 +393,12 @@ def _absent(unit: Unit, inputs: Inputs, learned: Learned) -> frozenset[str]:
     files = {unit.roots.staged(path) or path for path in learned.files} - found
     upwards = {inputs.upwards[name] for name in learned.files if name in inputs.upwards}
     return (learned.asked - unit.environment.keys()) | files | upwards
+
+
+def _loaded(inputs: Inputs) -> dict[str, str]:
+    """The compiler's libraries that no input root has: workers have others."""
+    names = {os.path.basename(path): digest.hash for path, digest in inputs.loaded.items()}
+    return {f"library {name} of the compiler": hash_ for name, hash_ in sorted(names.items())}
 
 
 def _ages(inputs: Inputs, learned: Learned) -> dict[str, str]:

@@ -22,7 +22,9 @@ from wrapper.build_scripts.accesses import (
 from wrapper.build_scripts.names import above, is_below
 from wrapper.inputs.collect import CLIPPY_SETTINGS
 from wrapper.inputs.inputs import Inputs
+from wrapper.inputs.loaded_libraries import LOADED
 from wrapper.inputs.snapshot import RealPlaces, is_left_out
+from wrapper.inputs.toolchain import OTHER_LIBRARY
 from wrapper.inputs.unit_records import NOTHING, Learned
 from wrapper.inputs.upwards import CONFIGURATION, Upwards
 from wrapper.linked import check_linked, libraries_taken
@@ -32,11 +34,7 @@ from wrapper.roots import Roots
 from wrapper.rustc.by_name import BY_NAME, compiler_by_name, is_of_rustup
 from wrapper.sandbox import jobserver_fifo
 
-_LOADED = re.compile(
-    r"/(usr/)?lib(32|64|x32)?(/.*)?"
-    r"/(lib(c|m|dl|rt|pthread|util|z|zstd|gcc_s|stdc\+\+|tinfo|atomic)|ld-linux[-\w]*)\.so(\.[\d.]+)?"
-    r"|/etc/ld\.so\.preload|/etc/malloc\.conf|/rustc/[0-9a-f]{40}/.*"
-)
+_LOADED = re.compile(rf"{LOADED.pattern}|/etc/malloc\.conf|/rustc/(?:[0-9a-f]{{40}}|1\.[\w.-]+)/.*")
 """What programs are loaded with; where rustc's allocator looks for settings, and rustc itself for
 the standard library's sources, by the names that it was built with, to quote them in messages."""
 
@@ -103,14 +101,14 @@ def check_reads(accesses: bytes, unit: Unit, inputs: Inputs, learned: Learned = 
     files = (name for name in learned.files if name not in directories)
     known = [path for name in files for path in upwards.paths(name)]
     places = _Places(inputs, unit.roots, [*known, *deps])
-    _check_others(others, unit, places)
+    _check_others(others, unit, inputs, places)
     check_linked(
         (path for path, kind in sorted(others.reads.items()) if kind == "o"), unit, inputs, learned
     )
     for path, kind in sorted(own.reads.items()):
         is_known = places.has(path, is_opened=kind == "o") or _LOADED.fullmatch(path) is not None
         is_known |= kind != "o" and path in directories
-        is_of_rustc = _is_of_rustc(path, unit, inputs) or _is_of_loader(path, kind, unit)
+        is_of_rustc = _is_of_rustc(path, unit, inputs) or _is_of_loader(path, kind, unit, inputs)
         if not is_known and not is_of_rustc:
             raise NotKept(f"the compile reads {path}, which no key names")
 
@@ -220,22 +218,24 @@ def _is_of_rustc(path: str, unit: Unit, inputs: Inputs) -> bool:
     directory, name = os.path.split(path)
     if unit.invocation.is_clippy and name in CLIPPY_SETTINGS:
         return directory in (unit.roots.package, *above(unit.roots.package))
-    if path in inputs.searched:
+    if path in inputs.searched or (path.endswith(OTHER_LIBRARY) and not os.path.exists(path)):
         return True
     is_quoted = name.endswith(".rs") and is_below(path, inputs.unpublished)
     return is_quoted and inputs.macros.suspect is None
 
 
-def _is_of_loader(path: str, kind: str, unit: Unit) -> bool:
+def _is_of_loader(path: str, kind: str, unit: Unit, inputs: Inputs) -> bool:
     """Whether programs look there for the libraries that they are loaded with, in vain: a test that
-    runs cargo has LD_LIBRARY_PATH, which cargo sets for it."""
+    runs cargo has LD_LIBRARY_PATH, which cargo sets for it; a distribution's rustc has its own in
+    one of several directories."""
     searched = unit.environment.get("LD_LIBRARY_PATH", "").split(":")
+    searched += {os.path.dirname(each) for each in inputs.loaded}
     rests = (path.removeprefix(each) for each in searched if each and is_below(path, (each,)))
     is_looked_for = any(_LOADERS.fullmatch(rest) for rest in rests)
     return is_looked_for and (not os.path.exists(path) or (kind == "s" and os.path.isdir(path)))
 
 
-def _check_others(seen: Seen, unit: Unit, places: _Places) -> None:
+def _check_others(seen: Seen, unit: Unit, inputs: Inputs, places: _Places) -> None:
     """Raises NotKept unless these are the linker and what it starts; cargo, which macros ask about
     the workspace; or the build's own compiler by its name, which they ask for its version."""
     cargo = unit.environment.get("CARGO", "")
@@ -253,7 +253,7 @@ def _check_others(seen: Seen, unit: Unit, places: _Places) -> None:
             or path in _ABOVE_LINKERS
             or (cargos and (_OF_NETWORK.fullmatch(path) or (kind == "s" and os.path.isdir(path))))
             or (compilers and (path in compilers or is_of_rustup(path, unit.environment)))
-            or _is_of_loader(path, kind, unit)
+            or _is_of_loader(path, kind, unit, inputs)
             or not os.path.exists(path)
         ):
             raise NotKept(f"what it runs reads {path}, which no key names")

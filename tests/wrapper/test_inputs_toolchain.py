@@ -14,9 +14,12 @@ from remote_apis.digest_functions import DigestFunction
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
 from wrapper.inputs.build_starts import BuildStarts
 from wrapper.inputs.file_digests import FileDigests
+from wrapper.inputs.loaded_libraries import libraries_of
 from wrapper.inputs.snapshot import Snapshot
-from wrapper.inputs.toolchain import Toolchains, machine
+from wrapper.inputs.toolchain import Toolchain, Toolchains, machine
+from wrapper.inputs.toolchain_files import toolchain_parts
 from wrapper.rustc.arguments import NotUnderstood
+from wrapper.rustc.by_name import path_of_driver
 
 HOST = "x86_64-unknown-linux-gnu"
 OTHER = "aarch64-unknown-none"
@@ -207,3 +210,51 @@ def test_the_real_toolchain(toolchains: Toolchains) -> None:
     assert any(name.startswith("lib/librustc_driver") for name in listed)
     assert any(f"rustlib/{found.host}/lib/libstd-" in name for name in listed)
     assert not any(name.startswith("share/") for name in listed)
+
+
+def test_libraries_of_a_compiler_that_is_whole(toolchains: Toolchains, tmp_path: Path) -> None:
+    assert toolchains.find(str(toolchain(tmp_path / "tc")), {}).libraries == ()
+    asked = ["rustc", "--print", "sysroot"]
+    done = subprocess.run(asked, capture_output=True, text=True, check=True, timeout=60)
+    found = libraries_of(f"{done.stdout.strip()}/bin/rustc")
+    assert [path for path in found if "librustc_driver" in path]
+    assert all(path.startswith(f"{done.stdout.strip()}/lib/") for path in found)
+
+
+def test_what_a_distributions_compiler_has(tmp_path: Path) -> None:
+    """Of what lies around it, its own files and libraries alone; where no commit is known its
+    release is its name, as in rustc."""
+    toolchain(tmp_path, commit="unknown")
+    (tmp_path / "lib" / "libother.so").touch()
+    parts = toolchain_parts(str(tmp_path), HOST, "rustc", None, is_shared=True)
+    assert parts == ["bin/rustc", f"lib/rustlib/{HOST}/lib", f"lib/rustlib/{HOST}/bin"]
+    library = str(tmp_path / "lib" / "libLLVM.so.20")
+    found = Toolchain(sysroot="/usr", host=HOST, commit="", libraries=(library,))
+    assert found.shown == ("/usr/lib/rustlib", "/usr/bin/rustc", library)
+    digests = FileDigests(DigestFunction.SHA256)
+    seen = Toolchains(digests, BuildStarts()).libraries(found)
+    assert seen == {library: digests.digest(library)}
+
+
+def test_a_release_stands_for_a_commit_that_is_not_known(
+    toolchains: Toolchains, tmp_path: Path
+) -> None:
+    rustc = toolchain(tmp_path, commit="unknown\\nrelease: 1.95.0-dist")
+    assert toolchains.find(str(rustc), {}).commit == "1.95.0-dist"
+
+
+def test_the_compiler_that_is_named_without_its_path(tmp_path: Path) -> None:
+    rustc = toolchain(tmp_path)
+    environment = {"PATH": f"/nowhere:{rustc.parent}"}
+    assert path_of_driver("rustc", environment) == str(rustc)
+    assert path_of_driver("/x/rustc", environment) == "/x/rustc"
+    assert path_of_driver("rustc", {"PATH": "/nowhere"}) == "rustc"
+
+
+def test_the_compiler_that_rustups_stand_in_runs(tmp_path: Path) -> None:
+    (tmp_path / "rustup").touch(mode=0o755)
+    (tmp_path / "rustc").symlink_to("rustup")
+    environment = {"PATH": str(tmp_path), "RUSTUP_HOME": "/r"}
+    assert path_of_driver("rustc", environment) == "rustc"
+    environment["RUSTUP_TOOLCHAIN"] = "1.65.0"
+    assert path_of_driver("rustc", environment) == "/r/toolchains/1.65.0/bin/rustc"

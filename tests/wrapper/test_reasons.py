@@ -139,7 +139,7 @@ COMPILERS: dict[str, Callable[[Path], str]] = {
     "the compiler … is not named by an absolute path": lambda _: "rustc",
     "cannot read the compiler …: …": lambda directory: str(directory / "none"),
     "the compiler … has no rustc beside it": _alone,
-    "cannot ask … for its version: …": _script("exit 1"),
+    "cannot ask … about itself: …": _script("exit 1"),
     "the compiler … is not part of its sysroot …": _script("echo /nowhere"),
     "the compiler shares … with the rest of the system": _among_the_systems,
 }

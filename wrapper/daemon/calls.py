@@ -36,6 +36,7 @@ from wrapper.remote import Remote
 from wrapper.result_checks import CompileHere, Unit, learned_by
 from wrapper.roots import OUTPUTS, OutsideRoots
 from wrapper.rustc.arguments import Invocation, NotUnderstood, Probe, parse
+from wrapper.rustc.by_name import path_of_driver
 from wrapper.rustc.incremental import is_fresh, without_incremental
 from wrapper.rustc.outputs import dep_info_name, may_be_linked, metadata_name, unit_kind
 from wrapper.stats import UnitStat, made_in_seconds
@@ -78,6 +79,8 @@ class CallHandler:
         try:
             if "CARGO_CRATE_NAME" not in self.call.environment:
                 raise Probe  # no unit of cargo's: such calls the shim leaves to rustc unasked
+            driver = path_of_driver(self.call.argv[0], self.call.environment)
+            self.call = replace(self.call, argv=(driver, *self.call.argv[1:]))
             invocation = parse(self.call.argv)
             if WATCHED in self.call.environment:
                 self.parts.compiles_within.add(self.call.environment[WATCHED])

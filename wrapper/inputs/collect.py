@@ -65,6 +65,7 @@ class Collector:
         """Hash a compiler's files. Blocks. Raises NotUnderstood and OSError."""
         toolchain = self._toolchains.find(driver, environment)
         self._toolchains.snapshot(toolchain, os.path.basename(driver), None)
+        self._toolchains.libraries(toolchain)
 
     def roots(self, invocation: Invocation, cwd: str, environment: Mapping[str, str]) -> Roots:
         """The places of the unit. Raises OutsideRoots or NotUnderstood."""
@@ -136,9 +137,13 @@ class Collector:
             backends=invocation.has_backend,
             looks_again=looks_again,
         )
-        inputs.add("toolchain", snapshot, toolchain.sysroot)
+        first, *more = toolchain.shown
+        inputs.add("toolchain", snapshot, first)
+        inputs.shown.update(dict.fromkeys(more))
+        inputs.loaded = self._toolchains.libraries(toolchain)
         named = os.path.dirname(os.path.dirname(invocation.driver))
-        if os.path.realpath(named) == os.path.realpath(toolchain.sysroot):
+        is_same = os.path.realpath(named) == os.path.realpath(toolchain.sysroot)
+        if is_same and not toolchain.is_shared:
             inputs.shown[named] = None  # rustup names a linked toolchain by the link
 
     def last_record(self, invocation: Invocation) -> UnitRecord:

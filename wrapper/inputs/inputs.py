@@ -30,6 +30,7 @@ class Inputs:
     was last changed; `upwards`: what is, by its name (upwards.py), in the directories above;
     `kinds`: what there is at paths beside the package where macros may look, if that is no mere
     file; `links`: those in directories that lead out of them, and where to;
+    `loaded`: the compiler's own libraries that lie elsewhere than it, by their paths;
     `ages`: how old files are, where macros may ask, by the names of those outside of the package,
     and by none of those in it.
     """
@@ -52,6 +53,7 @@ class Inputs:
     attributed: frozenset[str] = frozenset()
     kinds: dict[str, str] = field(default_factory=dict)
     links: list[str] = field(default_factory=list)
+    loaded: dict[str, Digest] = field(default_factory=dict)
     ages: dict[str, str] = field(default_factory=dict)
     _real_places: RealPlaces = field(default_factory=RealPlaces)
 

@@ -15,6 +15,7 @@ from remote_apis.digest import Digest
 from remote_apis.tree_builder import TreeBuilder
 from wrapper.inputs.build_starts import BuildStarts
 from wrapper.inputs.file_digests import FileDigests
+from wrapper.inputs.loaded_libraries import libraries_of
 from wrapper.inputs.snapshot import Snapshot, Source, skip_nothing, take_snapshot
 from wrapper.inputs.toolchain_files import files_of, toolchain_parts
 from wrapper.roots import Place
@@ -22,15 +23,39 @@ from wrapper.rustc.arguments import NotUnderstood
 
 PROBE_TIMEOUT = 60.0
 _TRUSTED_SECONDS = 1.0
+_SHARED = ("/usr", "/usr/local", "/")
+OTHER_LIBRARY = "/lib64/rustlib"
+"""Where rustc looks in a sysroot before `lib`."""
+
+_OF_RUSTUP = "/toolchains/"
+"""In the paths of toolchains that are whole in one directory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Toolchain:
-    """A sysroot and what `rustc -vV` says of it."""
+    """A sysroot and what `rustc -vV` says of it.
+
+    `libraries` are those, outside of it, that are the compiler's and not every program's. A sysroot
+    that `is_shared` holds other programs too, and so do the directories of these libraries.
+    """
 
     sysroot: str
     host: str
     commit: str
+    libraries: tuple[str, ...] = ()
+
+    @property
+    def is_shared(self) -> bool:
+        """As a distribution's is."""
+        return self.sysroot in _SHARED
+
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """The files and directories that are its own."""
+        if self.is_shared:
+            own = (f"{self.sysroot}/lib/rustlib", f"{self.sysroot}/bin/rustc")
+            return (*own, *self.libraries)
+        return (self.sysroot, *self.libraries)
 
     @property
     def sources(self) -> Place | None:
@@ -88,8 +113,9 @@ class Toolchains:
         if self._builds.is_recent(looked_at, _TRUSTED_SECONDS) and not looks_again:
             return self._snapshots[key][1]
         parts = toolchain_parts(
-            toolchain.sysroot, toolchain.host, driver_name, target, backends=backends
-        )
+            toolchain.sysroot, toolchain.host, driver_name, target,
+            backends=backends, is_shared=toolchain.is_shared,
+        )  # fmt: skip
         # rustup replaces the files of a channel in place: each is looked at
         seen = tuple(_seen(f"{toolchain.sysroot}/{path}") for path in parts)
         with self._hashing:
@@ -98,6 +124,10 @@ class Toolchains:
                 known = self._snapshots[key] = (seen, self._take(toolchain.sysroot, parts))
             self._looked_at[key] = now
             return known[1]
+
+    def libraries(self, toolchain: Toolchain) -> dict[str, Digest]:
+        """What is in those outside of its sysroot, by their paths. Raises OSError."""
+        return {path: self._files.digest_mapped(path) for path in toolchain.libraries}
 
     def _take(self, root: str, parts: list[str]) -> Snapshot:
         builder = TreeBuilder(self._files.function)
@@ -145,7 +175,7 @@ def _examine(driver: str, environment: Mapping[str, str]) -> Toolchain:
                 timeout=PROBE_TIMEOUT, check=True, stdin=subprocess.DEVNULL,
             )  # fmt: skip
         except (OSError, subprocess.SubprocessError) as error:
-            raise NotUnderstood(f"cannot ask {rustc} for its version: {error}") from error
+            raise _does_not_say(rustc, error) from error
         return done.stdout
 
     # each takes tens of milliseconds, and a first build waits for both
@@ -156,11 +186,31 @@ def _examine(driver: str, environment: Mapping[str, str]) -> Toolchain:
     own = f"{sysroot}/bin/{os.path.basename(driver)}"
     if not os.path.isfile(own) or not os.path.samefile(own, driver):
         raise NotUnderstood(f"the compiler {driver} is not part of its sysroot {sysroot}")
-    if sysroot in ("/usr", "/usr/local", "/"):
-        raise NotUnderstood(f"the compiler shares {sysroot} with the rest of the system")
+    commit = lines.get("commit-hash", "unknown")
     return Toolchain(
-        sysroot=sysroot, host=lines.get("host", ""), commit=lines.get("commit-hash", "")
+        sysroot=sysroot,
+        host=lines.get("host", ""),
+        # as rustc names its sources where its builder did not know it
+        commit=commit if commit != "unknown" else lines.get("release", ""),
+        libraries=() if _OF_RUSTUP in sysroot else _libraries_outside(driver, sysroot),
     )
+
+
+def _does_not_say(program: str, error: Exception) -> NotUnderstood:
+    return NotUnderstood(f"cannot ask {program} about itself: {error}")
+
+
+def _libraries_outside(driver: str, sysroot: str) -> tuple[str, ...]:
+    try:
+        found = libraries_of(driver)
+    except (OSError, subprocess.SubprocessError) as error:
+        raise _does_not_say(driver, error) from error
+    if sysroot not in _SHARED:
+        return tuple(path for path in found if not path.startswith(f"{sysroot}/"))
+    is_elsewhere = os.path.exists(sysroot + OTHER_LIBRARY)
+    if is_elsewhere or not any("librustc_driver" in path for path in found):
+        raise NotUnderstood(f"the compiler shares {sysroot} with the rest of the system")
+    return found
 
 
 def machine() -> str:

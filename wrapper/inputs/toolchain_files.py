@@ -7,16 +7,23 @@ from collections.abc import Iterable, Iterator
 
 
 def toolchain_parts(
-    sysroot: str, host: str, driver_name: str, target: str | None, *, backends: bool = False
+    sysroot: str,
+    host: str,
+    driver_name: str,
+    target: str | None,
+    *,
+    backends: bool = False,
+    is_shared: bool = False,
 ) -> list[str]:
     """Files and whole directories below the sysroot. Raises OSError.
 
     `backends`: those beside LLVM too, which are a component that not everybody installs.
+    `is_shared`: others' libraries lie there too, and all are left out.
     """
     parts = [f"bin/{driver_name}"]
     parts += [
         f"lib/{name}"
-        for name in sorted(os.listdir(f"{sysroot}/lib"))
+        for name in ([] if is_shared else sorted(os.listdir(f"{sysroot}/lib")))
         if ".so" in name and os.path.isfile(f"{sysroot}/lib/{name}")
     ]
     directories = [f"lib/rustlib/{host}/{name}" for name in ("lib", "bin")]

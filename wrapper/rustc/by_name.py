@@ -1,4 +1,4 @@
-"""Which compiler a macro gets that runs `rustc` by its name, as some do to learn its version."""
+"""Which compiler is run by the name `rustc`: by some cargos, and by macros that ask its version."""
 
 from __future__ import annotations
 
@@ -24,6 +24,17 @@ def compiler_by_name(driver: str, environment: Mapping[str, str]) -> frozenset[s
         return frozenset()
     leads_to = _chosen_by_rustup(environment) if _is_of_rustup(found) else found
     return frozenset({found, own}) if _is_same(leads_to, own) else frozenset()
+
+
+def path_of_driver(driver: str, environment: Mapping[str, str]) -> str:
+    """Where the compiler is that cargo starts by its name alone, as a distribution's does, and
+    rustup's of old. The same where that does not tell. Blocks."""
+    if driver != "rustc":
+        return driver
+    found = shutil.which(driver, path=environment.get("PATH", ""))
+    if found is not None and _is_of_rustup(found):
+        found = _chosen_by_rustup(environment)
+    return found or driver
 
 
 def is_of_rustup(path: str, environment: Mapping[str, str]) -> bool:
