@@ -229,7 +229,9 @@ def _is_of_loader(path: str, kind: str, unit: Unit, inputs: Inputs) -> bool:
     runs cargo has LD_LIBRARY_PATH, which cargo sets for it; a distribution's rustc has its own in
     one of several directories."""
     searched = unit.environment.get("LD_LIBRARY_PATH", "").split(":")
-    searched += {os.path.dirname(each) for each in inputs.loaded}
+    own = _both_forms(os.path.dirname(each) for each in inputs.loaded)
+    # LLVM's names that as the way from where it lies
+    searched += own | {os.path.normpath(f"{each}/../lib") for each in own}
     rests = (path.removeprefix(each) for each in searched if each and is_below(path, (each,)))
     is_looked_for = any(_LOADERS.fullmatch(rest) for rest in rests)
     return is_looked_for and (not os.path.exists(path) or (kind == "s" and os.path.isdir(path)))

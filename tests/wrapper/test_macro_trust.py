@@ -212,7 +212,10 @@ def test_a_module_that_is_called_build(tmp_path: Path) -> None:
         ('#[path = "util.inc"] mod util;', True),
         ("macro_rules! k { ($a:ident) => { std::$a::var(NAME) } }", True),
         ('#[path = "../../shared/util.rs"] mod util;', True),
-        ('#[cfg_attr(unix, path = "../unix.rs")] mod util;', True),
+        ('#[cfg_attr(unix, path = "../../unix.rs")] mod util;', True),
+        ('mod gen { #[path = "../helper.rs"] mod helper; }', False),
+        ('mod gen { #[path = "../sub/../helper.rs"] mod helper; }', True),
+        ('mod gen { #[path = "../../a/src/helper.rs"] mod helper; }', True),
         ('include!("../util.rs");', True),
         ('include! { "util.in" }', True),
     ],
@@ -223,6 +226,17 @@ def test_sources_elsewhere(tmp_path: Path, source: str, is_elsewhere: bool) -> N
         _package(tmp_path / "registry" / "src" / "index-0123456789abcdef" / "a-1.0.0", lib=source)
         is None
     )
+
+
+def test_a_module_one_step_up(tmp_path: Path) -> None:
+    """As syn 1 has it, which vendored workspaces have too."""
+    source = 'mod gen { #[path = "../helper.rs"] mod helper; }'
+    assert _package(tmp_path / "a", lib=source, helper="fn f() {}") is None
+    assert _package(tmp_path / "b", lib=source, helper=READS) == "b says fs::"
+    left_out = tmp_path / "c" / "tests" / "util.rs"
+    left_out.parent.mkdir(parents=True)
+    left_out.touch()
+    assert _package(tmp_path / "c", lib=source.replace("helper.rs", "tests/util.rs")) is not None
 
 
 @pytest.mark.parametrize(

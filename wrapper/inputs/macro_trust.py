@@ -16,6 +16,7 @@ import re
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TypeVar
 
 from wrapper.inputs.cargo_manifests import library_root, says_all_names
@@ -60,6 +61,8 @@ _ELSEWHERE = re.compile(
 )
 """Code that is not among the package's sources, or is put together. A published package has all of
 its code itself."""
+
+_UPWARDS = re.compile(rb'\bpath\s*=\s*"((?:\.\./)+)((?:[\w-]+/)*[\w-]+\.rs)"')
 
 _MAYBE = re.compile(
     rf"\b(?:{_MODULE}|{_TYPE})\s*(?:::|/|as\b)|\bextern\s*[r\"{{/]|asm!"
@@ -211,7 +214,7 @@ class MacroTrust:
             return Reads(suspect="nobody knows what", is_seen=False)
         if not is_published(package) and (root := library_root(package)).startswith(("../", "/")):
             return Reads(suspect=f'path = "{root}"', is_seen=False)
-        found = self._remembered(package, self._found, _read_all)
+        found = self._remembered(package, self._found, partial(_read_all, package))
         is_seen = _is_seen(package, features)
         return replace(found, is_seen=True, asks_ages=False) if is_seen else found
 
@@ -272,15 +275,13 @@ def _contents(paths: Iterable[str]) -> dict[str, bytes]:
     return found
 
 
-def _read_all(paths: Iterable[str]) -> Reads:
+def _read_all(package: str, paths: Iterable[str]) -> Reads:
     """What a package's sources may read."""
     sources = _contents(paths)
     for path, source in sources.items():
-        if not is_published(path) and _ELSEWHERE.search(source):
-            match = _ELSEWHERE.search(without_comments(source))
-            if match is not None:
-                said = match.group().decode(errors="replace").strip()
-                return Reads(suspect=said, is_seen="../" not in said)
+        said = None if is_published(path) else _elsewhere(path, source, package, sources)
+        if said is not None:
+            return Reads(suspect=said, is_seen="../" not in said)
     found = [_reads_of(without_comments(each)) for each in sources.values() if _MAYBE.search(each)]
     if any(each.suspect is not None for each in found):
         found = _read_closely(sources)
@@ -296,6 +297,34 @@ def _read_all(paths: Iterable[str]) -> Reads:
         is_seen=not suspects or suspects[0].is_seen,
         asks_ages=any(each.asks_ages for each in suspects),
     )
+
+
+def _elsewhere(path: str, source: bytes, package: str, sources: Collection[str]) -> str | None:
+    """Where one source says that code lies which is not among them, if it does."""
+    if not _ELSEWHERE.search(source):
+        return None
+
+    def without_those_within(match: re.Match[bytes]) -> bytes:
+        ups, name = (os.fsdecode(part) for part in match.groups())
+        is_within = _stays_within(path, ups.count("/"), name, package, sources)
+        return b"" if is_within else match.group()
+
+    match = _ELSEWHERE.search(_UPWARDS.sub(without_those_within, without_comments(source)))
+    return None if match is None else match.group().decode(errors="replace").strip()
+
+
+def _stays_within(path: str, count: int, name: str, package: str, sources: Collection[str]) -> bool:
+    """Whether a module's file is one of the sources, however many modules around it take a step up
+    each: those of one file have directories of their own."""
+    directory = os.path.dirname(path)
+    for _ in range(count):
+        if directory == package:
+            return False
+        directory = os.path.dirname(directory)
+        file = f"{directory}/{name}"
+        if os.path.exists(file) and file not in sources:
+            return False
+    return True
 
 
 def _asks_by_itself(sources: Iterable[bytes]) -> str | None:

@@ -152,7 +152,10 @@ class Toolchains:
 
 def _seen(path: str) -> tuple[object, ...]:
     """What of a file, or of all files below a directory, changes when they do."""
-    st = os.stat(path)
+    try:
+        st = os.stat(path)
+    except FileNotFoundError:
+        st = os.lstat(path)  # leads to what another package has
     if not os.path.isdir(path):
         return (path, st.st_ino, st.st_size, st.st_mtime_ns, st.st_ctime_ns)
     with os.scandir(path) as entries:
