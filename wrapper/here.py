@@ -28,7 +28,7 @@ _WORDS = 2000
 WATCHED = "DISTBUILD_WATCHED"
 """Names, to all that a watched build script starts, its run."""
 
-_NOT_READ = re.compile(rb"couldn't read `/distbuild/")
+_NOT_READ = re.compile(rb"couldn't read `?/distbuild/")
 
 METADATA = b'"emit":"metadata"'
 """In rustc's message that the metadata is there."""
