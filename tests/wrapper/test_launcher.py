@@ -409,22 +409,27 @@ def watchers(program: Path) -> list[str]:
     return found
 
 
-async def test_the_script_does_not_outlive_a_killed_launcher(launcher: Launcher) -> None:
-    launcher.python("import os, time; open('pid', 'w').write(str(os.getpid())); time.sleep(60)")
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
+async def test_a_launcher_that_a_signal_ends(launcher: Launcher, number: signal.Signals) -> None:
+    """The script ends with it, and is not run again behind a build that is over."""
+    launcher.python(
+        "import os, time; print(os.getpid(), file=open('pids', 'a'), flush=True); time.sleep(60)"
+    )
 
     async def answer(call: Call, reply: Reply, writer: asyncio.StreamWriter) -> None:
         await reply.watch({})
+        reply.exec_rustc()
 
-    note = launcher.directory / "pid"
+    note = launcher.directory / "pids"
     async with launcher.served(answer):
         process = await launcher.start()
         async with asyncio.timeout(SECONDS):
             while not note.exists() or not note.read_text():
                 await asyncio.sleep(0.05)
-            process.kill()
-            while is_alive(int(note.read_text())):
+            process.send_signal(number)
+            assert (await finish(process)).code == -number
+            while is_alive(int(note.read_text())):  # one number
                 await asyncio.sleep(0.05)
-        await finish(process)
 
 
 async def test_a_launcher_that_was_cut(launcher: Launcher) -> None:

@@ -78,7 +78,11 @@ static void batch_access(const char *data, unsigned size) {
 }
 
 static pid_t child;
-static void pass_on(int number) { if (child > 0) kill(child, number); }
+static volatile sig_atomic_t is_told_to_end;
+static void pass_on(int number) {
+    is_told_to_end = 1;
+    if (child > 0) kill(child, number);
+}
 
 static int not_all;
 
@@ -254,6 +258,8 @@ static void run_watched(char *variables, uint32_t size) {
     close(ends[1][1]);
     close(pair[1]);
     int status = attend(receive_listener(pair[0]), ends[0][0], ends[1][0], kept);
+    // the build is over: nobody is to run it again, and into the directory of the next one
+    if (is_told_to_end && status != 0) exit_as(status);
     flush_accesses();
     char code[4] = {(char)status, (char)(status >> 8), (char)(status >> 16), (char)(status >> 24)};
     send_frame(daemon_fd, 'X', code, 4);
