@@ -195,6 +195,8 @@ def _staged_option(option: Option, roots: Roots) -> list[str]:
         value = f"{ROOT}/{OUTPUTS}"
     elif name in ("--extern", "-L"):
         head, equals, path = value.partition("=")
+        if name == "-L" and not os.path.isabs(path or value):
+            return [name, value]  # from the workspace's root, there too
         if name == "-L" and is_of_system(path or value, roots):
             return [name, value]
         if equals:

@@ -218,6 +218,8 @@ def _is_of_rustc(path: str, unit: Unit, inputs: Inputs) -> bool:
     directory, name = os.path.split(path)
     if unit.invocation.is_clippy and name in CLIPPY_SETTINGS:
         return directory in (unit.roots.package, *above(unit.roots.package))
+    if path in inputs.native and not os.path.exists(path):
+        return True  # would be an input
     if path in inputs.searched or (path.endswith(OTHER_LIBRARY) and not os.path.exists(path)):
         return True
     is_quoted = name.endswith(".rs") and is_below(path, inputs.unpublished)

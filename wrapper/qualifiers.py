@@ -15,6 +15,7 @@ import shutil
 import stat
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from pathlib import Path
 
 from remote_apis import link_set
 from remote_apis.bubblewrap import SHOWN
@@ -98,10 +99,7 @@ def qualifiers(
         found["linker"] = _link_set(linker or "cc")
     if flavor and "lld" in flavor:
         found["lld"] = _program("ld.lld", linker or "cc")
-    for argument in arguments:
-        match = _ASKS_FOR_LINKER.fullmatch(argument)
-        if match:
-            found[argument] = _program(f"ld.{match.group(1)}", linker or "cc")
+    found |= _asked_for(arguments, linker or "cc", invocation)
     first = looked_in_first(environment, inputs)
     find = functools.partial(system_library, linker=linker or "cc", first=first)
     return found | _libraries(inputs, names, find)
@@ -252,8 +250,10 @@ def _check_scripts(argument: str, roots: Roots) -> None:
     if roots.workspace == roots.package:
         return
     beside = [name for name in sorted(os.listdir(roots.workspace)) if name.endswith(_SCRIPTS)]
-    if beside or os.path.exists(os.path.join(roots.workspace, argument[2:])):
-        found = beside[0] if beside else argument[2:]
+    name = argument[2:]
+    is_beside = not os.path.isabs(name) and os.path.exists(os.path.join(roots.workspace, name))
+    if beside or is_beside:
+        found = beside[0] if beside else name
         raise NotUnderstood(f"links with {argument}, and {found} lies in the workspace's root")
 
 
@@ -264,6 +264,26 @@ def _link_set(linker: str) -> str:
     if found is None:
         raise NotUnderstood(f"links with {linker}, which is not one of this machine's own programs")
     return found
+
+
+def _asked_for(arguments: Iterable[str], linker: str, invocation: Invocation) -> dict[str, str]:
+    """The linkers that arguments name for the C compiler. Raises NotUnderstood."""
+    found = {}
+    for argument in arguments:
+        match = _ASKS_FOR_LINKER.fullmatch(argument)
+        program = f"ld.{match.group(1)}" if match else ""
+        if program and not _is_in_toolchain(program, invocation):
+            found[argument] = _program(program, linker)
+    return found
+
+
+def _is_in_toolchain(name: str, invocation: Invocation) -> bool:
+    """Whether the key has it with the toolchain, where rustc tells the C compiler to look: no other
+    is on this machine."""
+    if shutil.which(name, path=PATH) is not None:
+        return False
+    sysroot = Path(invocation.driver).parent.parent
+    return any(sysroot.glob(f"lib/rustlib/*/bin/gcc-ld/{name}"))
 
 
 def _program(name: str, linker: str) -> str:

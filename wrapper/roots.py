@@ -166,7 +166,7 @@ def _is_path(text: str, start: int, end: int) -> bool:
     """Whether a path, or a part of one that ends at a slash, stands there by itself."""
     before, after = text[start - 1 : start], text[end : end + 1]
     is_begun = before.isalnum() or (before != "" and before in "_./~@-")
-    is_begun &= text[max(start - 2, 0) : start] not in ("-I", "-L")
+    is_begun &= text[max(start - 2, 0) : start] not in ("-I", "-L", "-T")
     return not is_begun and (after == "" or after in "/:;,\"'=" or after.isspace())
 
 

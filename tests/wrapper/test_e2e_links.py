@@ -174,7 +174,8 @@ def test_the_program_of_a_build_script_is_shared_and_still_runs(
 
 
 def test_debug_objects_beside_the_output(dev: Developer, tmp_path: Path) -> None:
-    """What `split-debuginfo = "unpacked"` leaves is there after a hit, by the same names."""
+    """What `split-debuginfo = "unpacked"` leaves is there after a hit, and the program, wherever it
+    is run, names that of its own checkout."""
 
     def objects(checkout: Path) -> set[str]:
         return {path.name for path in outputs(checkout / "target/debug", "*.dwo")}
@@ -188,12 +189,44 @@ def test_debug_objects_beside_the_output(dev: Developer, tmp_path: Path) -> None
     assert {re.split("[-.]", name)[0] for name in made} == {"app", "base"}
     settled(dev, first)
     dev.run("cargo", "clean", cwd=first)
-    for checkout in (first, second):
-        assert set(outcomes(dev, checkout).values()) == {"hit-local"}
-        assert objects(checkout) == made
+    for checkout, outcome in ((first, "hit-local"), (second, "local")):
+        assert set(outcomes(dev, checkout).values()) == {outcome}
+        assert outcome == "local" or objects(checkout) == made
         assert is_fresh(dev, checkout)
         said = dev.run("readelf", "--debug-dump=info", "target/debug/app", cwd=checkout).stdout
         named = set(re.findall(r"dwo_name *: .*: (\S+)", said))
         assert named, "the program says where its debug objects are"
-        assert {Path(name).name for name in named} <= made
-        assert all(name.startswith("/proc/self/cwd/target/debug/") for name in named)
+        assert {Path(name).name for name in named} <= objects(checkout)
+        assert all(name.startswith(f"{checkout}/target/debug/") for name in named)
+
+
+def test_directories_that_are_searched(dev: Developer, tmp_path: Path) -> None:
+    """One named from the workspace's root, where rustc is started; one that is not there."""
+    checkout = workspace(tmp_path / "w")
+    script = """fn main() {
+        println!("cargo::rustc-link-search=native=base/own");
+        println!("cargo::rustc-link-search=native={}/lib64", std::env::var("OUT_DIR").unwrap());
+        println!("cargo::rustc-link-lib=static=own");
+    }"""
+    (checkout / "base" / "build.rs").write_text(script)
+    (checkout / "base" / "src" / "lib.rs").write_text(
+        'extern "C" { fn own() -> u32; }\npub fn value() -> u32 { unsafe { own() } }\n'
+    )
+    (checkout / "base" / "own").mkdir()
+
+    def archived(value: int) -> None:
+        source, made = tmp_path / "own.c", tmp_path / "own.o"
+        source.write_text(f"int own(void) {{ return {value}; }}")
+        dev.run("cc", "-c", source, "-o", made, cwd=tmp_path)
+        dev.run("ar", "crsD", "base/own/libown.a", made, cwd=checkout)
+
+    archived(41)
+    assert set(outcomes(dev, checkout).values()) == {"local"}
+    settled(dev, checkout)
+    dev.run("cargo", "clean", cwd=checkout)
+    assert set(outcomes(dev, checkout).values()) == {"hit-local"}
+    assert is_fresh(dev, checkout)
+    archived(42)
+    dev.run("cargo", "clean", cwd=checkout)
+    assert outcomes(dev, checkout)["app"] == "local"
+    assert dev.run(checkout / "target/debug/app", cwd=checkout).stdout == "43\n"

@@ -26,9 +26,9 @@ ROOTS = Roots(
 )
 
 
-def found(extra: str, **inputs: object) -> dict[str, str]:
+def found(extra: str, driver: str = "/usr/bin/rustc", **inputs: object) -> dict[str, str]:
     argv = (
-        "/usr/bin/rustc --crate-name x src/main.rs --crate-type bin --emit=dep-info,link "
+        f"{driver} --crate-name x src/main.rs --crate-type bin --emit=dep-info,link "
         f"--out-dir /w/target/debug/deps {extra}"
     ).split()
     return qualifiers(parse(argv), ROOTS, Inputs(function=PREFERRED, **inputs), {})  # type: ignore[arg-type]
@@ -118,6 +118,17 @@ def test_libraries_of_dependencies_and_other_machines_are_named() -> None:
 def test_what_is_refused(extra: str, named: str) -> None:
     with pytest.raises(NotUnderstood, match=named):
         found(extra)
+
+
+def test_a_linker_that_the_toolchain_brings(tmp_path: Path) -> None:
+    """Its files are all in the key; where the system has one of the name, that may be taken."""
+    beside = tmp_path / "lib/rustlib/x86_64-unknown-linux-gnu/bin/gcc-ld"
+    beside.mkdir(parents=True)
+    for name in ("nosuch", "bfd"):
+        (beside / f"ld.{name}").touch()
+    driver = f"{tmp_path}/bin/rustc"
+    assert found("-C link-arg=-fuse-ld=nosuch", driver).keys() == {"linker"}
+    assert found("-C link-arg=-fuse-ld=bfd", driver).keys() == {"linker", "-fuse-ld=bfd"}
 
 
 def test_libraries_that_code_has_linked() -> None:

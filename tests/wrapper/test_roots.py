@@ -172,6 +172,7 @@ def test_the_standard_librarys_source_is_mapped_here_and_never_sent(target: Path
         ('path="/w/ws"', f'path="{ROOT}/workspace"'),
         ("native=/w/ws/lib", f"native={ROOT}/workspace/lib"),
         ("-I/w/ws/x -L/w/ws", f"-I{ROOT}/workspace/x -L{ROOT}/workspace"),
+        ("-T/w/ws/x.ld", f"-T{ROOT}/workspace/x.ld"),
         ("I/w/ws a-L/w/ws/x D/w/ws", f"I/w/ws a-L{ROOT}/workspace/x D/w/ws"),
         ("/w/ws2 /w/ws-old /w/ws.rs", "/w/ws2 /w/ws-old /w/ws.rs"),
         ("https://example.org/w/ws", "https://example.org/w/ws"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import subprocess
@@ -87,6 +88,20 @@ def test_names_for_wasm(options: str, names: set[str]) -> None:
     assert library_name("app_x", "x86_64-unknown-linux-gnu") == "libapp_x.so"
     found = invocation(f"{text} --target wasm32-unknown-unknown")
     assert set(output_names(found)) == names
+
+
+def test_names_that_a_specification_says(tmp_path: Path) -> None:
+    said = {"exe-suffix": ".elf", "dll-prefix": "", "dll-suffix": ".dll"}
+    file = tmp_path / "mine.json"
+    text = "--crate-name app_x x.rs --emit=link --out-dir /o --target"
+    types = " --crate-type cdylib --crate-type bin --crate-type rlib"
+    for content in ("{}", "no JSON", "[]"):
+        file.write_text(content)
+        plain = ("app_x", "libapp_x.rlib", "libapp_x.so")
+        assert output_names(invocation(f"{text} {file} {types}")) == plain
+    file.write_text(json.dumps(said))
+    found = output_names(invocation(f"{text} {file} {types}"))
+    assert found == ("app_x.dll", "app_x.elf", "libapp_x.rlib")
 
 
 @pytest.mark.parametrize(

@@ -296,9 +296,9 @@ class Collector:
     def _native(self, directories: Collection[str], roots: Roots, inputs: Inputs) -> None:
         """Directories of native libraries; what lies in another of them is a part of that."""
         taken: list[str] = []
-        named = (
-            each if roots.staged(each) else without_dots_or_refuse(each) for each in directories
-        )
+        # rustc, and so the linker, is started in the workspace's root
+        joined = (os.path.join(roots.workspace, each) for each in directories)
+        named = (each if roots.staged(each) else without_dots_or_refuse(each) for each in joined)
         directories = list(dict.fromkeys(named))
         inputs.searched = tuple(each for each in directories if is_of_system(each, roots))
         inputs.native = tuple(each for each in directories if each not in inputs.searched)

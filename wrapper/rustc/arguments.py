@@ -100,8 +100,13 @@ class Invocation:
 
     @property
     def keeps_paths(self) -> bool:
-        """Whether the result must hold this checkout's own paths: coverage reports go by them."""
-        return self.codegen("instrument-coverage") not in (None, "no", "n", "off", "false", "0")
+        """Whether the result must hold this checkout's own paths: coverage reports go by them, and
+        debuggers, and programs for their backtraces, to debug information that lies beside."""
+        has_debug_objects = self.codegen("split-debuginfo") == "unpacked" and (
+            self.codegen("debuginfo") not in (None, "0", "none") or ("-g", None) in self.options
+        )
+        covers = self.codegen("instrument-coverage") not in (None, "no", "n", "off", "false", "0")
+        return covers or has_debug_objects
 
     @property
     def needs_rlibs(self) -> bool:

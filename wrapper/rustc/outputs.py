@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
 
@@ -16,6 +17,9 @@ _PREFIX_SUFFIX = {
     "proc-macro": ("lib", ".so"),
     "bin": ("", ""),
 }
+_SPECIFIED = {"bin": "exe", "cdylib": "dll", "dylib": "dll", "staticlib": "staticlib"}
+"""What target specifications call them."""
+
 _LINKED_FOR_WASM = {"cdylib": ("", ".wasm"), "dylib": ("", ".wasm"), "bin": ("", ".wasm")}
 
 
@@ -48,7 +52,7 @@ def output_names(invocation: Invocation) -> tuple[str, ...]:
     if "link" in invocation.emit:
         types = ("bin",) if invocation.is_test else invocation.crate_types or ("bin",)
         for crate_type in types:
-            prefix, suffix = _parts_of(crate_type, invocation.target)
+            prefix, suffix = _names_of(invocation, crate_type)
             names.add(f"{prefix}{stem}{suffix}")
             if invocation.codegen("split-debuginfo") == "packed" and crate_type not in (
                 "lib",
@@ -57,6 +61,20 @@ def output_names(invocation: Invocation) -> tuple[str, ...]:
             ):
                 names.add(f"{prefix}{stem}{suffix or ''}.dwp")
     return tuple(sorted(names))
+
+
+def _names_of(invocation: Invocation, crate_type: str) -> tuple[str, str]:
+    """The same, also where a file specifies the target, which may say otherwise."""
+    prefix, suffix = _parts_of(crate_type, invocation.target)
+    kind = _SPECIFIED.get(crate_type)
+    if invocation.target_file is None or kind is None:
+        return prefix, suffix
+    try:
+        with open(invocation.target_file, "rb") as file:
+            said = dict(json.load(file))
+    except (OSError, ValueError, TypeError):
+        return prefix, suffix  # nothing is compiled for it
+    return str(said.get(f"{kind}-prefix", prefix)), str(said.get(f"{kind}-suffix", suffix))
 
 
 def _parts_of(crate_type: str, target: str | None) -> tuple[str, str]:
