@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wrapper.asked import is_told
+from wrapper.ccache import behind_ccache
 from wrapper.daemon.protocol import Call, LocalRun, Reply
 from wrapper.home import Home
 from wrapper.inputs.macro_trust import is_published
@@ -101,6 +102,7 @@ class LocalCompiles:
         if not unit.keeps_paths:
             remapped = [*call.argv, *unit.roots.remap_options(staged=False)]
             rustc = _Rustc(remapped, unit.roots.recorded_to_real())
+        rustc.argv.extend(_past_ccache(unit, draft))
         if draft is None or not (_runs_others_code(unit, draft) or _is_members(unit)):
             return await self._plain(call, reply, rustc)
         if await self._can_watch():
@@ -211,6 +213,17 @@ def is_raised(call: Call) -> bool:
     Not within a build script, whose own place it has and waits for.
     """
     return "DISTBUILD_RAISED" in call.environment and WATCHED not in call.environment
+
+
+def _past_ccache(unit: Unit, draft: Draft | None) -> list[str]:
+    """The option by which rustc starts the C compiler to link, and not ccache, which hands links on
+    but for what it reads and notes by itself."""
+    invocation = unit.invocation
+    is_chosen = any(invocation.codegen(name) is not None for name in ("linker", "linker-flavor"))
+    if draft is None or is_chosen or not (invocation.links and draft.inputs.is_for_host):
+        return []
+    found = behind_ccache("cc", unit.environment.get("PATH", ""))
+    return [] if found is None else [f"-Clinker={found}"]
 
 
 def _runs_others_code(unit: Unit, draft: Draft) -> bool:

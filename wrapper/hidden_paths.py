@@ -6,7 +6,7 @@ eight bytes or more of one are together. Bitcode does not keep texts in whole by
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from wrapper.roots import Roots
 from wrapper.rustc.arguments import Invocation
@@ -21,24 +21,35 @@ BITCODE = (b".gnu.lto_", b"BC\xc0\xde")
 
 
 def pieces(paths: Iterable[bytes], recorded: Iterable[str] = ()) -> list[bytes]:
-    """What of each path is left where it was taken apart, but for what artifacts hold anyway, by
-    the recorded names of places: `/root/.cargo/registry` shares much with its own.
+    """What of each path is left where it was taken apart: any of these may tell of one, and may be
+    there by chance."""
+    return [piece for _, told in _taken_apart(paths, recorded) for piece in told]
 
-    The first two pieces of a path, wherever it was taken apart; one that tells is enough.
-    """
+
+def pieces_together(
+    paths: Iterable[bytes], recorded: Iterable[str] = ()
+) -> list[tuple[bytes, ...]]:
+    """The same, as far as they are there together, each with what of the path was before them."""
+    return [(head, *told) for head, told in _taken_apart(paths, recorded) if told]
+
+
+def _taken_apart(
+    paths: Iterable[bytes], recorded: Iterable[str]
+) -> Iterator[tuple[bytes, tuple[bytes, ...]]]:
+    """The beginning of each path, and its first two pieces after that, wherever it was taken apart,
+    but for what artifacts hold anyway, by the recorded names of places: `/root/.cargo/registry`
+    shares much with its own."""
     known = [name.encode() for name in recorded]
 
-    def tell(found: Iterable[bytes]) -> list[bytes]:
-        return [piece for piece in found if not any(piece in name for name in known)]
+    def tell(found: Iterable[bytes]) -> tuple[bytes, ...]:
+        return tuple(piece for piece in found if not any(piece in name for name in known))
 
-    found: list[bytes] = []
     for path in paths:
         for at in range(_PIECE):
             places = range(at, min(at + 2 * _PIECE, len(path) - _PIECE + 1), _PIECE)
-            both = [path[place : place + _PIECE] for place in places]
+            both = tuple(path[place : place + _PIECE] for place in places)
             before = [path[:at]] if both and at >= _LEAST else []
-            found += tell(both) or tell(before) or both
-    return found
+            yield path[:at], tell(both) or tell(before) or both
 
 
 def is_optimized(invocation: Invocation) -> bool:

@@ -21,6 +21,7 @@ from remote_apis import link_set
 from remote_apis.bubblewrap import SHOWN
 from wrapper.build_scripts.machine import processor
 from wrapper.build_scripts.names import is_below
+from wrapper.ccache import behind_ccache
 from wrapper.hidden_paths import are_handed, has_bitcode
 from wrapper.inputs.inputs import Inputs
 from wrapper.inputs.macro_trust import NAMED_BY_MACRO
@@ -151,7 +152,8 @@ def check_linker(linker: str | None, environment: Mapping[str, str]) -> None:
     """Raises NotUnderstood when plain rustc would link with other programs, or libraries, than the
     sandbox and workers do: what they find, they find on `sandbox.PATH` and in the system."""
     for name in dict.fromkeys((linker or "cc", *_STARTED_BY_LINKERS)):
-        found = shutil.which(name, path=environment.get("PATH", ""))
+        path = environment.get("PATH", "")
+        found = behind_ccache(name, path) or shutil.which(name, path=path)
         there = shutil.which(name, path=PATH)
         if found != there and (not found or not there or not os.path.samefile(found, there)):
             raise NotUnderstood(f"{name} on this user's PATH is {found}")

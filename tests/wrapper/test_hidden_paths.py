@@ -11,7 +11,7 @@ from developers import developer
 
 from tests.wrapper.test_e2e_local import package
 from wrapper.build_scripts.kept import _holds
-from wrapper.hidden_paths import is_optimized, pieces
+from wrapper.hidden_paths import is_optimized, pieces, pieces_together
 from wrapper.result_checks import CompileHere, Unit, environment_not_carried
 from wrapper.roots import find_roots
 from wrapper.rustc.arguments import parse
@@ -55,8 +55,18 @@ def test_an_object_of_c(tmp_path: Path, options: list[str]) -> None:
         define = f'-DROOT="{path}/x.c"'
         subprocess.run(["cc", *options, define, "-c", source, "-o", made], check=True)
         is_opaque = "-flto" in options
-        found = _holds(str(made), {PATH}, pieces([PATH.encode()]))
+        found = _holds(str(made), {PATH}, pieces_together([PATH.encode()]))
         assert found == (path == PATH or is_opaque)
+
+
+def test_one_piece_by_chance(tmp_path: Path) -> None:
+    """As a checkout in `~/src/libfoo` has in common with `src/libx/a.c`."""
+    made = tmp_path / "a.o"
+    hidden = pieces_together([b"/home/ada/src/libfoo"])
+    made.write_bytes(b"\x7fELF\0/ada/src\0x/src/libx/a.c")
+    assert not _holds(str(made), (), hidden)
+    made.write_bytes(b"\x7fELF\0x=/home,/ada/src,/libfoo")
+    assert _holds(str(made), (), hidden)
 
 
 @pytest.mark.cargo

@@ -24,7 +24,7 @@ from wrapper.build_scripts.reach import reach_of
 from wrapper.build_scripts.reads import Record, Values, changed_since, named
 from wrapper.build_scripts.run import NotWorthKeeping, Watched, key_of, run_variables
 from wrapper.build_scripts.texts import texts_read
-from wrapper.hidden_paths import BITCODE, OBJECT, pieces
+from wrapper.hidden_paths import BITCODE, OBJECT, pieces_together
 from wrapper.inputs.file_digests import FileDigests
 from wrapper.inputs.macro_trust import is_published
 from wrapper.inputs.snapshot import Source, is_probe
@@ -148,7 +148,7 @@ def whose_run(
     if not is_published(run.roots.package):
         own.add(run.roots.workspace)
     recorded = (place.recorded for place in run.roots.places)
-    hidden = pieces(map(os.fsencode, {*own, *map(os.path.realpath, own)}), recorded)
+    hidden = pieces_together(map(os.fsencode, {*own, *map(os.path.realpath, own)}), recorded)
     has_names = _has_names(result, blobs)
     # what is named to cargo may be used, and a compiler probe too
     is_named = os.fsencode(run.out_dir) in watched.stdout
@@ -180,12 +180,14 @@ def _may_say(watched: Watched, paths: Sequence[str]) -> bool:
     return any(holds_path(text, path) for _, text in texts for path in paths)
 
 
-def _holds(source: Source, paths: Iterable[str], hidden: Iterable[bytes]) -> bool:
-    """Whether a blob holds any of the paths, or an object pieces of one, or what hides them."""
+def _holds(source: Source, paths: Iterable[str], hidden: Iterable[Sequence[bytes]]) -> bool:
+    """Whether a blob holds any of the paths, or an object the pieces of one, or what hides them."""
     if isinstance(source, bytes):
         return any(holds_path(source, path) for path in paths)
     with mapped(source) as data:
         if any(holds_path(data, path) for path in paths):
             return True
-        is_object = data[:8].startswith(OBJECT)
-        return is_object and any(data.find(each) >= 0 for each in (*hidden, *BITCODE))
+        if not data[:8].startswith(OBJECT):
+            return False
+        marks = [*hidden, *((each,) for each in BITCODE)]
+        return any(all(data.find(each) >= 0 for each in together) for together in marks)
