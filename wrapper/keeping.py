@@ -23,7 +23,7 @@ from wrapper.action import BuiltAction, command_of
 from wrapper.build_scripts.accesses import Seen
 from wrapper.build_scripts.program_names import needs_name
 from wrapper.build_scripts.reads import changed_since
-from wrapper.dep_info import environment_read, rewrite_dep_info, rewrite_messages
+from wrapper.dep_info import rewrite_dep_info, rewrite_messages
 from wrapper.hidden_paths import are_handed, has_bitcode, is_optimized, pieces
 from wrapper.inputs.collect import Collector
 from wrapper.inputs.file_digests import FileDigests
@@ -42,7 +42,7 @@ from wrapper.result_checks import (
     CompileHere,
     HandsOn,
     Unit,
-    environment_not_carried,
+    paths_put_in,
     read_and_not_staged,
 )
 from wrapper.roots import OUTPUTS, ROOT_DIRECTORY, Roots
@@ -334,15 +334,11 @@ def _whose(compiled: Compiled, dep_info: bytes, known: Learned, hands_on: HandsO
     unit, invocation = compiled.unit, compiled.unit.invocation
     if unit.keeps_paths:
         return Whose.THE_CHECKOUTS
-    is_said = False
-    try:
-        environment_not_carried(unit, dep_info, known.names, hands_on)
-    except CompileHere:
-        is_said = True
-        # what it makes of such a value may not look like a path any more
-        read = (unit.environment.get(name, "") for name in environment_read(dep_info))
-        if any(names_checkout(value, unit.roots) for value in read):
-            return Whose.THE_CHECKOUTS
+    said = paths_put_in(unit, dep_info, known.names, hands_on)
+    # what it makes of such a value may not look like a path any more
+    if any(names_checkout(unit.environment.get(name, ""), unit.roots) for name in said):
+        return Whose.THE_CHECKOUTS
+    is_said = bool(said)
     asked = compiled.draft.inputs.macros.variables | known.asked
     is_hidden = is_said or are_handed(asked, unit.roots, unit.environment)
     if is_hidden and has_bitcode(invocation):

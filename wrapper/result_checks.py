@@ -89,6 +89,22 @@ def environment_not_carried(
     return unknown
 
 
+def paths_put_in(unit: Unit, dep_info: bytes, learned: Set[str], hands_on: HandsOn) -> list[str]:
+    """The variables that the compile read whose values are paths that may be in the artifact, or
+    not what they are here."""
+    carried = environment_of_action(unit.environment, learned)
+    found = []
+    for name, recorded in environment_read(dep_info).items():
+        if name in carried and carried[name] != unit.roots.stage_text(carried[name]):
+            try:
+                _check_path_value(unit, name, dep_info, hands_on)
+            except CompileHere:
+                found.append(name)
+        elif recorded != unit.environment.get(name):
+            found.append(name)
+    return found
+
+
 def _check_path_value(unit: Unit, name: str, dep_info: bytes, hands_on: HandsOn) -> None:
     """Raises CompileHere unless the variable is only used to say where files are, or in a way that
     shows in the artifact."""

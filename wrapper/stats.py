@@ -123,6 +123,15 @@ def _append(home: Home, build: str, line: Mapping[str, Any], *, is_late: bool = 
         os.close(fd)
 
 
+def forget_empty(home: Home, build: str) -> bool:
+    """Forget a build if nothing was compiled in it."""
+    path = build_file(home, build)
+    is_empty = path.exists() and path.stat().st_size == 0
+    if is_empty:
+        path.unlink(missing_ok=True)
+    return is_empty
+
+
 def last_build(home: Home) -> str | None:
     """The id of the newest build, or None."""
     files = _by_age(home)

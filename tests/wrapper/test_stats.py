@@ -26,6 +26,7 @@ from wrapper.stats import (
     add_unit,
     add_upload,
     build_file,
+    forget_empty,
     forget_old_builds,
     last_build,
     made_in_seconds,
@@ -112,6 +113,15 @@ def test_what_stands_on_what_plain_cargo_built_is_counted(home: Home) -> None:
     for why in (reason, f"{reason}; not kept: odd", "odd", None):
         add_unit(home, "b", replace(unit("a", "local"), reason=why))
     assert summary(home, "b")["totals"]["elsewhere"] == 2
+
+
+def test_a_command_that_compiles_nothing_is_no_build(home: Home) -> None:
+    add_unit(home, "one", unit())
+    start_build(home, "two")
+    assert forget_empty(home, "two")
+    assert not forget_empty(home, "two")
+    assert not forget_empty(home, "one")
+    assert last_build(home) == "one"
 
 
 def test_what_comes_late_makes_no_build_the_last_one(home: Home) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 from remote_apis import link_set
 from remote_apis.digest_functions import DigestFunction
+from wrapper.ccache import behind_ccache
 from wrapper.checks.finding import Finding, fail, ok, warn
 from wrapper.home import Home
 from wrapper.inputs.build_starts import BuildStarts
@@ -90,7 +91,8 @@ def check_linker(environment: Mapping[str, str]) -> Finding:
     digest = link_set.link_set()
     if digest is None:
         return warn("linker", "no working cc: units that link are compiled here", _COMPILER)
-    found = shutil.which("cc", path=environment.get("PATH", ""))
+    path = environment.get("PATH", "")
+    found = behind_ccache("cc", path) or shutil.which("cc", path=path)
     if found != shutil.which("cc", path=PATH):
         remedy = f"have another cc on PATH than {found} for what shall be shared"
         return warn("linker", f"cc is {found}: units that link are compiled here", remedy)

@@ -32,6 +32,12 @@ settings, in [distbuild] of .cargo/config.toml or as variables:
 The others are shown by `cargo distbuild config`.
 """
 
+_BUILDS = (
+    *("b", "build", "c", "check", "clippy", "d", "doc", "r", "run", "t", "test", "bench", "rustc"),
+    *("fix", "install", "package", "publish"),
+)
+"""What compiles something, unless all is fresh: other commands may have nothing to do with it."""
+
 _OF_SHELLS = (
     *("IFS", "OPTIND", "PPID", "PWD", "OLDPWD", "PS1", "PS2", "PS4", "MAILCHECK", "LINENO"),
     *("SHLVL", "_"),
@@ -89,6 +95,10 @@ def _take_given_environment() -> None:
 def _run(home: Home, arguments: Sequence[str], given: dict[str, str]) -> int:
     """Run a command; `given` is the environment without what configuration files set."""
     command, rest = arguments[0], arguments[1:]
+    if command.startswith("+"):
+        said = " ".join(["cargo", command, "distbuild", *rest])
+        print(f"error: distbuild: rustup takes a toolchain first: {said}", file=sys.stderr)
+        return 2
     if command == "stats":
         from wrapper.cli.stats_command import show_stats
 
@@ -120,7 +130,7 @@ def run_cargo(home: Home, arguments: Sequence[str]) -> int:
     """Run cargo with the shim as RUSTC_WRAPPER; its exit code, then one line of summary."""
     from wrapper.cli.control import replace_outdated_daemon, start_daemon_early
     from wrapper.cli.live import is_quiet
-    from wrapper.stats import new_build_id, start_build
+    from wrapper.stats import forget_empty, new_build_id, start_build
 
     environment = dict(os.environ)
     if "LC_CTYPE" in environment and not _is_given("LC_CTYPE"):
@@ -144,7 +154,8 @@ def run_cargo(home: Home, arguments: Sequence[str]) -> int:
     live = _live_title(home, build, arguments, environment) if build else nullcontext()
     ended = _run_to_end([cargo, *arguments], environment, live)
     code = ended if ended >= 0 else 128 - ended
-    if build and not is_quiet(arguments, environment):
+    is_none = build and arguments[0] not in _BUILDS and forget_empty(home, build)
+    if build and not is_none and not is_quiet(arguments, environment):
         _end_build(home, build, code)
     if ended == -signal.SIGINT:  # as cargo did, so that a script in which this is ends, too
         sys.stdout.flush()

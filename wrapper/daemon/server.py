@@ -22,7 +22,16 @@ from wrapper.daemon.telling import Warnings
 from wrapper.wording import trouble
 
 IDLE_SECONDS = 3 * 3600.0
+LOOK_SECONDS = 60.0
 _log = logging.getLogger("distbuild.daemon")
+
+
+def _is_there(path: Path, inode: int) -> bool:
+    """Whether a socket is there still: without its home nobody would find a daemon."""
+    try:
+        return path.stat().st_ino == inode
+    except OSError:
+        return False
 
 
 class DaemonServer:
@@ -42,11 +51,13 @@ class DaemonServer:
         with _short_path(path) as short:
             server = await asyncio.start_unix_server(self._connected, short, limit=1 << 20)
         os.chmod(path, 0o600)
+        own = os.stat(path).st_ino
         async with server:
             while not stop.is_set():
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(stop.wait(), 60.0)
-                if not self._active and time.monotonic() - self._last_call > IDLE_SECONDS:
+                    await asyncio.wait_for(stop.wait(), LOOK_SECONDS)
+                is_idle = time.monotonic() - self._last_call > IDLE_SECONDS
+                if not self._active and (is_idle or not _is_there(path, own)):
                     return
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
