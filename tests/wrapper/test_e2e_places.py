@@ -7,6 +7,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -126,6 +127,31 @@ def test_what_lies_above_a_checkout(dev: Developer, tmp_path: Path) -> None:
 
 def modes(directory: Path) -> dict[str, int]:
     return {path.name: stat.S_IMODE(path.stat().st_mode) for path in directory.iterdir()}
+
+
+LOOKS_UP = """fn main() {
+    let is_there = std::path::Path::new("../.git").exists();
+    let out = std::env::var("OUT_DIR").unwrap();
+    std::fs::write(format!("{out}/looked"), "").unwrap();
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    println!("cargo::rustc-env=SAID={is_there}");
+}"""
+
+
+def test_a_checkout_that_is_made_beside_meanwhile(dev: Developer, tmp_path: Path) -> None:
+    """Whoever looks for a repository looks in the directories above, too."""
+    app = package(tmp_path / "src" / "app", "app", LOOKS_UP, "[workspace]\n", MAIN)
+    with subprocess.Popen(
+        [BIN / "cargo-distbuild", "build"], cwd=app, env=dev.environment
+    ) as build:
+        while not list((app / "target").rglob("looked")) and build.poll() is None:
+            time.sleep(0.05)
+        (tmp_path / "src" / "other").mkdir()
+    assert build.returncode == 0
+    dev.run("cargo", "distbuild", "stop", cwd=app)
+    assert built(dev, app) == ("hit-local", "false")
+    (tmp_path / "src" / ".git").mkdir()
+    assert built(dev, app) == ("local", "true")
 
 
 def test_modes(dev: Developer, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from wrapper.build_scripts.named_variables import (
     named_in_file,
     tokens_of,
 )
-from wrapper.build_scripts.names import is_below
+from wrapper.build_scripts.names import above, is_below
 from wrapper.build_scripts.outputs import empty_tree, leads_out, staged, take_outputs
 from wrapper.build_scripts.reach import reach_of
 from wrapper.build_scripts.reads import Record, Values, changed_since, named
@@ -102,8 +102,10 @@ def key_then(watched: Watched, script: BuiltAction, record: Record, values: Valu
     values.forget()
     action = key_of(watched.run, script, record, values)
     run, started = watched.run, int(watched.started * 1e9)
-    busy = {run.environment.get("TMPDIR", "/tmp").rstrip("/"), run.environment.get("HOME", "")}
-    busy.add(cargo_home(run.environment))
+    homes = (run.environment.get("HOME", ""), cargo_home(run.environment))
+    busy = {run.environment.get("TMPDIR", "/tmp").rstrip("/"), *homes}
+    # whoever looks for a repository looks there, where others' are made and removed
+    busy.update(*map(above, (run.roots.workspace, *homes)))
     places = (run.roots.workspace, run.roots.package)
     changed = changed_since(watched.seen, started, run.roots.targets, busy, places)
     if changed is not None:
