@@ -21,13 +21,14 @@ from remote_apis.file_copy import is_unchanged
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
 from wrapper.action import BuiltAction, command_of
 from wrapper.build_scripts.accesses import Seen
-from wrapper.build_scripts.program_names import needs_name
+from wrapper.build_scripts.names import with_places
+from wrapper.build_scripts.program_names import named_by_keys, needs_name
 from wrapper.build_scripts.reads import changed_since
 from wrapper.dep_info import rewrite_dep_info, rewrite_messages
 from wrapper.hidden_paths import are_handed, has_bitcode, is_optimized, pieces
 from wrapper.inputs.collect import Collector
 from wrapper.inputs.file_digests import FileDigests
-from wrapper.inputs.inputs import Inputs
+from wrapper.inputs.inputs import Inputs, staged_or_refuse
 from wrapper.inputs.snapshot import Source
 from wrapper.inputs.unit_records import NOTHING, Learned
 from wrapper.inputs.upwards import Upwards
@@ -196,12 +197,27 @@ class Keeper:
         Raises NotKept, CompileHere, NotUnderstood and OSError.
         """
         _, dep_info = _dep_info(compiled)
-        if not needs_name(compiled.unit, compiled.draft.inputs, dep_info):
+        unit = compiled.unit
+        # of other packages of registries it has no names by itself
+        roots = with_places(unit.roots, unit.environment)
+        named = named_by_keys(self._collector.closure(unit.invocation), self._files, roots)
+        if not needs_name(unit, compiled.draft.inputs, dep_info, named):
             return None
         _, action = self._keys(compiled, dep_info)
+        if named:
+            action = self._action_with(named, compiled)
         _check_unchanged(compiled)
         (path,) = (path for name, (path, _) in compiled.outputs.items() if "." not in name)
         return self._files.digest(path), action.digest
+
+    def _action_with(self, named: Mapping[str, Digest], compiled: Compiled) -> BuiltAction:
+        """What a compile would be with these digests of some of its inputs. Raises NotUnderstood
+        and OSError."""
+        unit, known = compiled.unit, compiled.known
+        inputs = self._collector.collect(unit.invocation, unit.roots, unit.environment, known.files)
+        others = {staged_or_refuse(unit.roots, path): each for path, each in named.items()}
+        files = {path: others.get(path, digest) for path, digest in inputs.files.items()}
+        return build(unit, replace(inputs, files=files), known)
 
     def _prepare(self, compiled: Compiled) -> _Result:
         """Raises NotKept, CompileHere, NotUnderstood and OSError."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -76,3 +79,58 @@ def test_a_path_in_the_source_is_no_name(people: tuple[Developer, Developer]) ->
     here, there = package(Path(literal), literal), package(bob.directory / "ws", literal)
     assert built(alice, here) == ("local", f"{literal} {literal} None")
     assert built(bob, there) == ("local", f"{there} {literal} None")
+
+
+SOURCES = """pub fn sources() -> std::path::PathBuf {
+    std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("text")
+}"""
+ASKS = """fn main() {
+    let text = std::fs::read_to_string(text_src::sources()).unwrap();
+    println!("cargo:rerun-if-changed=build.rs");
+    println!("cargo:rustc-env=HERE={}", text.trim());
+    println!("cargo:rustc-env=WORD={}", text_src::sources().display());
+}"""
+
+
+def registry(directory: Path, name: str, files: dict[str, str]) -> None:
+    """A registry with one package, of version 1.0.0."""
+    crate = directory / f"{name}-1.0.0.crate"
+    directory.mkdir()
+    with tarfile.open(crate, "w:gz") as archive:
+        for path, text in files.items():
+            entry = tarfile.TarInfo(f"{name}-1.0.0/{path}")
+            entry.size = len(text)
+            archive.addfile(entry, io.BytesIO(text.encode()))
+    index = directory / "index" / name[:2] / name[2:4] / name
+    index.parent.mkdir(parents=True)
+    checksum = hashlib.sha256(crate.read_bytes()).hexdigest()
+    row = {"name": name, "vers": "1.0.0", "deps": [], "cksum": checksum, "features": {}}
+    index.write_text(json.dumps({**row, "yanked": False}))
+
+
+def test_what_depends_on_a_crate_of_sources(
+    people: tuple[Developer, Developer], tmp_path: Path
+) -> None:
+    """As lua-src and openssl-src are: where their sources lie stands in the program."""
+    manifest = '[package]\nname = "text-src"\nversion = "1.0.0"\nedition = "2021"\n'
+    files = {"Cargo.toml": manifest, "src/lib.rs": SOURCES, "text": "of text-src"}
+    registry(tmp_path / "registry", "text-src", files)
+    seen = []
+    for dev in (*people, people[0]):
+        checkout = dev.directory / ("again" if (dev.directory / "ws").exists() else "ws")
+        write(
+            checkout,
+            {
+                "Cargo.toml": f'{MANIFEST}[build-dependencies]\ntext-src = "1"\n',
+                "build.rs": ASKS,
+                "src/main.rs": MAIN,
+                ".cargo/config.toml": "[source.crates-io]\nreplace-with = 'own'\n"
+                f"[source.own]\nlocal-registry = '{tmp_path}/registry'\n",
+            },
+        )
+        outcome, said = built(dev, checkout)
+        text, _, path = said.rpartition(" ")
+        assert text == "of text-src"
+        assert path.startswith(f"{dev.directory}/cargo/registry/src/")
+        seen.append(outcome)
+    assert seen == ["local", "hit-remote", "hit-local"]

@@ -86,6 +86,10 @@ class Collector:
             return {}  # `collect` says so
         return {each.package: each.recorded for each in closure.values() if each.recorded}
 
+    def closure(self, invocation: Invocation) -> dict[str, UnitRecord]:
+        """All that a unit stands on, by stem. Raises NotUnderstood."""
+        return self._units.closure(record_of(invocation)[1].externs)
+
     def collect(
         self,
         invocation: Invocation,

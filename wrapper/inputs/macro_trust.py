@@ -131,7 +131,7 @@ _OF_MANIFESTS = re.compile(r".*/registry/src/[^/]+/proc-macro-crate-3\.5\.0")
 and finds it, that of its workspace."""
 _ROOTS = ("/lib", "/main", "/mod")
 """Sources whose modules lie beside them, and not in a directory of their name."""
-_PUBLISHED = re.compile(r"/registry/src/[^/]+-[0-9a-f]{16}/[^/]+")
+_PUBLISHED = re.compile(r"/registry/src/[^/]*-[0-9a-f]{16}/[^/]+")
 _State = tuple[str, int, int, int]
 _T = TypeVar("_T")
 _WORDS = 60
