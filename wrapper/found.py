@@ -43,7 +43,8 @@ class Result:
     `files` are its files' digests by their names in the output directory;
     `root` is the input root that rustc's `stderr` speaks of; `dep_info` has this checkout's paths;
     `action` is what it was found under; `is_of_path`: it holds for this checkout's paths alone;
-    `learned` is what the key holds beside what every key has; `key` is the shared key.
+    `learned` is what the key holds beside what every key has; `key` is the shared key; `sources`
+    the hash of the package's directory, unless it is a registry's.
     """
 
     outcome: str
@@ -58,6 +59,7 @@ class Result:
     is_of_path: bool
     learned: Learned = NOTHING
     key: Digest | None = None
+    sources: str = ""
 
 
 def _names_of_root(unit: Unit) -> list[bytes]:

@@ -219,10 +219,10 @@ def _past_ccache(unit: Unit, draft: Draft | None) -> list[str]:
     """The option by which rustc starts the C compiler to link, and not ccache, which hands links on
     but for what it reads and notes by itself."""
     invocation = unit.invocation
-    is_chosen = any(invocation.codegen(name) is not None for name in ("linker", "linker-flavor"))
-    if draft is None or is_chosen or not (invocation.links and draft.inputs.is_for_host):
+    if draft is None or not (invocation.links and draft.inputs.is_for_host):
         return []
-    found = behind_ccache("cc", unit.environment.get("PATH", ""))
+    name = invocation.codegen("linker") or "cc"
+    found = None if os.path.dirname(name) else behind_ccache(name, unit.environment)
     return [] if found is None else [f"-Clinker={found}"]
 
 

@@ -29,8 +29,9 @@ def pieces(paths: Iterable[bytes], recorded: Iterable[str] = ()) -> list[bytes]:
 def pieces_together(
     paths: Iterable[bytes], recorded: Iterable[str] = ()
 ) -> list[tuple[bytes, ...]]:
-    """The same, as far as they are there together, each with what of the path was before them."""
-    return [(head, *told) for head, told in _taken_apart(paths, recorded) if told]
+    """The first piece that tells of each, with what of the path was before it: both are there, and
+    a later one may be in two parts, which overlap."""
+    return [(head, told[0]) for head, told in _taken_apart(paths, recorded) if told]
 
 
 def _taken_apart(

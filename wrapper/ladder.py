@@ -26,6 +26,7 @@ from wrapper.from_server import FailedThere, execute, look_up
 from wrapper.inputs.collect import Collector
 from wrapper.inputs.environment import OF_CLIPPY, environment_of_action
 from wrapper.inputs.inputs import Inputs
+from wrapper.inputs.macro_trust import is_published
 from wrapper.inputs.toolchain import machine
 from wrapper.inputs.unit_records import NOTHING, Learned
 from wrapper.keys.journal import KeyJournal, Subject
@@ -163,7 +164,7 @@ class Ladder:
             else:
                 if not unknown:
                     await self._note(ask, draft, found)
-                    return replace(found, learned=learned, key=draft.action.digest)
+                    return _of_draft(found, unit, draft)
             learned |= Learned(frozenset(unknown))
         raise CompileHere("reads ever more of the environment")
 
@@ -320,7 +321,7 @@ class Ladder:
         try:
             result = await usable(self._local, unit, early, names)
             if not self._not_carried(unit, result, draft.learned):
-                await ask.on_early(replace(result, key=draft.action.digest, learned=draft.learned))
+                await ask.on_early(_of_draft(result, unit, draft))
         except CompileHere as reason:
             _LOG.info("%s: no early metadata: %s", unit.invocation.crate_name, reason)
 
@@ -330,6 +331,18 @@ class Ladder:
             unit, found.dep_info, learned.names,
             partial(self._collector.hands_on, unit.invocation), is_of_path=found.is_of_path,
         )  # fmt: skip
+
+
+def sources_of(unit: Unit, inputs: Inputs) -> str:
+    """The hash of the unit's package directory, or nothing for a registry's."""
+    package = unit.roots.package
+    found = inputs.directories.get(unit.roots.staged(package) or "")
+    return "" if found is None or is_published(package) else found.hash
+
+
+def _of_draft(result: Result, unit: Unit, draft: Draft) -> Result:
+    key, sources = draft.action.digest, sources_of(unit, draft.inputs)
+    return replace(result, learned=draft.learned, key=key, sources=sources)
 
 
 def _of_this_place(learned: Learned, roots: Roots) -> Learned:
@@ -371,7 +384,8 @@ def build(unit: Unit, inputs: Inputs, learned: Learned) -> BuiltAction:
         variables |= OF_CLIPPY
     set_digest = None
     if unit.invocation.links_with_system:
-        check_linker(unit.invocation.codegen("linker"), unit.environment)
+        linker = unit.invocation.codegen("linker")
+        check_linker(linker, unit.environment, unit.roots.workspace)
         set_digest = link_set.link_set()
     return build_action(
         invocation=unit.invocation,

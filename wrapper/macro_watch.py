@@ -220,7 +220,10 @@ def _is_of_rustc(path: str, unit: Unit, inputs: Inputs) -> bool:
         return directory in (unit.roots.package, *above(unit.roots.package))
     if path in inputs.native and not os.path.exists(path):
         return True  # would be an input
-    if path in inputs.searched or (path.endswith(OTHER_LIBRARY) and not os.path.exists(path)):
+    if path in inputs.searched:
+        return True
+    sysroot = path.removesuffix(OTHER_LIBRARY)
+    if sysroot != path and f"{sysroot}/lib/rustlib" in inputs.shown and not os.path.exists(path):
         return True
     is_quoted = name.endswith(".rs") and is_below(path, inputs.unpublished)
     return is_quoted and inputs.macros.suspect is None
@@ -230,13 +233,22 @@ def _is_of_loader(path: str, kind: str, unit: Unit, inputs: Inputs) -> bool:
     """Whether programs look there for the libraries that they are loaded with, in vain: a test that
     runs cargo has LD_LIBRARY_PATH, which cargo sets for it; a distribution's rustc has its own in
     one of several directories."""
+    if os.path.exists(path) and not (kind == "s" and os.path.isdir(path)):
+        return False
     searched = unit.environment.get("LD_LIBRARY_PATH", "").split(":")
-    own = _both_forms(os.path.dirname(each) for each in inputs.loaded)
-    # LLVM's names that as the way from where it lies
-    searched += own | {os.path.normpath(f"{each}/../lib") for each in own}
     rests = (path.removeprefix(each) for each in searched if each and is_below(path, (each,)))
-    is_looked_for = any(_LOADERS.fullmatch(rest) for rest in rests)
-    return is_looked_for and (not os.path.exists(path) or (kind == "s" and os.path.isdir(path)))
+    if any(_LOADERS.fullmatch(rest) for rest in rests):
+        return True
+    own = _both_forms(os.path.dirname(each) for each in inputs.loaded)
+    # LLVM's names the latter as the way from where it lies
+    searched = [*own, *(os.path.normpath(f"{each}/../lib") for each in own)]
+    names = {os.path.basename(each) for each in inputs.loaded}
+    rests = (path.removeprefix(each) for each in searched if is_below(path, (each,)))
+    found = filter(None, map(_LOADERS.fullmatch, rests))
+    looked_for = {match.group(4) or "" for match in found}
+    return any(
+        not each or each[1:] in names or LOADED.fullmatch(f"/lib{each}") for each in looked_for
+    )
 
 
 def _check_others(seen: Seen, unit: Unit, inputs: Inputs, places: _Places) -> None:

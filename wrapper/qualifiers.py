@@ -27,6 +27,7 @@ from wrapper.inputs.inputs import Inputs
 from wrapper.inputs.macro_trust import NAMED_BY_MACRO
 from wrapper.roots import Roots
 from wrapper.rustc.arguments import Invocation, NotUnderstood
+from wrapper.rustc.by_name import found_from
 from wrapper.sandbox import PATH
 from wrapper.system_libraries import ask_program, file_digest, system_library
 
@@ -148,12 +149,12 @@ def name_of_library(option: str) -> str:
     return option.rpartition("=")[2].partition(":")[0]
 
 
-def check_linker(linker: str | None, environment: Mapping[str, str]) -> None:
-    """Raises NotUnderstood when plain rustc would link with other programs, or libraries, than the
-    sandbox and workers do: what they find, they find on `sandbox.PATH` and in the system."""
+def check_linker(linker: str | None, environment: Mapping[str, str], cwd: str) -> None:
+    """Raises NotUnderstood when plain rustc, which is started in `cwd`, would link with other
+    programs, or libraries, than the sandbox and workers do: what they find, they find on
+    `sandbox.PATH` and in the system."""
     for name in dict.fromkeys((linker or "cc", *_STARTED_BY_LINKERS)):
-        path = environment.get("PATH", "")
-        found = behind_ccache(name, path) or shutil.which(name, path=path)
+        found = behind_ccache(name, environment) or found_from(cwd, name, environment)
         there = shutil.which(name, path=PATH)
         if found != there and (not found or not there or not os.path.samefile(found, there)):
             raise NotUnderstood(f"{name} on this user's PATH is {found}")

@@ -8,7 +8,7 @@ import pytest
 from developers import Developer, outcomes
 from scripts import package, runs
 
-from wrapper.ccache import behind_ccache
+from wrapper.ccache import behind_ccache, switched_off
 
 CCACHE = """#!/bin/sh
 [ -n "$CCACHE_DISABLE" ] || echo called >>"$CCACHE_DIR/log"
@@ -38,11 +38,26 @@ def ccache(directory: Path) -> Path:
 
 def test_what_is_behind_it(tmp_path: Path) -> None:
     own = ccache(tmp_path / "own")
-    assert behind_ccache("cc", f"{own}:/usr/bin") == "/usr/bin/cc"
-    assert behind_ccache("cc", f":/none:{own}:{own}:/usr/bin:/bin") == "/usr/bin/cc"
-    assert behind_ccache("cc", f"/usr/bin:{own}") is None
-    assert behind_ccache("cc", str(own)) is None
-    assert behind_ccache("cc", "") is None
+    assert behind_ccache("cc", {"PATH": f"{own}:/usr/bin"}) == "/usr/bin/cc"
+    assert behind_ccache("cc", {"PATH": f"/none:{own}:{own}:/usr/bin:/bin"}) == "/usr/bin/cc"
+    for path in (f"/usr/bin:{own}", str(own), "", f"bin:{own}:/usr/bin", f"{own}::/usr/bin"):
+        assert behind_ccache("cc", {"PATH": path}) is None
+    assert switched_off({"PATH": str(own)}) == {"CCACHE_DISABLE": "1"}
+    assert switched_off({"PATH": str(tmp_path)}) == {}
+
+
+@pytest.mark.parametrize("place", [".ccache", ".config/ccache", ".cache/ccache", "own"])
+def test_one_that_is_told_of_another_compiler(tmp_path: Path, place: str) -> None:
+    own = ccache(tmp_path / "bin")
+    given = {"PATH": f"{own}:/usr/bin", "HOME": str(tmp_path), "CCACHE_DIR": f"{tmp_path}/own"}
+    assert behind_ccache("cc", given) == "/usr/bin/cc"
+    assert behind_ccache("cc", {**given, "CCACHE_PREFIX": "distcc"}) is None
+    settings = tmp_path / place / "ccache.conf"
+    settings.parent.mkdir(parents=True)
+    settings.write_text("max_size = 5G\n# compiler = x\n")
+    assert behind_ccache("cc", given) == "/usr/bin/cc"
+    settings.write_text("max_size = 5G\n compiler = clang\n")
+    assert behind_ccache("cc", given) is None
 
 
 @pytest.mark.cargo

@@ -69,6 +69,21 @@ def test_one_piece_by_chance(tmp_path: Path) -> None:
     assert _holds(str(made), (), hidden)
 
 
+@pytest.mark.parametrize("before", range(8))
+@pytest.mark.parametrize("length", [16, 18, 22, 23, 28])
+def test_a_text_that_is_stored_by_pieces(tmp_path: Path, before: int, length: int) -> None:
+    """The last of these overlaps the one before."""
+    path = ("/tmp/checkouts/of/mine/" + "abcdefgh" * 2)[:length]
+    source, made = tmp_path / "a.c", tmp_path / "a.o"
+    text = "=" * before + path
+    code = (
+        f'void put(char *to) {{ char s[] = "{text}"; for (int i = 0; i < 9; i++) to[i] = s[i]; }}'
+    )
+    source.write_text(code)
+    subprocess.run(["cc", "-O0", "-c", source, "-o", made], check=True)
+    assert _holds(str(made), {path}, pieces_together([path.encode()]))
+
+
 @pytest.mark.cargo
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("lto", ["true", '"thin"'])

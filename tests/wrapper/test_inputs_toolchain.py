@@ -246,15 +246,17 @@ def test_a_release_stands_for_a_commit_that_is_not_known(
 def test_the_compiler_that_is_named_without_its_path(tmp_path: Path) -> None:
     rustc = toolchain(tmp_path)
     environment = {"PATH": f"/nowhere:{rustc.parent}"}
-    assert path_of_driver("rustc", environment) == str(rustc)
-    assert path_of_driver("/x/rustc", environment) == "/x/rustc"
-    assert path_of_driver("rustc", {"PATH": "/nowhere"}) == "rustc"
+    assert path_of_driver("rustc", environment, "/") == str(rustc)
+    assert path_of_driver("/x/rustc", environment, "/") == "/x/rustc"
+    assert path_of_driver("rustc", {"PATH": "/nowhere"}, "/") == "rustc"
+    for path in (":/bin", ".:/bin", "/bin:"):
+        assert Path(path_of_driver("rustc", {"PATH": path}, str(rustc.parent))).samefile(rustc)
 
 
 def test_the_compiler_that_rustups_stand_in_runs(tmp_path: Path) -> None:
     (tmp_path / "rustup").touch(mode=0o755)
     (tmp_path / "rustc").symlink_to("rustup")
     environment = {"PATH": str(tmp_path), "RUSTUP_HOME": "/r"}
-    assert path_of_driver("rustc", environment) == "rustc"
+    assert path_of_driver("rustc", environment, "/") == "rustc"
     environment["RUSTUP_TOOLCHAIN"] = "1.65.0"
-    assert path_of_driver("rustc", environment) == "/r/toolchains/1.65.0/bin/rustc"
+    assert path_of_driver("rustc", environment, "/") == "/r/toolchains/1.65.0/bin/rustc"

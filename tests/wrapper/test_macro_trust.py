@@ -213,7 +213,10 @@ def test_a_module_that_is_called_build(tmp_path: Path) -> None:
         ("macro_rules! k { ($a:ident) => { std::$a::var(NAME) } }", True),
         ('#[path = "../../shared/util.rs"] mod util;', True),
         ('#[cfg_attr(unix, path = "../../unix.rs")] mod util;', True),
-        ('mod gen { #[path = "../helper.rs"] mod helper; }', False),
+        ('mod gen { #[path = "../helper.rs"] mod helper; }', True),
+        ('#[path = r"util.rs"] mod util;', True),
+        ('#[path = "/w/util.rs"] mod util;', True),
+        ('#[cfg_attr(unix, path = "\\x2e./util.rs")] mod util;', True),
         ('mod gen { #[path = "../sub/../helper.rs"] mod helper; }', True),
         ('mod gen { #[path = "../../a/src/helper.rs"] mod helper; }', True),
         ('include!("../util.rs");', True),
@@ -233,6 +236,9 @@ def test_a_module_one_step_up(tmp_path: Path) -> None:
     source = 'mod gen { #[path = "../helper.rs"] mod helper; }'
     assert _package(tmp_path / "a", lib=source, helper="fn f() {}") is None
     assert _package(tmp_path / "b", lib=source, helper=READS) == "b says fs::"
+    (tmp_path / "d" / "src").mkdir(parents=True)
+    (tmp_path / "d" / "src" / "gen").symlink_to(tmp_path / "a")
+    assert _package(tmp_path / "d", lib=source, helper="fn f() {}") is not None
     left_out = tmp_path / "c" / "tests" / "util.rs"
     left_out.parent.mkdir(parents=True)
     left_out.touch()

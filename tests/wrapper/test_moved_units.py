@@ -11,6 +11,7 @@ import pytest
 
 from wrapper.inputs.file_digests import FileDigests
 from wrapper.inputs.moved_units import MovedUnits, made_of
+from wrapper.inputs.snapshot import skip_nothing, take_snapshot
 from wrapper.inputs.unit_records import UnitRecord, UnitRecords
 from wrapper.preferred import PREFERRED
 from wrapper.rustc.arguments import NotUnderstood
@@ -34,6 +35,15 @@ def deps(checkout: Path) -> str:
     return f"{checkout}/target/debug/deps"
 
 
+def hash_of(package: str) -> str:
+    """Of what is in a package's directory."""
+    return take_snapshot(package, FileDigests(PREFERRED), skip_nothing).root.hash
+
+
+def closure(moved: MovedUnits, checkout: Path, name: str) -> dict[str, UnitRecord]:
+    return moved.closure([f"{deps(checkout)}/{name}"], str(checkout), hash_of)
+
+
 @pytest.fixture
 def here(tmp_path: Path, units: UnitRecords) -> Path:
     """A checkout with two units built, one of which stands on the other."""
@@ -51,6 +61,7 @@ def here(tmp_path: Path, units: UnitRecords) -> Path:
             package=f"{checkout}/package",
             system=("z",),
             files=(f"{checkout}/read",),
+            sources=hash_of(f"{checkout}/package"),
             made=made_of(stem, files),
         )
         units.add(stem, record)
@@ -61,7 +72,7 @@ def test_a_copy(moved: MovedUnits, here: Path, tmp_path: Path) -> None:
     there = tmp_path / "some" / "there"
     shutil.copytree(here, there)
     above, below = f"{deps(there)}/{ABOVE}", f"{deps(there)}/{BELOW}"
-    found = moved.closure([above])
+    found = closure(moved, there, ABOVE)
     assert found.keys() == {above, below}
     assert found[above].externs == (below,)
     assert found[above].native == (f"{there}/target/debug/build/below/out", "/usr/lib")
@@ -71,9 +82,10 @@ def test_a_copy(moved: MovedUnits, here: Path, tmp_path: Path) -> None:
 
 
 def test_a_target_without_its_checkout(moved: MovedUnits, here: Path, tmp_path: Path) -> None:
+    """Another worktree's sources may become others at any time."""
     shutil.copytree(here / "target", tmp_path / "there" / "target")
-    found = moved.closure([f"{deps(tmp_path / 'there')}/{ABOVE}"])
-    assert {record.package for record in found.values()} == {f"{here}/package"}
+    with pytest.raises(NotUnderstood):
+        closure(moved, tmp_path / "there", ABOVE)
 
 
 def test_what_is_known_but_not_what_it_stands_on(
@@ -82,7 +94,7 @@ def test_what_is_known_but_not_what_it_stands_on(
     there = tmp_path / "there"
     shutil.copytree(here, there)
     units.add(f"{deps(there)}/new-3", UnitRecord(externs=(f"{deps(there)}/{ABOVE}",)))
-    assert len(moved.closure([f"{deps(there)}/new-3"])) == 3
+    assert len(closure(moved, there, "new-3")) == 3
 
 
 def _another_artifact(there: Path) -> None:
@@ -98,7 +110,11 @@ def _no_sources(there: Path) -> None:
     shutil.rmtree(there.with_name("here") / "package")
 
 
-@pytest.mark.parametrize("change", [_another_artifact, _no_artifact, _no_sources])
+def _other_sources(there: Path) -> None:
+    (there / "package" / "lib.rs").write_text("of another branch")
+
+
+@pytest.mark.parametrize("change", [_another_artifact, _no_artifact, _no_sources, _other_sources])
 def test_what_is_another(
     moved: MovedUnits, here: Path, tmp_path: Path, change: Callable[[Path], None]
 ) -> None:
@@ -106,11 +122,11 @@ def test_what_is_another(
     shutil.copytree(here, there)
     change(there)
     with pytest.raises(NotUnderstood):
-        moved.closure([f"{deps(there)}/{ABOVE}"])
+        closure(moved, there, ABOVE)
 
 
 def test_old_records(moved: MovedUnits, units: UnitRecords, here: Path, tmp_path: Path) -> None:
     units.add(f"{deps(here)}/{BELOW}", UnitRecord(externs=()))
     shutil.copytree(here, tmp_path / "there")
     with pytest.raises(NotUnderstood):
-        moved.closure([f"{deps(tmp_path / 'there')}/{BELOW}"])
+        closure(moved, tmp_path / "there", BELOW)

@@ -35,6 +35,7 @@ from wrapper.searching import mapped
 from wrapper.whose import Whose, file_holds, holds_path, paths_of_checkout, real_paths
 
 _ROOT = ROOT.encode()
+_SHORT = 16
 _OF_TIME_ZONES = ("/etc/localtime", "/usr/share/zoneinfo")
 _MAX_FILES = 20_000
 _MAX_BYTES = 1 << 30
@@ -147,6 +148,8 @@ def whose_run(
         return Whose.THE_CHECKOUTS
     # of a registry's package all share the name but CARGO_HOME, which short pieces do not tell
     own = {run.roots.target}
+    if len(run.roots.target) < _SHORT:
+        own.add(run.out_dir)  # what both begin with has no two pieces
     if not is_published(run.roots.package):
         own.add(run.roots.workspace)
     recorded = (place.recorded for place in run.roots.places)

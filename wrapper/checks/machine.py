@@ -92,7 +92,7 @@ def check_linker(environment: Mapping[str, str]) -> Finding:
     if digest is None:
         return warn("linker", "no working cc: units that link are compiled here", _COMPILER)
     path = environment.get("PATH", "")
-    found = behind_ccache("cc", path) or shutil.which("cc", path=path)
+    found = behind_ccache("cc", environment) or shutil.which("cc", path=path)
     if found != shutil.which("cc", path=PATH):
         remedy = f"have another cc on PATH than {found} for what shall be shared"
         return warn("linker", f"cc is {found}: units that link are compiled here", remedy)

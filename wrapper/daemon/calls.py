@@ -27,7 +27,7 @@ from wrapper.inputs.moved_units import made_of
 from wrapper.inputs.unit_records import Learned, UnitRecord, record_of
 from wrapper.keeping import Compiled, outputs_of
 from wrapper.keys.journal import Ended, Subject
-from wrapper.ladder import Ask, Draft, check
+from wrapper.ladder import Ask, Draft, check, sources_of
 from wrapper.macro_watch import learned_watching
 from wrapper.materialise import place_outputs
 from wrapper.offering import Offer, offer
@@ -79,7 +79,8 @@ class CallHandler:
         try:
             if "CARGO_CRATE_NAME" not in self.call.environment:
                 raise Probe  # no unit of cargo's: such calls the shim leaves to rustc unasked
-            driver = path_of_driver(self.call.argv[0], self.call.environment)
+            call = self.call
+            driver = path_of_driver(call.argv[0], call.environment, call.cwd)
             self.call = replace(self.call, argv=(driver, *self.call.argv[1:]))
             invocation = parse(self.call.argv)
             if WATCHED in self.call.environment:
@@ -227,14 +228,16 @@ class CallHandler:
 
     def _note_unit(self, unit: Unit, result: Result) -> None:
         key = result.key.hash if result.key else ""
-        stem, record = self._record_made(unit, result.learned, key)
+        stem, record = self._record_made(unit, result.learned, key, result.sources)
         self.parts.units.add(stem, record)
         if result.key is not None and not result.is_of_path:
             self.keyed.beginnings.note(build_of(self.call), os.path.basename(stem), result.key)
 
-    def _record_made(self, unit: Unit, learned: Learned, key: str) -> tuple[str, UnitRecord]:
+    def _record_made(
+        self, unit: Unit, learned: Learned, key: str, sources: str
+    ) -> tuple[str, UnitRecord]:
         stem, record = _record(unit, learned, key)
-        return stem, replace(record, made=made_of(stem, self.keyed.files))
+        return stem, replace(record, made=made_of(stem, self.keyed.files), sources=sources)
 
     async def _run_here(
         self, unit: Unit, draft: Draft | None
@@ -257,7 +260,9 @@ class CallHandler:
         if ended.accesses is not None and draft is not None:
             seen = (ended.accesses, unit, draft.inputs)
             learned |= await asyncio.to_thread(learned_watching, *seen)
-        self.parts.units.add(*await asyncio.to_thread(self._record_made, unit, learned, key))
+        sources = sources_of(unit, draft.inputs) if draft else ""
+        made = await asyncio.to_thread(self._record_made, unit, learned, key, sources)
+        self.parts.units.add(*made)
         if draft is None or ended.why_not_kept is not None:
             return None, ended.why_not_kept
         compiled = Compiled(

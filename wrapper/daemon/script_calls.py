@@ -20,7 +20,7 @@ from wrapper.build_scripts.reads import NotNameable
 from wrapper.build_scripts.run import NotWorthKeeping, Run, Watched
 from wrapper.build_scripts.runs import KeptRun, PutBack
 from wrapper.build_scripts.seen import what_was_seen
-from wrapper.ccache import OFF
+from wrapper.ccache import switched_off
 from wrapper.daemon.parts import Keyed, Parts, Unwatched
 from wrapper.daemon.protocol import Call, Reply
 from wrapper.daemon.script_entry import RunEntry
@@ -141,7 +141,8 @@ class ScriptCallHandler:
         await asyncio.to_thread(empty_directory, run.out_dir)
         started, clock = time.time(), time.monotonic()
         name = uuid.uuid4().hex
-        variables = {**c_flags(run.roots, run.environment), **OFF, WATCHED: name}
+        variables = {**c_flags(run.roots, run.environment), **switched_off(run.environment)}
+        variables[WATCHED] = name
         variables |= {each: run.environment[each] for each in WRAPPERS if each in run.environment}
         if is_raised(self.call):  # cargo's jobs are the pool's: C compilers run here
             variables |= {"CARGO_MAKEFLAGS": "", "NUM_JOBS": str(os.cpu_count() or 1)}

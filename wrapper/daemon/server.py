@@ -22,7 +22,7 @@ from wrapper.daemon.telling import Warnings
 from wrapper.wording import trouble
 
 IDLE_SECONDS = 3 * 3600.0
-LOOK_SECONDS = 60.0
+LOOK_SECONDS = 5.0
 _log = logging.getLogger("distbuild.daemon")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 from itertools import chain
 
 from wrapper.build_scripts.names import ABOVE, above, is_below
@@ -75,13 +76,18 @@ class Collector:
             triple=invocation.target,
             environment=environment, sources=toolchain.sources,
         )  # fmt: skip
-        outside = self._outside(invocation)
+        outside = self._outside(invocation, roots)
         return roots.with_outside(outside) if outside else roots
 
-    def _outside(self, invocation: Invocation) -> dict[str, str]:
+    def _outside(self, invocation: Invocation, roots: Roots) -> dict[str, str]:
         """Packages of dependencies in neither the workspace nor CARGO_HOME, and their names."""
+
+        def sources(package: str) -> str:
+            return self._package(replace(roots, package=package), None).root.hash
+
         try:
-            closure = self._moved.closure(record_of(invocation)[1].externs)
+            externs = record_of(invocation)[1].externs
+            closure = self._moved.closure(externs, roots.workspace, sources)
         except NotUnderstood:
             return {}  # `collect` says so
         return {each.package: each.recorded for each in closure.values() if each.recorded}

@@ -62,6 +62,9 @@ _ELSEWHERE = re.compile(
 """Code that is not among the package's sources, or is put together. A published package has all of
 its code itself."""
 
+_ANYWHERE = re.compile(rb'#\s*\[[^\]]*\bpath\s*=\s*(?:r#*"|"/|"[^"]*\\)')
+"""The same in forms that are not looked into."""
+
 _UPWARDS = re.compile(rb'\bpath\s*=\s*"((?:\.\./)+)((?:[\w-]+/)*[\w-]+\.rs)"')
 
 _MAYBE = re.compile(
@@ -279,9 +282,9 @@ def _read_all(package: str, paths: Iterable[str]) -> Reads:
     """What a package's sources may read."""
     sources = _contents(paths)
     for path, source in sources.items():
-        said = None if is_published(path) else _elsewhere(path, source, package, sources)
-        if said is not None:
-            return Reads(suspect=said, is_seen="../" not in said)
+        elsewhere = None if is_published(path) else _elsewhere(path, source, package, sources)
+        if elsewhere is not None:
+            return elsewhere
     found = [_reads_of(without_comments(each)) for each in sources.values() if _MAYBE.search(each)]
     if any(each.suspect is not None for each in found):
         found = _read_closely(sources)
@@ -299,8 +302,12 @@ def _read_all(package: str, paths: Iterable[str]) -> Reads:
     )
 
 
-def _elsewhere(path: str, source: bytes, package: str, sources: Collection[str]) -> str | None:
-    """Where one source says that code lies which is not among them, if it does."""
+def _elsewhere(path: str, source: bytes, package: str, sources: Collection[str]) -> Reads | None:
+    """What code may read of which one source says that it lies where they are not, if it does."""
+    anywhere = _ANYWHERE.search(without_comments(source)) if b"path" in source else None
+    if anywhere is not None:
+        said = anywhere.group().decode(errors="replace")[-_WORDS:]
+        return Reads(suspect=said, is_seen=False)
     if not _ELSEWHERE.search(source):
         return None
 
@@ -310,21 +317,30 @@ def _elsewhere(path: str, source: bytes, package: str, sources: Collection[str])
         return b"" if is_within else match.group()
 
     match = _ELSEWHERE.search(_UPWARDS.sub(without_those_within, without_comments(source)))
-    return None if match is None else match.group().decode(errors="replace").strip()
+    if match is None:
+        return None
+    said = match.group().decode(errors="replace").strip()
+    return Reads(suspect=said, is_seen="../" not in said)
 
 
 def _stays_within(path: str, count: int, name: str, package: str, sources: Collection[str]) -> bool:
     """Whether a module's file is one of the sources, however many modules around it take a step up
-    each: those of one file have directories of their own."""
+    each: those of one file have directories of their own. Links may lead elsewhere."""
     directory = os.path.dirname(path)
+    below = os.path.relpath(directory, package)
+    if os.path.realpath(directory) != os.path.normpath(f"{os.path.realpath(package)}/{below}"):
+        return False
+    with os.scandir(directory) as entries:
+        if any(entry.is_symlink() for entry in entries):
+            return False
+    files = [f"{directory}/{name}"]
     for _ in range(count):
         if directory == package:
             return False
         directory = os.path.dirname(directory)
-        file = f"{directory}/{name}"
-        if os.path.exists(file) and file not in sources:
-            return False
-    return True
+        files.append(f"{directory}/{name}")
+    there = [file for file in files if os.path.exists(file)]
+    return bool(there) and all(file in sources for file in there)
 
 
 def _asks_by_itself(sources: Iterable[bytes]) -> str | None:

@@ -1,16 +1,19 @@
 """Units in a target directory that was moved, copied or restored elsewhere.
 
 cargo takes them for fresh there, while what is known of them goes by the place where they were
-made. What is known of a unit holds for its artifact wherever that lies, byte for byte.
+made. What is known of a unit holds for its artifact wherever that lies, byte for byte, beside the
+same sources.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 
+from wrapper.build_scripts.names import is_below
 from wrapper.inputs.file_digests import FileDigests
+from wrapper.inputs.macro_trust import is_published
 from wrapper.inputs.macros import artifacts
 from wrapper.inputs.unit_records import UnitRecord, UnitRecords
 from wrapper.rustc.arguments import NotUnderstood
@@ -32,36 +35,54 @@ class MovedUnits:
         self._units = units
         self._files = files
 
-    def closure(self, stems: Collection[str]) -> dict[str, UnitRecord]:
+    def closure(
+        self, stems: Collection[str], workspace: str, sources: Callable[[str], str]
+    ) -> dict[str, UnitRecord]:
         """All units that the named ones stand on, as `UnitRecords` has it, which then knows also
-        those that were made elsewhere. Raises NotUnderstood."""
+        those that were made elsewhere.
+
+        `workspace` is where the packages lie that no registry has, `sources` the hash of a
+        package's directory. Raises NotUnderstood.
+        """
         try:
             return self._units.closure(stems)
         except NotUnderstood:
-            self._find(stems)
-        return self._units.closure(stems)
-
-    def _find(self, stems: Iterable[str]) -> None:
-        pending, seen = list(stems), set[str]()
+            pending, seen = list(stems), set[str]()
         while pending:
             stem = pending.pop()
             if stem in seen:
                 continue
             seen.add(stem)
-            record = self._units.find(stem) or self._made_elsewhere(stem)
+            record = self._units.find(stem) or self._made_elsewhere(stem, workspace, sources)
             if record is None:
-                return
+                break
             pending.extend(record.externs)
+        return self._units.closure(stems)
 
-    def _made_elsewhere(self, stem: str) -> UnitRecord | None:
+    def _made_elsewhere(
+        self, stem: str, workspace: str, sources: Callable[[str], str]
+    ) -> UnitRecord | None:
         others = self._units.named(os.path.basename(stem))
         made = made_of(stem, self._files) if others else ""
         for other, record in others.items():
             moved = _moved(record, other, stem) if made and record.made == made else None
-            if moved is not None:
+            if moved is not None and _is_made_of(moved, workspace, sources):
                 self._units.add(stem, moved)
                 return moved
         return None
+
+
+def _is_made_of(record: UnitRecord, workspace: str, sources: Callable[[str], str]) -> bool:
+    """Whether its package's sources are those that it was made of: they say what it may do. cargo
+    goes by their ages, and a worktree of another branch may have older ones."""
+    if is_published(record.package):
+        return True
+    if not record.sources or not (record.recorded or is_below(record.package, (workspace,))):
+        return False
+    try:
+        return sources(record.package) == record.sources
+    except OSError:
+        return False
 
 
 def _moved(record: UnitRecord, old: str, new: str) -> UnitRecord | None:
@@ -77,7 +98,7 @@ def _moved(record: UnitRecord, old: str, new: str) -> UnitRecord | None:
 
     package = moved(record.package)
     is_named_by_place = record.recorded and package != record.package
-    if is_named_by_place or (package and not os.path.isdir(package)):
+    if is_named_by_place or not os.path.isdir(package):
         return None
     return replace(
         record,

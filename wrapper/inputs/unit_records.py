@@ -62,7 +62,8 @@ class UnitRecord:
     sources, `recorded` what artifacts call it, if it is neither in the workspace nor in CARGO_HOME;
     `types` are its crate types, `names` what its sources call its `externs`, and `features` its
     package's that were on; missing in old records as `recorded` is. `made` is the hash of the
-    artifact that dependents know it by (`moved_units`), empty until there is one.
+    artifact that dependents know it by (`moved_units`), empty until there is one, and `sources`
+    that of its package's directory, empty for a registry's.
     """
 
     externs: tuple[str, ...]
@@ -79,6 +80,7 @@ class UnitRecord:
     names: tuple[str, ...] = ()
     features: tuple[str, ...] = (UNKNOWN_FEATURES,)
     made: str = ""
+    sources: str = ""
 
     @property
     def learned(self) -> Learned:

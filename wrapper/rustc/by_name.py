@@ -26,12 +26,19 @@ def compiler_by_name(driver: str, environment: Mapping[str, str]) -> frozenset[s
     return frozenset({found, own}) if _is_same(leads_to, own) else frozenset()
 
 
-def path_of_driver(driver: str, environment: Mapping[str, str]) -> str:
+def found_from(cwd: str, name: str, environment: Mapping[str, str]) -> str | None:
+    """The program that somebody starts by a name, whose PATH may begin where they stand. Blocks."""
+    path = environment.get("PATH", "").split(":")
+    program = os.path.join(cwd, name) if "/" in name else name
+    return shutil.which(program, path=":".join(os.path.join(cwd, each) for each in path))
+
+
+def path_of_driver(driver: str, environment: Mapping[str, str], cwd: str) -> str:
     """Where the compiler is that cargo starts by its name alone, as a distribution's does, and
     rustup's of old. The same where that does not tell. Blocks."""
     if driver != "rustc":
         return driver
-    found = shutil.which(driver, path=environment.get("PATH", ""))
+    found = found_from(cwd, driver, environment)
     if found is not None and _is_of_rustup(found):
         found = _chosen_by_rustup(environment)
     return found or driver
