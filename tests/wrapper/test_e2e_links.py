@@ -201,9 +201,11 @@ def test_debug_objects_beside_the_output(dev: Developer, tmp_path: Path) -> None
 
 
 def test_directories_that_are_searched(dev: Developer, tmp_path: Path) -> None:
-    """One named from the workspace's root, where rustc is started; one that is not there."""
+    """One named from the workspace's root, where rustc is started; one that is not there; one of
+    the system's, that has no archive of the name."""
     checkout = workspace(tmp_path / "w")
     script = """fn main() {
+        println!("cargo::rustc-link-search=native=/usr/lib");
         println!("cargo::rustc-link-search=native=base/own");
         println!("cargo::rustc-link-search=native={}/lib64", std::env::var("OUT_DIR").unwrap());
         println!("cargo::rustc-link-lib=static=own");

@@ -8,6 +8,7 @@ for all directories above all places. The rest, the system's own, keeps its path
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
@@ -18,6 +19,9 @@ ABOVE = "above:"
 
 WRAPPERS = ("RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER")
 """Variables that name the shim."""
+
+_SHARED = ("/usr", "/usr/local", "/")
+"""Where compilers lie among other programs."""
 
 _SYSTEM = tuple(
     f"/{name}"
@@ -113,10 +117,23 @@ def _temporary(roots: Roots, environment: Mapping[str, str]) -> str:
     return path if is_own else ""
 
 
+def _sysroot(environment: Mapping[str, str]) -> str:
+    """The directory of the toolchain, where it has one of its own: what cargo names, or what is
+    found by the name that it has, such as `rustc`."""
+    rustc = environment.get("RUSTC", "")
+    if rustc and "/" not in rustc:
+        own = [each for each in environment.get("PATH", "").split(":") if os.path.isabs(each)]
+        rustc = shutil.which(rustc, path=":".join(own)) or ""
+        sysroot = os.path.dirname(os.path.dirname(rustc))
+        is_one = sysroot not in _SHARED and os.path.isdir(f"{sysroot}/lib/rustlib")
+        return sysroot if is_one else ""
+    return os.path.dirname(os.path.dirname(rustc))
+
+
 def with_places(roots: Roots, environment: Mapping[str, str]) -> Roots:
     """The places of a build script's compile, and beside them those where its run may read."""
     cargo = cargo_home(environment)
-    sysroot = os.path.dirname(os.path.dirname(environment.get("RUSTC", "")))
+    sysroot = _sysroot(environment)
     more = {
         f"{cargo}/registry/src": "cargo/registry/src",
         f"{cargo}/git/checkouts": "cargo/git/checkouts",

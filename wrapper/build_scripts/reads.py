@@ -20,6 +20,7 @@ from wrapper.inputs.build_starts import BuildStarts
 from wrapper.inputs.file_digests import FileDigests
 from wrapper.inputs.snapshot import when_moved
 
+_SOURCES = "/lib/rustlib/src/rust"
 _MAX_READS = 20_000
 _DENIED = "denied"
 _MAX_RECORDS = 8
@@ -93,12 +94,25 @@ def load_records(data: bytes) -> list[Record]:
         raise NotNameable(f"the cache's record of it is none: {error}") from None
 
 
+def _looked_at_by_rustc(seen: Seen) -> set[str]:
+    """Where each rustc that was run looks whether it has the sources of std, for its messages: who
+    develops has them, and CI has not."""
+    programs = (path for path in seen.programs if path.endswith("/bin/rustc"))
+    found: set[str] = set()
+    for sources in (path.removesuffix("/bin/rustc") + _SOURCES for path in programs):
+        both = {sources, f"{sources}/library/std/src/lib.rs"}
+        if all(seen.reads.get(path) == "s" for path in both):
+            found |= both
+    return found
+
+
 def named(seen: Seen, names: Names) -> frozenset[tuple[str, str]]:
     """The names of what a run read. Raises NotNameable when it is too much."""
+    of_rustc = _looked_at_by_rustc(seen)
     found = {
         ("k", path) if path in FACTS else (kind, names.name(path))
         for path, kind in seen.reads.items()
-        if kind != "s" or not names.leads_here(path)
+        if (kind != "s" or not names.leads_here(path)) and path not in of_rustc
     }
     found |= {("p", os.path.basename(path)) for path in seen.reads if names.is_searched(path)}
     if len(found) > _MAX_READS:

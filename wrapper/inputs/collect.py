@@ -282,7 +282,7 @@ class Collector:
         compiled = roots.package if shows_cargo else None
         inputs.macros = self._macros.reads(record.externs, closure, compiled)
         native = dict.fromkeys(native_paths(invocation))
-        self._refuse_copies(invocation, native, roots)
+        self._refuse_copies(invocation, [os.path.join(roots.workspace, d) for d in native], roots)
         if invocation.links:
             inputs.system.extend(record.system)
             inputs.system.extend(name for unit in closure.values() for name in unit.system)
@@ -293,15 +293,20 @@ class Collector:
         self._native(native, roots, inputs)
 
     def _refuse_copies(
-        self, invocation: Invocation, directories: Iterable[str], roots: Roots
+        self, invocation: Invocation, directories: Collection[str], roots: Roots
     ) -> None:
-        """Raises NotUnderstood where rustc may copy a library of the system's into the artifact."""
-        for directory in directories:
-            if not is_of_system(directory, roots):
-                continue
-            is_copied = any(each.startswith("static") for each in invocation.native_libraries)
-            if is_copied or self._trust.copies_libraries(roots.package):
-                raise NotUnderstood(f"reads {directory}, which has no shared name")
+        """Raises NotUnderstood where rustc may copy a library of the system's into the artifact:
+        not one that it finds in another directory before, of which the key has all."""
+        of_system = [each for each in directories if is_of_system(each, roots)]
+        if not of_system:
+            return
+        copied = [each for each in invocation.native_libraries if each.startswith("static")]
+        archives = [f"lib{each.rpartition('=')[2].partition(':')[0]}.a" for each in copied]
+        found = [_first_with(archive, directories) for archive in archives]
+        if self._trust.copies_libraries(roots.package) or any(
+            each is None or each in of_system for each in found
+        ):
+            raise NotUnderstood(f"reads {of_system[0]}, which has no shared name")
 
     def _native(self, directories: Collection[str], roots: Roots, inputs: Inputs) -> None:
         """Directories of native libraries; what lies in another of them is a part of that."""
@@ -322,6 +327,11 @@ class Collector:
             taken.append(directory)
             if staged not in inputs.directories:
                 inputs.add(staged, self._snapshot(directory, skip_in_out_dir), directory)
+
+
+def _first_with(name: str, directories: Iterable[str]) -> str | None:
+    """The first of some directories that has a file of this name."""
+    return next((each for each in directories if os.path.exists(f"{each}/{name}")), None)
 
 
 def _is_for(host: str, invocation: Invocation) -> bool:
