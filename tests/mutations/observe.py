@@ -19,6 +19,8 @@ LOAD = "import ctypes, sys; print(ctypes.CDLL(sys.argv[1]).capi_value())"
 _CHANGING = (
     (re.compile(r"(thread '.*?') \(\d+\)"), r"\1"),
     (re.compile(r"finished in [\d.]+s"), "finished"),
+    # the latter by plain cargo, where the component rust-src is (docs/wrapper.md)
+    (re.compile(r"/rustc/[0-9a-f]{40}/|/\S+/lib/rustlib/src/rust/"), "/std/"),
 )
 _SECTION = re.compile(r"^\s*\[\s*\d+\]\s+(\S+)", re.MULTILINE)
 _GIVEN_BUILD_ID = re.compile(r"Build ID: (1234\w*)$", re.MULTILINE)

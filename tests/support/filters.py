@@ -1,9 +1,10 @@
-"""Processes that the kernel lets install no filters."""
+"""`filters.py PROGRAM ARGUMENT…`: a program that the kernel lets install no filters."""
 
 from __future__ import annotations
 
 import ctypes
 import os
+import sys
 
 
 def no_seccomp() -> None:
@@ -28,3 +29,8 @@ def no_seccomp() -> None:
     program = Program(len(rows), ctypes.addressof(buffer))
     assert libc.prctl(38, 1, 0, 0, 0) == 0
     assert libc.prctl(22, 2, ctypes.byref(program)) == 0
+
+
+if __name__ == "__main__":
+    no_seccomp()
+    os.execv(sys.argv[1], sys.argv[1:])

@@ -203,8 +203,12 @@ def test_a_relative_directory_is_not_the_systems(dev: Developer) -> None:
     script = 'fn main() { println!("cargo:rustc-link-search=native=lib"); }'
     files = {"Cargo.toml": PACKAGE.replace("{}", "app"), "build.rs": script}
     write(workspace, files | {"src/main.rs": "fn main() {}"})
+    for outcome in ("local", "hit-local"):
+        (unit,) = (each for each in built(dev, workspace) if each["kind"] == "bin")
+        assert unit["outcome"] == outcome
+    write(workspace, {"lib/x": ""})
     (unit,) = (each for each in built(dev, workspace) if each["kind"] == "bin")
-    assert unit["reason"] == "reads lib, which has no shared name"
+    assert unit["outcome"] == "local"
 
 
 def test_a_library_of_the_systems_that_is_copied(dev: Developer) -> None:

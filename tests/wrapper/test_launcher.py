@@ -14,9 +14,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import filters
 import pytest
 from answering import Answer, answering
-from filters import no_seccomp
 
 from tests.wrapper.reason_texts import provokes
 from tests.wrapper.test_shim import SECONDS, SOURCES, STRICT, Done, finish, is_alive
@@ -450,8 +450,8 @@ async def test_a_machine_that_does_not_let_programs_be_watched(launcher: Launche
 
     async with launcher.served(answer):
         process = await asyncio.create_subprocess_exec(
-            launcher.program, "x", cwd=launcher.directory, env=WRAPPED, stdin=-1, stdout=-1,
-            stderr=-1, preexec_fn=no_seccomp,
+            sys.executable, filters.__file__, launcher.program, "x", cwd=launcher.directory,
+            env=WRAPPED, stdin=-1, stdout=-1, stderr=-1,
         )  # fmt: skip
         assert await finish(process) == Done(0, b"out anyway", b"err x")
     (trouble,) = launcher.troubles()
