@@ -36,6 +36,8 @@ from wrapper.whose import Whose, file_holds, holds_path, paths_of_checkout, real
 
 _ROOT = ROOT.encode()
 _SHORT = 16
+"""A path of fewer letters may have no two pieces of eight wherever it is taken apart."""
+
 _OF_TIME_ZONES = ("/etc/localtime", "/usr/share/zoneinfo")
 _MAX_FILES = 20_000
 _MAX_BYTES = 1 << 30

@@ -20,7 +20,7 @@ ABOVE = "above:"
 WRAPPERS = ("RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER")
 """Variables that name the shim."""
 
-_SHARED = ("/usr", "/usr/local", "/")
+SHARED_SYSROOTS = ("/usr", "/usr/local", "/")
 """Where compilers lie among other programs."""
 
 _SYSTEM = tuple(
@@ -125,7 +125,7 @@ def _sysroot(environment: Mapping[str, str]) -> str:
         own = [each for each in environment.get("PATH", "").split(":") if os.path.isabs(each)]
         rustc = shutil.which(rustc, path=":".join(own)) or ""
         sysroot = os.path.dirname(os.path.dirname(rustc))
-        is_one = sysroot not in _SHARED and os.path.isdir(f"{sysroot}/lib/rustlib")
+        is_one = sysroot not in SHARED_SYSROOTS and os.path.isdir(f"{sysroot}/lib/rustlib")
         return sysroot if is_one else ""
     return os.path.dirname(os.path.dirname(rustc))
 

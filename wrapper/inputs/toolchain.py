@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from remote_apis.digest import Digest
 from remote_apis.tree_builder import TreeBuilder
+from wrapper.build_scripts.names import SHARED_SYSROOTS
 from wrapper.inputs.build_starts import BuildStarts
 from wrapper.inputs.file_digests import FileDigests
 from wrapper.inputs.loaded_libraries import libraries_of
@@ -23,7 +24,6 @@ from wrapper.rustc.arguments import NotUnderstood
 
 PROBE_TIMEOUT = 60.0
 _TRUSTED_SECONDS = 1.0
-_SHARED = ("/usr", "/usr/local", "/")
 OTHER_LIBRARY = "/lib64/rustlib"
 """Where rustc looks in a sysroot before `lib`."""
 
@@ -47,7 +47,7 @@ class Toolchain:
     @property
     def is_shared(self) -> bool:
         """As a distribution's is."""
-        return self.sysroot in _SHARED
+        return self.sysroot in SHARED_SYSROOTS
 
     @property
     def shown(self) -> tuple[str, ...]:
@@ -208,7 +208,7 @@ def _libraries_outside(driver: str, sysroot: str) -> tuple[str, ...]:
         found = libraries_of(driver)
     except (OSError, subprocess.SubprocessError) as error:
         raise _does_not_say(driver, error) from error
-    if sysroot not in _SHARED:
+    if sysroot not in SHARED_SYSROOTS:
         return tuple(path for path in found if not path.startswith(f"{sysroot}/"))
     is_elsewhere = os.path.exists(sysroot + OTHER_LIBRARY)
     if is_elsewhere or not any("librustc_driver" in path for path in found):
