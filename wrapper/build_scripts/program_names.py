@@ -1,5 +1,5 @@
 """Names for programs of build scripts in which paths stand by `env!`, as CARGO_MANIFEST_DIR does,
-in the script itself or in what it depends on, such as lua-src or openssl-src.
+in the script itself or in what it depends on, such as lua-src.
 
 Everybody's is another program then, and no key of its runs would be found elsewhere. By the key of
 its compile, in which such paths have everybody's names, it is the same one.
