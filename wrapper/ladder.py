@@ -333,15 +333,17 @@ class Ladder:
         )  # fmt: skip
 
 
-def sources_of(unit: Unit, inputs: Inputs) -> str:
-    """The hash of the unit's package directory, or nothing for a registry's."""
+def sources_of(unit: Unit, draft: Draft | None) -> str:
+    """The hash of the unit's package directory, or nothing for a registry's, or where it has no
+    key."""
     package = unit.roots.package
-    found = inputs.directories.get(unit.roots.staged(package) or "")
+    directories = draft.inputs.directories if draft else {}
+    found = directories.get(unit.roots.staged(package) or "")
     return "" if found is None or is_published(package) else found.hash
 
 
 def _of_draft(result: Result, unit: Unit, draft: Draft) -> Result:
-    key, sources = draft.action.digest, sources_of(unit, draft.inputs)
+    key, sources = draft.action.digest, sources_of(unit, draft)
     return replace(result, learned=draft.learned, key=key, sources=sources)
 
 

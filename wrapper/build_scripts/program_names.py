@@ -42,7 +42,7 @@ def named_by_keys(
         is_known = record.key != "" and is_published(record.package)
         if is_known and _holds_users_path(stem, roots) and record.made == made_of(stem, files):
             digest = Digest.of(record.key.encode(), files.function)
-            made = (path for path in artifacts(stem, None, with_code=True))
+            made = artifacts(stem, None, with_code=True)
             found |= {path: digest for path in made if path.endswith(_COMPILED)}
     return found
 

@@ -228,16 +228,11 @@ class CallHandler:
 
     def _note_unit(self, unit: Unit, result: Result) -> None:
         key = result.key.hash if result.key else ""
-        stem, record = self._record_made(unit, result.learned, key, result.sources)
-        self.parts.units.add(stem, record)
+        stem, record = _record(unit, result.learned, key, result.sources)
+        # as it was placed: nothing is read
+        self.parts.units.add(stem, replace(record, made=made_of(stem, self.keyed.files)))
         if result.key is not None and not result.is_of_path:
             self.keyed.beginnings.note(build_of(self.call), os.path.basename(stem), result.key)
-
-    def _record_made(
-        self, unit: Unit, learned: Learned, key: str, sources: str
-    ) -> tuple[str, UnitRecord]:
-        stem, record = _record(unit, learned, key)
-        return stem, replace(record, made=made_of(stem, self.keyed.files), sources=sources)
 
     async def _run_here(
         self, unit: Unit, draft: Draft | None
@@ -260,9 +255,9 @@ class CallHandler:
         if ended.accesses is not None and draft is not None:
             seen = (ended.accesses, unit, draft.inputs)
             learned |= await asyncio.to_thread(learned_watching, *seen)
-        sources = sources_of(unit, draft.inputs) if draft else ""
-        made = await asyncio.to_thread(self._record_made, unit, learned, key, sources)
-        self.parts.units.add(*made)
+        stem, record = _record(unit, learned, key, sources_of(unit, draft))
+        made = self.parts.units.last(invocation).made  # by a dependent that began early
+        self.parts.units.add(stem, replace(record, made=made))
         if draft is None or ended.why_not_kept is not None:
             return None, ended.why_not_kept
         compiled = Compiled(
@@ -317,8 +312,10 @@ class CallHandler:
         return unit
 
 
-def _record(unit: Unit, learned: Learned, key: str) -> tuple[str, UnitRecord]:
-    return record_of(unit.invocation, learned, key, unit.roots.package, unit.roots.outside)
+def _record(unit: Unit, learned: Learned, key: str, sources: str = "") -> tuple[str, UnitRecord]:
+    roots = unit.roots
+    stem, record = record_of(unit.invocation, learned, key, roots.package, roots.outside)
+    return stem, replace(record, sources=sources)
 
 
 def _of_unit(environment: dict[str, str], target: str) -> dict[str, str]:

@@ -141,13 +141,8 @@ class ScriptCallHandler:
         await asyncio.to_thread(empty_directory, run.out_dir)
         started, clock = time.time(), time.monotonic()
         name = uuid.uuid4().hex
-        variables = {**c_flags(run.roots, run.environment), **switched_off(run.environment)}
-        variables[WATCHED] = name
-        variables |= {each: run.environment[each] for each in WRAPPERS if each in run.environment}
-        if is_raised(self.call):  # cargo's jobs are the pool's: C compilers run here
-            variables |= {"CARGO_MAKEFLAGS": "", "NUM_JOBS": str(os.cpu_count() or 1)}
         async with self.parts.here.core(self.call):
-            ended = await self.reply.watch(variables)
+            ended = await self.reply.watch({**self._variables(run), WATCHED: name})
         seconds = time.monotonic() - clock
         accesses = decode(ended.accesses)
         if ended.status != 0 or ("!", OTHER_RIGHTS) in accesses:
@@ -175,6 +170,15 @@ class ScriptCallHandler:
         )
         recorded = self.entry.recorded(self.parts.home, unit)
         self.keyed.keeper.submit_other(self._keep(watched, script, server, recorded))
+
+    def _variables(self, run: Run) -> dict[str, str]:
+        """What a watched run gets beside cargo's, or in its place."""
+        environment = run.environment
+        variables = {**c_flags(run.roots, environment), **switched_off(environment)}
+        variables |= {name: environment[name] for name in WRAPPERS if name in environment}
+        if is_raised(self.call):  # cargo's jobs are the pool's: C compilers run here
+            variables |= {"CARGO_MAKEFLAGS": "", "NUM_JOBS": str(os.cpu_count() or 1)}
+        return variables
 
     async def _run_unwatched(self, run: Run, script: BuiltAction, unwatched: Unwatched) -> None:
         """The watching may be what it fails by: what it says without is what the user sees."""

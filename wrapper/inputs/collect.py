@@ -270,9 +270,12 @@ class Collector:
     ) -> None:
         _, record = record_of(invocation)
         closure = self._units.closure(record.externs)
-        for stem in closure:
+        for stem, unit in closure.items():
             for path in artifacts(stem, invocation.target, with_code=invocation.needs_rlibs):
                 digest = self._files.digest(path)
+                if not unit.made:  # the first of them is what it is known by
+                    unit = replace(unit, made=digest.hash)
+                    self._units.add(stem, unit)
                 inputs.files[staged_or_refuse(roots, path)] = digest
                 inputs.blobs[digest] = path
                 inputs.shown[os.path.dirname(path)] = None

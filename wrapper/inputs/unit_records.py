@@ -62,7 +62,7 @@ class UnitRecord:
     sources, `recorded` what artifacts call it, if it is neither in the workspace nor in CARGO_HOME;
     `types` are its crate types, `names` what its sources call its `externs`, and `features` its
     package's that were on; missing in old records as `recorded` is. `made` is the hash of the
-    artifact that dependents know it by (`moved_units`), empty until there is one, and `sources`
+    artifact that dependents know it by (`moved_units`), empty until one has read it, and `sources`
     that of its package's directory, empty for a registry's.
     """
 
