@@ -40,7 +40,7 @@ def toolchain(root: Path, commit: str = "abc") -> Path:
         "bin/cargo": "cargo",
         "lib/librustc_driver-1.so": "driver",
         "lib/libLLVM.so.20": "llvm",
-        "lib/notes.txt": "notes",
+        "lib/rustlib/notes.txt": "notes",
         f"lib/rustlib/{HOST}/lib/libstd-1.rlib": "std",
         f"lib/rustlib/{HOST}/bin/rust-lld": "lld",
         f"lib/rustlib/{OTHER}/lib/libcore-1.rlib": "core",
@@ -229,7 +229,7 @@ def test_what_a_distributions_compiler_has(tmp_path: Path) -> None:
     parts = toolchain_parts(str(tmp_path), HOST, "rustc", None, is_shared=True)
     assert parts == ["bin/rustc", f"lib/rustlib/{HOST}/lib", f"lib/rustlib/{HOST}/bin"]
     library = str(tmp_path / "lib" / "libLLVM.so.20")
-    found = Toolchain(sysroot="/usr", host=HOST, commit="", libraries=(library,))
+    found = Toolchain(sysroot="/usr", host=HOST, commit="", is_shared=True, libraries=(library,))
     assert found.shown == ("/usr/lib/rustlib", "/usr/bin/rustc", library)
     digests = FileDigests(DigestFunction.SHA256)
     seen = Toolchains(digests, BuildStarts()).libraries(found)

@@ -141,7 +141,7 @@ COMPILERS: dict[str, Callable[[Path], str]] = {
     "the compiler … has no rustc beside it": _alone,
     "cannot ask … about itself: …": _script("exit 1"),
     "the compiler … is not part of its sysroot …": _script("echo /nowhere"),
-    "the compiler shares … with the rest of the system": _among_the_systems,
+    "the compiler shares … with other programs": _among_the_systems,
 }
 
 

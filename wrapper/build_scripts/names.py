@@ -8,6 +8,7 @@ for all directories above all places. The rest, the system's own, keeps its path
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -20,8 +21,8 @@ ABOVE = "above:"
 WRAPPERS = ("RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER")
 """Variables that name the shim."""
 
-SHARED_SYSROOTS = ("/usr", "/usr/local", "/")
-"""Where compilers lie among other programs."""
+_OF_COMPILER = re.compile(r"rustlib|lib(rustc_driver|std|test|LLVM)[-.\w]*")
+"""What a compiler that is installed by itself has in its `lib`."""
 
 _SYSTEM = tuple(
     f"/{name}"
@@ -117,6 +118,15 @@ def _temporary(roots: Roots, environment: Mapping[str, str]) -> str:
     return path if is_own else ""
 
 
+def is_shared(sysroot: str) -> bool:
+    """Whether a compiler lies among others' files, as in /usr, ~/.local or a prefix of conda's, or
+    that cannot be told. Blocks."""
+    try:
+        return not all(map(_OF_COMPILER.fullmatch, os.listdir(f"{sysroot}/lib")))
+    except OSError:
+        return True
+
+
 def _sysroot(environment: Mapping[str, str]) -> str:
     """The directory of the toolchain, where it has one of its own: what cargo names, or what is
     found by the name that it has, such as `rustc`."""
@@ -125,7 +135,7 @@ def _sysroot(environment: Mapping[str, str]) -> str:
         own = [each for each in environment.get("PATH", "").split(":") if os.path.isabs(each)]
         rustc = shutil.which(rustc, path=":".join(own)) or ""
         sysroot = os.path.dirname(os.path.dirname(rustc))
-        is_one = sysroot not in SHARED_SYSROOTS and os.path.isdir(f"{sysroot}/lib/rustlib")
+        is_one = os.path.isdir(f"{sysroot}/lib/rustlib") and not is_shared(sysroot)
         return sysroot if is_one else ""
     return os.path.dirname(os.path.dirname(rustc))
 

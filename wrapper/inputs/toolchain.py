@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from remote_apis.digest import Digest
 from remote_apis.tree_builder import TreeBuilder
-from wrapper.build_scripts.names import SHARED_SYSROOTS
+from wrapper.build_scripts.names import is_shared
 from wrapper.inputs.build_starts import BuildStarts
 from wrapper.inputs.file_digests import FileDigests
 from wrapper.inputs.loaded_libraries import libraries_of
@@ -35,19 +35,15 @@ _OF_RUSTUP = "/toolchains/"
 class Toolchain:
     """A sysroot and what `rustc -vV` says of it.
 
-    `libraries` are those, outside of it, that are the compiler's and not every program's. A sysroot
-    that `is_shared` holds other programs too, and so do the directories of these libraries.
+    A sysroot that `is_shared` holds other programs too, as a distribution's does. `libraries` are
+    those, of these or outside of it, that are the compiler's and not every program's.
     """
 
     sysroot: str
     host: str
     commit: str
+    is_shared: bool = False
     libraries: tuple[str, ...] = ()
-
-    @property
-    def is_shared(self) -> bool:
-        """As a distribution's is."""
-        return self.sysroot in SHARED_SYSROOTS
 
     @property
     def shown(self) -> tuple[str, ...]:
@@ -190,12 +186,14 @@ def _examine(driver: str, environment: Mapping[str, str]) -> Toolchain:
     if not os.path.isfile(own) or not os.path.samefile(own, driver):
         raise NotUnderstood(f"the compiler {driver} is not part of its sysroot {sysroot}")
     commit = lines.get("commit-hash", "unknown")
+    is_alone = _OF_RUSTUP in sysroot
     return Toolchain(
         sysroot=sysroot,
         host=lines.get("host", ""),
         # as rustc names its sources where its builder did not know it
         commit=commit if commit != "unknown" else lines.get("release", ""),
-        libraries=() if _OF_RUSTUP in sysroot else _libraries_outside(driver, sysroot),
+        is_shared=not is_alone and is_shared(sysroot),
+        libraries=() if is_alone else _own_libraries(driver, sysroot),
     )
 
 
@@ -203,16 +201,16 @@ def _does_not_say(program: str, error: Exception) -> NotUnderstood:
     return NotUnderstood(f"cannot ask {program} about itself: {error}")
 
 
-def _libraries_outside(driver: str, sysroot: str) -> tuple[str, ...]:
+def _own_libraries(driver: str, sysroot: str) -> tuple[str, ...]:
     try:
         found = libraries_of(driver)
     except (OSError, subprocess.SubprocessError) as error:
         raise _does_not_say(driver, error) from error
-    if sysroot not in SHARED_SYSROOTS:
+    if not is_shared(sysroot):
         return tuple(path for path in found if not path.startswith(f"{sysroot}/"))
     is_elsewhere = os.path.exists(sysroot + OTHER_LIBRARY)
     if is_elsewhere or not any("librustc_driver" in path for path in found):
-        raise NotUnderstood(f"the compiler shares {sysroot} with the rest of the system")
+        raise NotUnderstood(f"the compiler shares {sysroot} with other programs")
     return found
 
 
