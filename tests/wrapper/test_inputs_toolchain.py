@@ -19,7 +19,7 @@ from wrapper.inputs.snapshot import Snapshot
 from wrapper.inputs.toolchain import Toolchain, Toolchains, machine
 from wrapper.inputs.toolchain_files import toolchain_parts
 from wrapper.rustc.arguments import NotUnderstood
-from wrapper.rustc.by_name import path_of_driver
+from wrapper.rustc.by_name import compiler_by_name, path_of_driver
 
 HOST = "x86_64-unknown-linux-gnu"
 OTHER = "aarch64-unknown-none"
@@ -251,6 +251,15 @@ def test_the_compiler_that_is_named_without_its_path(tmp_path: Path) -> None:
     assert path_of_driver("rustc", {"PATH": "/nowhere"}, "/") == "rustc"
     for path in (":/bin", ".:/bin", "/bin:"):
         assert Path(path_of_driver("rustc", {"PATH": path}, str(rustc.parent))).samefile(rustc)
+
+
+def test_the_compiler_that_macros_run_by_its_name(tmp_path: Path) -> None:
+    rustc = str(toolchain(tmp_path))
+    directory = os.path.dirname(rustc)
+    assert compiler_by_name(rustc, {"PATH": f"{directory}:/usr/bin"}) == {rustc}
+    assert not compiler_by_name(rustc, {"PATH": str(toolchain(tmp_path / "other").parent)})
+    for path in (f".:{directory}", f"{directory}:", f"bin:{directory}"):
+        assert not compiler_by_name(rustc, {"PATH": path})
 
 
 def test_the_compiler_that_rustups_stand_in_runs(tmp_path: Path) -> None:

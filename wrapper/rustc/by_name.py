@@ -14,13 +14,15 @@ BY_NAME = "=rustc"
 
 def compiler_by_name(driver: str, environment: Mapping[str, str]) -> frozenset[str]:
     """The programs that are run where somebody runs `rustc`: with a rustup, first its stand-in.
-    None where that leads to another compiler than the build's. Blocks.
+    None where that leads to another compiler than the build's, or depends on who stands where.
+    Blocks.
 
     `driver` is the program that compiles in the build, rustc or clippy's.
     """
     own = os.path.join(os.path.dirname(driver), "rustc")
-    found = shutil.which("rustc", path=environment.get("PATH", ""))
-    if found is None:
+    path = environment.get("PATH", "")
+    found = shutil.which("rustc", path=path)
+    if found is None or not all(map(os.path.isabs, path.split(":"))):
         return frozenset()
     leads_to = _chosen_by_rustup(environment) if _is_of_rustup(found) else found
     return frozenset({found, own}) if _is_same(leads_to, own) else frozenset()
