@@ -252,3 +252,13 @@ def test_a_checkout_that_was_moved(dev: Developer) -> None:
         assert not [unit["reason"] for unit in units if "elsewhere" in (unit["reason"] or "")]
         seen.append((len(units), outcomes(units)))
     assert seen == [(seen[0][0], {"local"}), (seen[0][0], {"hit-local"})]
+
+
+def test_a_checkout_that_was_moved_away_from_its_target(dev: Developer) -> None:
+    one, target = dev.checkout("one"), str(dev.directory / "target")
+    dev.build(one, CARGO_TARGET_DIR=target)
+    moved = one.rename(one.with_name("moved"))
+    with (moved / "crates/lib-math/src/lib.rs").open("a") as source:
+        source.write("// edited\n")
+    units = dev.build(moved, CARGO_TARGET_DIR=target)
+    assert {unit["reason"] for unit in units} == {"new: no cache had it"}

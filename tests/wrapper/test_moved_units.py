@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -123,6 +124,22 @@ def test_what_is_another(
     change(there)
     with pytest.raises(NotUnderstood):
         closure(moved, there, ABOVE)
+
+
+@pytest.mark.parametrize("name", ["/package", ""])
+def test_a_workspace_that_moved_away_from_its_target(
+    moved: MovedUnits, units: UnitRecords, here: Path, tmp_path: Path, name: str
+) -> None:
+    stem = f"{deps(here)}/{BELOW}"
+    there = str(tmp_path / "some" / "there")
+    shutil.copytree(here / "package", there + name)
+    gone = replace(units.get(stem), package=f"{tmp_path}/gone{name}", sources=hash_of(there + name))
+    units.add(stem, gone)
+    (record,) = moved.closure([stem], there, hash_of).values()
+    assert record == replace(gone, package=there + name, files=())
+    units.add(stem, gone)
+    Path(f"{there}{name}/lib.rs").write_text("of another branch")
+    assert moved.closure([stem], there, hash_of) == {stem: gone}
 
 
 def test_old_records(moved: MovedUnits, units: UnitRecords, here: Path, tmp_path: Path) -> None:

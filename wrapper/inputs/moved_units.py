@@ -1,8 +1,9 @@
-"""Units in a target directory that was moved, copied or restored elsewhere.
+"""Units in a target directory that was moved, copied or restored elsewhere, or that stayed where it
+is while its workspace was moved.
 
-cargo takes them for fresh there, while what is known of them goes by the place where they were
-made. What is known of a unit holds for its artifact wherever that lies, byte for byte, beside the
-same sources.
+cargo takes them for fresh there, while what is known of them goes by the place where they, or their
+sources, were. What is known of a unit holds for its artifact wherever that lies, byte for byte,
+beside the same sources.
 """
 
 from __future__ import annotations
@@ -45,19 +46,41 @@ class MovedUnits:
         package's directory. Raises NotUnderstood.
         """
         try:
-            return self._units.closure(stems)
+            known = self._units.closure(stems)
+            if not any(_is_left(record, workspace) for record in known.values()):
+                return known
         except NotUnderstood:
-            pending, seen = list(stems), set[str]()
+            pass  # as one of them was not made there
+        pending, seen = list(stems), set[str]()
         while pending:
             stem = pending.pop()
             if stem in seen:
                 continue
             seen.add(stem)
-            record = self._units.find(stem) or self._made_elsewhere(stem, workspace, sources)
+            record = self._units.find(stem)
+            if record is None:
+                record = self._made_elsewhere(stem, workspace, sources)
+            elif _is_left(record, workspace):
+                record = self._made_of_moved(stem, record, workspace, sources)
             if record is None:
                 break
             pending.extend(record.externs)
         return self._units.closure(stems)
+
+    def _made_of_moved(
+        self, stem: str, record: UnitRecord, workspace: str, sources: Callable[[str], str]
+    ) -> UnitRecord | None:
+        """The record of a unit that is where it was, of a package that is elsewhere now."""
+        if not record.made or record.made != made_of(stem, self._files):
+            return None
+        _, *names = record.package.split("/")
+        for start in range(len(names) + 1):
+            package = "/".join((workspace, *names[start:]))
+            moved = replace(_with_nothing_learned(record), package=package)
+            if os.path.isdir(package) and _is_made_of(moved, workspace, sources):
+                self._units.add(stem, moved)
+                return moved
+        return None
 
     def _made_elsewhere(
         self, stem: str, workspace: str, sources: Callable[[str], str]
@@ -70,6 +93,13 @@ class MovedUnits:
                 self._units.add(stem, moved)
                 return moved
         return None
+
+
+def _is_left(record: UnitRecord, workspace: str) -> bool:
+    """Whether its package was in another workspace, and is there no more."""
+    if not record.sources or record.recorded or is_below(record.package, (workspace,)):
+        return False
+    return not os.path.isdir(record.package)
 
 
 def _is_made_of(record: UnitRecord, workspace: str, sources: Callable[[str], str]) -> bool:
@@ -87,7 +117,7 @@ def _is_made_of(record: UnitRecord, workspace: str, sources: Callable[[str], str
 
 def _moved(record: UnitRecord, old: str, new: str) -> UnitRecord | None:
     """The record of a unit that was in one place and is in another, or None where it cannot be
-    told. What the unit itself turned out to read is left: it is known again when it is compiled."""
+    told."""
     before, after = _roots_of_move(old, new)
     if not all(stem.startswith(f"{before}/") for stem in record.externs):
         return None
@@ -101,12 +131,17 @@ def _moved(record: UnitRecord, old: str, new: str) -> UnitRecord | None:
     if is_named_by_place or not os.path.isdir(package):
         return None
     return replace(
-        record,
+        _with_nothing_learned(record),
         externs=tuple(after + stem.removeprefix(before) for stem in record.externs),
         native=tuple(moved(path) for path in record.native),
         package=package,
-        environment=(), files=(), asked=(), libraries=(),
-    )  # fmt: skip
+    )
+
+
+def _with_nothing_learned(record: UnitRecord) -> UnitRecord:
+    """Without what the unit turned out to read, by names of where it was: it is known again when
+    it is compiled."""
+    return replace(record, environment=(), files=(), asked=(), libraries=())
 
 
 def _roots_of_move(old: str, new: str) -> tuple[str, str]:
