@@ -16,16 +16,20 @@ def is_told(accesses: bytes) -> bool:
     return accesses.startswith(b"v\0") or b"\0v\0" in accesses
 
 
+def names_asked(accesses: bytes) -> frozenset[str]:
+    """The variables for which macros asked, set or not, and what is none and begins with `=`."""
+    return frozenset(name.decode(errors="surrogateescape") for name in _NOTED.findall(accesses))
+
+
 def asked_for(accesses: bytes, environment: Mapping[str, str]) -> frozenset[str]:
     """The variables for which macros asked, set or not, but for those that every key has.
 
     `environment` is the unit's.
     """
-    names = {name.decode(errors="surrogateescape") for name in _NOTED.findall(accesses)}
     carried = environment_of_action(environment).keys()
     return frozenset(
         name
-        for name in names - carried
+        for name in names_asked(accesses) - carried
         if not (name.startswith("=") or is_in_every_key(name) or is_neutral(name))
     )
 

@@ -1,11 +1,13 @@
 """Paths in what was made that do not stand there as they are.
 
 Optimizing compilers take short texts apart, into the machine code that makes or compares them: then
-eight bytes or more of one are together. Bitcode does not keep texts in whole bytes at all.
+eight bytes or more of one are together, on x86-64 as they are and in WebAssembly as a number in
+LEB128. Bitcode, and instructions whose numbers are shorter, keep no texts in whole bytes at all.
 """
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Iterable, Iterator, Mapping
 
 from wrapper.roots import Roots
@@ -20,10 +22,17 @@ BITCODE = (b".gnu.lto_", b"BC\xc0\xde")
 """What objects hold that were made to be optimized when they are linked, by gcc and by clang."""
 
 
-def pieces(paths: Iterable[bytes], recorded: Iterable[str] = ()) -> list[bytes]:
+_WHOLE_NUMBERS = ("x86_64", "wasm32", "wasm64")
+"""Architectures whose instructions hold eight bytes together."""
+
+
+def pieces(
+    paths: Iterable[bytes], recorded: Iterable[str] = (), *, is_wasm: bool = False
+) -> list[bytes]:
     """What of each path is left where it was taken apart: any of these may tell of one, and may be
     there by chance."""
-    return [piece for _, told in _taken_apart(paths, recorded) for piece in told]
+    found = [piece for _, told in _taken_apart(paths, recorded) for piece in told]
+    return found + [_as_number(piece) for piece in found] if is_wasm else found
 
 
 def pieces_together(
@@ -53,6 +62,37 @@ def _taken_apart(
             yield path[:at], tell(both) or tell(before) or both
 
 
+def _as_number(piece: bytes) -> bytes:
+    """How a piece stands in a constant of WebAssembly's whose last bytes it is, but for those of
+    the constant's that depend on what is before it."""
+    before = _PIECE - len(piece)
+    number = int.from_bytes(bytes(before) + piece, "little", signed=True)
+    groups: list[int] = []
+    while not groups or number not in (0, -1) or (groups[-1] >> 6 & 1) != (number & 1):
+        groups.append(number & 0x7F)
+        number >>= 7
+    whole = bytes([*(group | 0x80 for group in groups[:-1]), groups[-1]])
+    return whole[-(before * 8 // -7) :]
+
+
+def is_wasm(invocation: Invocation) -> bool:
+    """Whether WebAssembly is made."""
+    return _architecture(invocation).startswith("wasm")
+
+
+def is_opaque(invocation: Invocation) -> bool:
+    """Whether texts may stand in what rustc makes where nobody finds them."""
+    keeps_pieces = _architecture(invocation) in _WHOLE_NUMBERS
+    return _has_bitcode(invocation) or (is_optimized(invocation) and not keeps_pieces)
+
+
+def _architecture(invocation: Invocation) -> str:
+    """As targets' names begin; empty where the target has a specification of its own."""
+    if invocation.target_file is not None:
+        return ""
+    return (invocation.target or platform.machine()).partition("-")[0]
+
+
 def is_optimized(invocation: Invocation) -> bool:
     """Whether texts may be taken apart in what rustc makes."""
     if any(name == "-O" for name, _ in invocation.options):
@@ -60,8 +100,7 @@ def is_optimized(invocation: Invocation) -> bool:
     return invocation.codegen("opt-level") not in (None, "0")
 
 
-def has_bitcode(invocation: Invocation) -> bool:
-    """Whether what rustc makes is, or holds, bitcode."""
+def _has_bitcode(invocation: Invocation) -> bool:
     return (
         invocation.codegen("embed-bitcode") not in (None, "no", "n", "off")
         or invocation.codegen("linker-plugin-lto") is not None

@@ -11,7 +11,7 @@ import asyncio
 import os
 import stat
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Set
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,12 +20,13 @@ from remote_apis.digest import Digest
 from remote_apis.file_copy import is_unchanged
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
 from wrapper.action import BuiltAction, command_of
+from wrapper.asked import names_asked
 from wrapper.build_scripts.accesses import Seen
 from wrapper.build_scripts.names import with_places
 from wrapper.build_scripts.program_names import named_by_keys, needs_name
 from wrapper.build_scripts.reads import changed_since
 from wrapper.dep_info import rewrite_dep_info, rewrite_messages
-from wrapper.hidden_paths import are_handed, has_bitcode, is_optimized, pieces
+from wrapper.hidden_paths import are_handed, is_opaque, is_optimized, is_wasm, pieces
 from wrapper.inputs.collect import Collector
 from wrapper.inputs.file_digests import FileDigests
 from wrapper.inputs.inputs import Inputs, staged_or_refuse
@@ -354,10 +355,12 @@ def _whose(compiled: Compiled, dep_info: bytes, known: Learned, hands_on: HandsO
     # what it makes of such a value may not look like a path any more
     if any(names_checkout(unit.environment.get(name, ""), unit.roots) for name in said):
         return Whose.THE_CHECKOUTS
-    is_said = bool(said)
-    asked = compiled.draft.inputs.macros.variables | known.asked
-    is_hidden = is_said or are_handed(asked, unit.roots, unit.environment)
-    if is_hidden and has_bitcode(invocation):
+    asked = compiled.draft.inputs.macros.variables | known.asked | _seen_asking(compiled)
+    is_hidden = bool(said) or are_handed(asked, unit.roots, unit.environment)
+    is_lost = is_hidden and is_opaque(invocation)
+    if is_lost and any(
+        names_checkout(unit.environment.get(name, ""), unit.roots) for name in asked
+    ):
         return Whose.THE_CHECKOUTS
     takes_apart = is_hidden and is_optimized(invocation)
     outputs = [
@@ -368,13 +371,21 @@ def _whose(compiled: Compiled, dep_info: bytes, known: Learned, hands_on: HandsO
 
     def holds(paths: list[str]) -> bool:
         needles = fewest(paths)
-        hidden = pieces(needles, (p.recorded for p in unit.roots.places)) if takes_apart else ()
+        recorded = (place.recorded for place in unit.roots.places)
+        hidden = pieces(needles, recorded, is_wasm=is_wasm(invocation)) if takes_apart else ()
         return any_contains(outputs, [*needles, *hidden])
 
-    if not is_said and not holds(real_paths(unit.roots)):
+    if not (said or is_lost or holds(real_paths(unit.roots))):
         return Whose.EVERYBODYS
     is_here = holds(paths_of_checkout(unit.roots))
     return Whose.THE_CHECKOUTS if is_here else Whose.THE_USERS
+
+
+def _seen_asking(compiled: Compiled) -> Set[str]:
+    """The variables for which macros were seen to ask; any, where they were not watched."""
+    if compiled.accesses is not None:
+        return names_asked(compiled.accesses)
+    return compiled.unit.environment.keys() if compiled.draft.inputs.has_macros else frozenset()
 
 
 def outputs_of(unit: Unit, moved: Mapping[str, str]) -> dict[str, tuple[str, os.stat_result]]:

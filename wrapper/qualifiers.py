@@ -22,7 +22,7 @@ from remote_apis.bubblewrap import SHOWN
 from wrapper.build_scripts.machine import processor
 from wrapper.build_scripts.names import is_below
 from wrapper.ccache import behind_ccache
-from wrapper.hidden_paths import are_handed, has_bitcode
+from wrapper.hidden_paths import are_handed, is_opaque
 from wrapper.inputs.inputs import Inputs
 from wrapper.inputs.macro_trust import NAMED_BY_MACRO
 from wrapper.roots import Roots
@@ -83,7 +83,7 @@ def qualifiers(
     if invocation.target_file is not None:
         _check_specification(invocation.target_file, invocation)
     found = _of_compile(invocation, roots, inputs)
-    if has_bitcode(invocation) and are_handed(inputs.macros.variables, roots, environment):
+    if is_opaque(invocation) and are_handed(inputs.macros.variables, roots, environment):
         found["paths"] = "hidden"  # a worker's would be too
     if not invocation.links:
         return found

@@ -10,7 +10,7 @@ from functools import cached_property
 
 from wrapper.build_scripts.names import is_below
 from wrapper.dep_info import environment_read, files_read
-from wrapper.hidden_paths import has_bitcode, is_optimized
+from wrapper.hidden_paths import is_opaque, is_optimized
 from wrapper.inputs.environment import environment_of_action
 from wrapper.inputs.inputs import Inputs
 from wrapper.inputs.macro_trust import is_published
@@ -109,7 +109,7 @@ def _check_path_value(unit: Unit, name: str, dep_info: bytes, hands_on: HandsOn)
     """Raises CompileHere unless the variable is only used to say where files are, or in a way that
     shows in the artifact."""
     is_explained = False
-    is_whole = not (is_optimized(unit.invocation) or has_bitcode(unit.invocation))
+    is_whole = not (is_optimized(unit.invocation) or is_opaque(unit.invocation))
     # of others' packages, which all take for what they look like
     stays_whole = is_whole and is_published(unit.roots.package)
     is_test = unit.invocation.is_test

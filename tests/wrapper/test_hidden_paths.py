@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import tempfile
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from developers import developer
 
 from tests.wrapper.test_e2e_local import package
 from wrapper.build_scripts.kept import _holds
-from wrapper.hidden_paths import is_optimized, pieces, pieces_together
+from wrapper.hidden_paths import is_opaque, is_optimized, pieces, pieces_together
 from wrapper.result_checks import CompileHere, Unit, environment_not_carried
 from wrapper.roots import find_roots
 from wrapper.rustc.arguments import parse
@@ -44,6 +45,33 @@ def test_pieces_that_are_in_every_artifact(home: str) -> None:
         text = b"#" * shift + path
         blocks = {text[at : at + 8] for at in range(0, len(text), 8)}
         assert any(piece in block for block in blocks for piece in found)
+
+
+COMPARES = (
+    "42afe8b583f7a598b1e30085200041086a29000042e4ca99bb86edcbbbf30085",
+    "42bdfaf4f9c2ae9bb82f85200041086a29000042e1c48da3d6ccd9b3e800858420"
+    "00410b6a29000042e4ca99bb86edcbbbf30085",
+)
+"""What rustc 1.95 makes for wasm32 with -O of a comparison with the text /tmp/abcdefgh/ws, and with
+that after `===`: 64-bit constants."""
+
+
+@pytest.mark.parametrize("code", COMPARES)
+def test_pieces_in_webassembly(code: str) -> None:
+    made = bytes.fromhex(code)
+    assert any(piece in made for piece in pieces([PATH.encode()], is_wasm=True))
+    assert not any(piece in made for piece in pieces([b"/tmp/another/ws"], is_wasm=True))
+
+
+def test_a_beginning_in_webassembly() -> None:
+    """Of `==/tmp/a`, where artifacts hold the rest anyway."""
+    made = bytes.fromhex("42bdfabca1d78ddc97e10085")
+    for path, is_there in (
+        (b"/tmp/abcdefgh/ws/registry", True),
+        (b"/tmp/bbcdefgh/ws/registry", False),
+    ):
+        found = pieces([path], ["bcdefgh/ws/registry"], is_wasm=True)
+        assert any(piece in made for piece in found) == is_there
 
 
 @pytest.mark.parametrize("options", [["-O2"], ["-O2", "-flto"], ["-O0"]])
@@ -107,6 +135,33 @@ def test_bitcode(tmp_path: Path, lto: str) -> None:
             assert said == str(checkout / "lib")
 
 
+ASKS = MACRO.replace('"CARGO_MANIFEST_DIR"', 'concat!("CARGO_", "MANIFEST_DIR")')
+COMPARES_ITS_OWN = """
+fn main() { println!("{}", std::env::args().nth(1).unwrap() == macros::root!()); }
+"""
+
+
+@pytest.mark.cargo
+@pytest.mark.timeout(300)
+def test_a_variable_whose_name_stands_nowhere(tmp_path: Path) -> None:
+    """It was seen to be asked for; the path is in instructions alone."""
+    said = []
+    with (
+        tempfile.TemporaryDirectory(prefix="compared-") as above,
+        developer(tmp_path / "dev", None) as dev,
+    ):
+        for name in ("one", "two"):
+            checkout = Path(above, name)
+            package(checkout / "macros", "macros", ASKS, "[lib]\nproc-macro = true\n")
+            package(checkout, "app", "", '[dependencies]\nmacros.path = "macros"\n')
+            (checkout / "src/lib.rs").unlink()
+            (checkout / "src/main.rs").write_text(COMPARES_ITS_OWN)
+            dev.build(checkout, "--release")
+            dev.run("cargo", "distbuild", "stop", cwd=checkout)  # all is kept that will be
+            said.append(dev.run(checkout / "target/release/app", checkout, cwd=checkout).stdout)
+    assert said == ["true\n", "true\n"]
+
+
 @pytest.mark.parametrize(
     ("options", "wanted"),
     [((), False), (("-Copt-level=0",), False), (("-O",), True), (("-Copt-level=s",), True)],
@@ -114,6 +169,23 @@ def test_bitcode(tmp_path: Path, lto: str) -> None:
 def test_whether_texts_may_be_taken_apart(options: tuple[str, ...], wanted: bool) -> None:
     compiled = ("--crate-name=x", "x.rs", "--emit=link", "--out-dir=/t")
     assert is_optimized(parse(("/t/bin/rustc", *compiled, *options))) == wanted
+
+
+@pytest.mark.parametrize(
+    ("options", "wanted"),
+    [
+        (("--target=x86_64-unknown-linux-gnu", "-O"), False),
+        (("--target=wasm32-unknown-unknown", "-O"), False),
+        (("--target=aarch64-unknown-linux-gnu", "-O"), True),
+        (("--target=thumbv7em-none-eabihf", "-Copt-level=z"), True),
+        (("--target=thumbv7em-none-eabihf",), False),
+        (("--target=/ws/x86_64-mine.json", "-O"), True),
+        (("--target=x86_64-unknown-linux-gnu", "-Clto"), True),
+    ],
+)
+def test_whether_texts_may_be_where_nobody_looks(options: tuple[str, ...], wanted: bool) -> None:
+    compiled = ("--crate-name=x", "x.rs", "--emit=link", "--out-dir=/t")
+    assert is_opaque(parse(("/t/bin/rustc", *compiled, *options))) == wanted
 
 
 HERE = 'fn here() { Path::new(env!("CARGO_MANIFEST_DIR")); }'
