@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import threading
@@ -20,11 +21,14 @@ _PROGRAMS = ("collect2", "ld", "liblto_plugin.so", "lto-wrapper")
 _FILES = (
     "Scrt1.o", "crt1.o", "rcrt1.o", "gcrt1.o", "crti.o", "crtn.o", "crtbegin.o", "crtbeginS.o",
     "crtbeginT.o", "crtend.o", "crtendS.o", "libc.so", "libc.so.6", "libc.a", "libc_nonshared.a",
-    "libm.so", "libm.so.6", "libmvec.so.1", "libgcc.a", "libgcc_eh.a", "libgcc_s.so",
-    "libgcc_s.so.1", "ld-linux-x86-64.so.2", "ld-linux-aarch64.so.1", "librt.a", "librt.so",
+    "libm.so", "libm.so.6", "libm.a", "libmvec.so.1", "libgcc.a", "libgcc_eh.a",
+    "libgcc_s.so", "libgcc_s.so.1", "ld-linux-x86-64.so.2", "ld-linux-aarch64.so.1", "librt.a",
+    "librt.so",
     "librt.so.1", "libpthread.a", "libpthread.so", "libpthread.so.0", "libutil.a", "libutil.so",
     "libutil.so.1", "libdl.a", "libdl.so", "libdl.so.2",
 )  # fmt: skip
+_ARCHIVE = re.compile(rb"/[^\s()]+\.a\b")
+_MAX_SCRIPT = 4096
 _TIMEOUT = 20.0
 _ASKING = threading.Lock()
 
@@ -81,6 +85,9 @@ def _found(cc: str, real: str, mtime_ns: int) -> tuple[str, tuple[tuple[str, str
     for name in _PROGRAMS:
         found.append((name, _first(name, programs, os.X_OK) or shutil.which(name) or ""))
     found += [(name, _first(name, libraries, os.R_OK) or name) for name in _FILES]
+    found += [
+        (os.path.basename(path), path) for path in _named_by(_first("libm.a", libraries, os.R_OK))
+    ]
     return version, tuple(found)
 
 
@@ -100,6 +107,15 @@ def _first(name: str, directories: Iterable[str], access: int) -> str | None:
     """The first file of that name that may be used."""
     paths = (os.path.join(directory, name) for directory in directories)
     return next((path for path in paths if os.access(path, access)), None)
+
+
+def _named_by(archive: str | None) -> list[str]:
+    """The archives that stand in one's place, where that is a linker script."""
+    if archive is None:
+        return []
+    with open(archive, "rb") as file:
+        text = file.read(_MAX_SCRIPT)
+    return [] if text.startswith(b"!<arch>") else list(map(os.fsdecode, _ARCHIVE.findall(text)))
 
 
 def _seen(path: str) -> tuple[int, int, int, int] | None:

@@ -61,6 +61,9 @@ _LINKERS = (
 _ABOVE_LINKERS = ("/usr", "/usr/local", "/usr/share", "/etc", "/opt")
 """Where the linker and its kind look, which keys name as a whole (remote_apis/link_set.py)."""
 
+_CORES = "/proc/cpuinfo"
+"""By which linkers that optimize count what they may do at once."""
+
 _OF_NETWORK = re.compile(
     r".*/(?:gitconfig|\.gitconfig|git/config)|/etc/(?:ssl|pki|ca-certificates)(?:/.*)?"
 )
@@ -267,6 +270,7 @@ def _check_others(seen: Seen, unit: Unit, inputs: Inputs, places: _Places) -> No
             places.has(path, is_opened=kind == "o")
             or is_below(path, _LINKERS)
             or path in _ABOVE_LINKERS
+            or path == _CORES
             or (cargos and (_OF_NETWORK.fullmatch(path) or (kind == "s" and os.path.isdir(path))))
             or (compilers and (path in compilers or is_of_rustup(path, unit.environment)))
             or _is_of_loader(path, kind, unit, inputs)

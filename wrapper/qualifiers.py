@@ -13,7 +13,7 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -48,15 +48,26 @@ _STARTED_BY_LINKERS = ("cc", "ld", "ld.bfd", "ld.gold", "ld.lld", "ld.mold", "ld
 
 OF_LINK_SET = frozenset({"c", "m", "gcc", "gcc_eh", "gcc_s", "rt", "pthread", "util", "dl"})
 
-_LINKER_OPTION = (
-    r"(--(no-)?(as-needed|gc-sections)|--build-id(=\w+)?|-z,[\w=-]+|-O\d|--icf=\w+|--strip-\w+|-s"
-    r"|-rpath,[^,]+|--export-dynamic|-E|--compress-debug-sections=\w+|--threads(=\d+)?"
-    r"|-B(static|dynamic|symbolic)|--hash-style=\w+|--eh-frame-hdr|-soname,[\w.-]+)"
+_FLAGS = (
+    "(no-)?(as-needed|gc-sections|whole-archive|eh-frame-hdr|relax|demangle|fatal-warnings"
+    "|undefined|rosegment|threads|warn-mismatch|check-features|entry)"
+    "|export-dynamic|strip-[a-z]+|Bstatic|Bdynamic|Bsymbolic(-functions)?|nmagic|emit-relocs"
+    "|allow-multiple-definition|warn-unresolved-symbols|(en|dis)able-new-dtags|gdb-index"
+    "|(start|end)-group|(push|pop)-state|build-id"
+    "|(import|export)-(memory|table)|shared-memory|growable-table|stack-first|export-all"
+    "|(allow|import)-undefined|lto-O[0-3]"
 )
+_VALUED = (
+    "build-id|icf|rpath|compress-debug-sections|threads|hash-style|soname|defsym|undefined|wrap"
+    "|exclude-libs|unresolved-symbols|export-dynamic-symbol|dynamic-linker|image-base"
+    "|section-start|Ttext(-segment)?|sort-section|pack-dyn-relocs|init|fini|entry|error-limit"
+    "|(initial|max)-memory|(global|table)-base|export(-if-defined)?|features"
+)
+_LINKER_OPTION = rf"(--?({_FLAGS})|--?({_VALUED})[=,][^,]*|-[eu],[^,]+|-z,?[\w=-]+|-O\d|-[sSxEq])"
 _ARGUMENT = re.compile(
-    rf"-fuse-ld=[\w-]+|-Wl(,{_LINKER_OPTION})+|-[sg]|-pthread|-rdynamic|-static|-static-pie|-no-pie"
-    r"|-pie|-nostartfiles|-nodefaultlibs|-nostdlib|-m(32|64)|-O[0-3s]|-l[\w+.-]+|-T[\w.-]+"
-    r"|--(gc-sections|nmagic)"
+    rf"-fuse-ld=[\w-]+|-Wl(,{_LINKER_OPTION})+|{_LINKER_OPTION}|-g\d?|-pthread|-rdynamic|-static"
+    r"|-static-(pie|libgcc|libstdc\+\+)|-no-pie|-pie|-nostartfiles|-nodefaultlibs|-nostdlib|-m(32|64)"
+    r"|-m(arch|cpu|tune)=(?!native)[\w.+-]+|-f(function|data)-sections|-O[0-3s]|-l[\w+.-]+|-T[\w.-]+"
 )
 """Arguments of the linker that read nothing that the sandbox shows and no key names."""
 
@@ -236,7 +247,7 @@ def link_arguments(invocation: Invocation, roots: Roots) -> list[str]:
             arguments.append(rest)
         elif option == "--codegen" and name == "link-args":
             arguments += rest.split()
-    for argument in arguments:
+    for argument in _joined(arguments):
         if _WRITES.search(argument):
             raise NotUnderstood(f"links with {argument}, which writes a file of its own")
         if argument.startswith("-T"):
@@ -245,6 +256,13 @@ def link_arguments(invocation: Invocation, roots: Roots) -> list[str]:
         if not is_input and not _ARGUMENT.fullmatch(argument):
             raise NotUnderstood(f"links with {argument}, which may read what no key names")
     return arguments
+
+
+def _joined(arguments: Iterable[str]) -> Iterator[str]:
+    """Arguments as they are, but for `-z` and what follows it, as one."""
+    queue = iter(arguments)
+    for argument in queue:
+        yield argument + next(queue, "") if argument == "-z" else argument
 
 
 def _check_scripts(argument: str, roots: Roots) -> None:

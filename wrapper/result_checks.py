@@ -11,7 +11,7 @@ from functools import cached_property
 from wrapper.build_scripts.names import is_below
 from wrapper.dep_info import environment_read, files_read
 from wrapper.hidden_paths import is_opaque, is_optimized
-from wrapper.inputs.environment import environment_of_action
+from wrapper.inputs.environment import OF_CLIPPY, environment_of_action
 from wrapper.inputs.inputs import Inputs
 from wrapper.inputs.macro_trust import is_published
 from wrapper.inputs.unit_records import NOTHING, Learned
@@ -129,7 +129,8 @@ def _check_path_value(unit: Unit, name: str, dep_info: bytes, hands_on: HandsOn)
 def environment_beside(unit: Unit, dep_info: bytes) -> set[str]:
     """Variables set here that the compile read and that are not in every key."""
     read = environment_read(dep_info).keys() & unit.environment.keys()
-    return set(read - environment_of_action(unit.environment).keys())
+    known = OF_CLIPPY if unit.invocation.is_clippy else ()
+    return set(read - environment_of_action(unit.environment, known).keys())
 
 
 def files_outside(unit: Unit, dep_info: bytes) -> list[str]:

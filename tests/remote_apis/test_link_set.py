@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from remote_apis.link_set import _FILES, _PROGRAMS, _found, link_set
+from remote_apis.link_set import _FILES, _PROGRAMS, _found, files, link_set
 
 COMPILER = """#!/bin/sh
 files="$(dirname "$0")/files"
@@ -59,8 +59,7 @@ def test_files_are_where_the_compiler_says(compiler: str) -> None:
         return subprocess.check_output([path, option], text=True, env={"LC_ALL": "C"}).strip()
 
     real = os.path.realpath(path)
-    _, files = _found(path, real, os.stat(real).st_mtime_ns)
-    found = dict(files)
+    found = dict(_found(path, real, os.stat(real).st_mtime_ns)[1])
     assert {found[name] for name in _FILES} == {says(f"-print-file-name={n}") for n in _FILES}
     for name in _PROGRAMS:
         said = says(f"-print-prog-name={name}")
@@ -95,6 +94,19 @@ def test_a_further_file_counts(tmp_path: Path) -> None:
     more = compiler(tmp_path / "more")
     (more.parent / "files" / "libgcc.a").write_text("archive")
     assert set_of(more) != first
+
+
+def test_what_a_script_stands_for_counts(tmp_path: Path) -> None:
+    """glibc's libm.a names its archives."""
+    seen = set()
+    for content in ("one", "two"):
+        path = compiler(tmp_path / content)
+        archive = tmp_path / "libm-2.36.a"
+        archive.write_text(content)
+        (path.parent / "files" / "libm.a").write_text(f"/* GNU ld script */\nGROUP ( {archive} )\n")
+        assert str(archive) in files(str(path))
+        seen.add(set_of(path))
+    assert len(seen) == 2
 
 
 def test_the_compiler_itself_counts(tmp_path: Path) -> None:

@@ -67,6 +67,44 @@ def test_clippy_looks_at_the_packages_that_it_was_asked_for(dev: Developer) -> N
         dev.run("cargo", "distbuild", "stop", cwd=workspace)
 
 
+def test_what_clippy_does_not_look_at(dev: Developer) -> None:
+    """It is compiled without, whatever clippy is told, as by `cargo check`."""
+    workspace = write(
+        dev.directory / "ws",
+        {
+            "Cargo.toml": f'{PACKAGE.format("app")}[dependencies]\ndep.path = "../dep"\n',
+            "src/lib.rs": "",
+            "../dep/Cargo.toml": PACKAGE.format("dep"),
+            "../dep/src/lib.rs": "",
+        },
+    )
+    seen = []
+    for command in (["check"], ["clippy"], ["clippy", "--", "-Dwarnings"], ["clippy"]):
+        shutil.rmtree(workspace / "target", ignore_errors=True)
+        dev.run("cargo", "distbuild", *command, cwd=workspace, check=True)
+        seen.append({str(unit["crate"]): unit["outcome"] for unit in dev.units(workspace)})
+        dev.run("cargo", "distbuild", "stop", cwd=workspace)
+    assert seen == [
+        {"dep": "local", "app": "local"},
+        {"dep": "hit-local", "app": "local"},
+        {"dep": "hit-local", "app": "local"},
+        {"dep": "hit-local", "app": "hit-local"},
+    ]
+
+
+@pytest.mark.parametrize("flags", ["-Ctarget-feature=+crt-static", "-Clinker-plugin-lto"])
+def test_what_linkers_read_of_the_system(dev: Developer, flags: str) -> None:
+    """glibc's archives, which scripts name; and how many processors there are."""
+    workspace = write(
+        dev.directory / "ws",
+        {"Cargo.toml": PACKAGE.format("app"), "src/main.rs": "fn main() {}"},
+    )
+    dev.extra = {"RUSTFLAGS": flags}
+    for outcome in ("local", "hit-local"):
+        units = built(dev, workspace, "--target", "x86_64-unknown-linux-gnu")
+        assert outcomes(units) == {outcome}, units
+
+
 @pytest.mark.parametrize("vendor", ["../vend", "vend", "{}/vend"])
 def test_a_vendor_directory(dev: Developer, vendor: str) -> None:
     """cargo leaves `..` in the names of what lies in one beside the workspace."""

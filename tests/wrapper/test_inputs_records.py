@@ -134,10 +134,10 @@ CARGO = {
     "CARGO_TARGET_TMPDIR": "/t/tmp",
     "RUSTC_BOOTSTRAP": "1",
     "SOURCE_DATE_EPOCH": "1",
-    "CLIPPY_ARGS": "-Dwarnings",
-    "CLIPPY_CONF_DIR": "/w",
 }
 OTHERS = {
+    "CLIPPY_ARGS": "-Dwarnings",
+    "CLIPPY_CONF_DIR": "/w",
     "HOME": "/u",
     "PATH": "/usr/bin",
     "USER": "u",

@@ -51,6 +51,28 @@ def test_a_library() -> None:
     assert not found.needs_rlibs
 
 
+OF_FUZZERS = (
+    "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4",
+    "-Cllvm-args='-sanitizer-coverage-pc-table -sanitizer-coverage-trace-compares'",
+    "-Cllvm-args=-simplifycfg-branch-fold-threshold=0",
+)
+
+
+@pytest.mark.parametrize("options", OF_FUZZERS)
+def test_options_of_fuzzers(options: str) -> None:
+    assert with_options(options).options != with_options("").options
+
+
+@pytest.mark.parametrize(
+    "option",
+    ["passes=x", "llvm-args=-load=x.so", "llvm-args=-sanitizer-coverage-allowlist=/x",
+     "llvm-args=-sanitizer-coverage-level=4 -load=x.so"],
+)  # fmt: skip
+def test_options_that_read(option: str) -> None:
+    with pytest.raises(NotUnderstood, match="may read files"):
+        with_options(f"-C '{option}'")
+
+
 def test_options_of_the_session_are_left_out() -> None:
     found = with_options("--color always")
     names = [name for name, _ in found.options]

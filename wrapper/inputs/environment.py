@@ -10,11 +10,13 @@ from wrapper.layout import said_by_script
 _ALLOWED = re.compile(
     r"CARGO_PKG_\w+|CARGO_BIN_EXE_.+|CARGO_(CRATE|BIN)_NAME|CARGO_MANIFEST_(DIR|PATH|LINKS)"
     r"|CARGO_TARGET_TMPDIR|OUT_DIR|RUSTC_BOOTSTRAP|SOURCE_DATE_EPOCH"
-    r"|CLIPPY_ARGS|CLIPPY_CONF_DIR|CLIPPY_DISABLE_DOCS_LINKS|MACOSX_DEPLOYMENT_TARGET"
+    r"|MACOSX_DEPLOYMENT_TARGET"
 )
-OF_CLIPPY = frozenset({"CARGO_PRIMARY_PACKAGE"})
-"""Whether cargo was asked for the package, and not for what stands on it: with `--no-deps` clippy
-looks at such alone. Any other compile is the same."""
+OF_CLIPPY = frozenset(
+    {"CARGO_PRIMARY_PACKAGE", "CLIPPY_ARGS", "CLIPPY_CONF_DIR", "CLIPPY_DISABLE_DOCS_LINKS"}
+)
+"""What clippy goes by, whose `--no-deps` looks at packages alone for which cargo was asked. All
+that it does not look at is compiled without it, and the same."""
 
 _RUSTC_ENV = re.compile(rb"^cargo::?rustc-env=([^=\n]+)=", re.MULTILINE)
 

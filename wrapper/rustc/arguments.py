@@ -14,6 +14,7 @@ from wrapper.rustc.options import (
     KNOWN_TYPES,
     LINKED_TYPES,
     NOT_BY_NAME,
+    OF_FUZZING,
     OWN_LINKER,
     SHORT_VALUED,
     UNSTABLE,
@@ -157,7 +158,7 @@ def _check_codegen(value: str) -> None:
     name = value.partition("=")[0]
     if name == "rpath":
         raise NotUnderstood("-C rpath puts into programs where this machine has the toolchain")
-    if name not in CODEGEN:
+    if name not in CODEGEN and not OF_FUZZING.fullmatch(value):
         raise NotUnderstood(f"-C {name} may read files that the wrapper cannot see")
 
 

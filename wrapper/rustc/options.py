@@ -40,6 +40,14 @@ CODEGEN = frozenset(
 )  # fmt: skip
 """`-C` options whose effect is wholly in the command line, or named by `wrapper.qualifiers`."""
 
+OF_FUZZING = re.compile(
+    r"passes=sancov-module|llvm-args=(\s*-(sanitizer-coverage-(level|inline-8bit-counters|pc-table"
+    r"|trace-(compares|divs|geps|pc|pc-guard)|stack-depth|prune-blocks)(=\d+)?"
+    r"|simplifycfg-branch-fold-threshold=\d+))+"
+)
+"""Values by which a program is told for a fuzzer what it ran through (cargo fuzz, cargo afl), of
+options that may have the compiler read anything."""
+
 UNSTABLE = frozenset(
     {
         "allow-features", "always-encode-mir", "box-noalias", "branch-protection", "cf-protection",
