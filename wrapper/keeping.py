@@ -271,8 +271,12 @@ class Keeper:
                 until_ns=compiled.started_ns + int(compiled.seconds * 1e9),
             )  # fmt: skip
 
-        inputs = collect(known.files)
-        new_files = set(inputs.files) - set(draft.inputs.files)
+        inputs = collect(draft.learned.files)
+        before = build(unit, inputs, draft.learned)
+        # what was changed and put back since may have been read in between
+        is_touched = inputs.changed_ns != draft.inputs.changed_ns
+        if is_touched or before.digest != draft.action.digest:
+            raise NotKept("its inputs changed while it was compiled")
         # of what nothing was above, the key says so afterwards
         own, upwards = compiled.learned.files, Upwards(roots, unit.environment)
         paths = [path for name in own for path in upwards.paths(name)]
@@ -280,20 +284,15 @@ class Keeper:
         changed = changed_since(read, compiled.started_ns, roots.targets)
         if changed is not None:
             raise NotKept(f"{changed} changed while it was compiled")
-        then_known = {roots.staged(path) or path for path in draft.learned.files}
-        before = build(unit, _without(inputs, new_files, then_known), draft.learned)
-        # what was changed and put back since may have been read in between
-        is_touched = inputs.changed_ns != draft.inputs.changed_ns
-        if is_touched or before.digest != draft.action.digest:
-            raise NotKept("its inputs changed while it was compiled")
+        if known.files != draft.learned.files:
+            inputs = collect(known.files)
         hidden = read_and_not_staged(unit, dep_info, inputs)
         if hidden is not None:
             raise NotKept(f"it reads {hidden}, which is no input")
         if known == NOTHING:
             return before, before
         base = build(unit, collect(()), NOTHING)
-        is_same = not new_files and known == draft.learned
-        return base, before if is_same else build(unit, inputs, known)
+        return base, before if known == draft.learned else build(unit, inputs, known)
 
     async def _store(self, compiled: Compiled, blobs: Mapping[Digest, Source]) -> None:
         files = {path: (status, name) for name, (path, status) in compiled.outputs.items()}
@@ -396,10 +395,3 @@ def outputs_of(unit: Unit, moved: Mapping[str, str]) -> dict[str, tuple[str, os.
         with suppress(FileNotFoundError):
             found[name] = path, os.stat(path)
     return found
-
-
-def _without(inputs: Inputs, new_files: set[str], known: set[str]) -> Inputs:
-    """The same when no more was known of what lies beside the package than these names."""
-    files = {path: digest for path, digest in inputs.files.items() if path not in new_files}
-    kinds = {path: kind for path, kind in inputs.kinds.items() if path in known}
-    return replace(inputs, files=files, kinds=kinds)

@@ -23,6 +23,7 @@ from wrapper.build_scripts.names import ABOVE
 from wrapper.fetching import fetch_blobs
 from wrapper.found import Found, Result, usable
 from wrapper.from_server import FailedThere, execute, look_up
+from wrapper.inputs.apart import is_apart
 from wrapper.inputs.collect import Collector
 from wrapper.inputs.environment import OF_CLIPPY, environment_of_action
 from wrapper.inputs.inputs import Inputs
@@ -406,7 +407,9 @@ def _absent(unit: Unit, inputs: Inputs, learned: Learned) -> frozenset[str]:
     """Variables and files for which macros looked, by the names that all have for them, that are
     not there: else the key would be as if nobody had looked. And what is in directories above."""
     found = inputs.files.keys() | inputs.upwards.keys() | inputs.kinds.keys()
-    files = {unit.roots.staged(path) or path for path in learned.files} - found
+    invocation, roots = unit.invocation, unit.roots
+    beside = (path for path in learned.files if not is_apart(path, invocation, roots))
+    files = {roots.staged(path) or path for path in beside} - found
     upwards = {inputs.upwards[name] for name in learned.files if name in inputs.upwards}
     return (learned.asked - unit.environment.keys()) | files | upwards
 

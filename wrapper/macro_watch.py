@@ -20,6 +20,7 @@ from wrapper.build_scripts.accesses import (
     sort_out,
 )
 from wrapper.build_scripts.names import above, is_below
+from wrapper.inputs.apart import is_apart
 from wrapper.inputs.collect import CLIPPY_SETTINGS
 from wrapper.inputs.inputs import Inputs
 from wrapper.inputs.loaded_libraries import LOADED
@@ -178,7 +179,12 @@ def _beside(noted: Collection[tuple[str, str]], unit: Unit, inputs: Inputs) -> t
     outside = [
         (kind, path)
         for kind, path in noted
-        if kind in "os" and ("/.." in path or not is_below(path, (roots.package, roots.target)))
+        if kind in "os"
+        and (
+            "/.." in path
+            or not is_below(path, (roots.package, roots.target))
+            or is_apart(path, unit.invocation, roots)
+        )
     ]
     upwards = Upwards(roots, unit.environment)
     names |= dict.fromkeys(upwards.names((path for _, path in outside), own))
@@ -194,7 +200,7 @@ def _beside(noted: Collection[tuple[str, str]], unit: Unit, inputs: Inputs) -> t
             if is_below(path, around)
             and not is_below(path, (roots.target,))
             and not (places.has(path, is_opened=kind == "o") or _is_listed(path, kind))
-            and not inputs.is_left_out(path)
+            and (is_apart(path, unit.invocation, roots) or not inputs.is_left_out(path))
         ),
     )
 

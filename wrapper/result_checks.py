@@ -11,6 +11,7 @@ from functools import cached_property
 from wrapper.build_scripts.names import is_below
 from wrapper.dep_info import environment_read, files_read
 from wrapper.hidden_paths import is_opaque, is_optimized
+from wrapper.inputs.apart import is_apart
 from wrapper.inputs.environment import OF_CLIPPY, environment_of_action
 from wrapper.inputs.inputs import Inputs
 from wrapper.inputs.macro_trust import is_published
@@ -134,11 +135,16 @@ def environment_beside(unit: Unit, dep_info: bytes) -> set[str]:
 
 
 def files_outside(unit: Unit, dep_info: bytes) -> list[str]:
-    """Files that the compile read outside of its package and OUT_DIR and that can be staged."""
-    roots = unit.roots
+    """Files that the compile read outside of its package and OUT_DIR and that can be staged, and
+    those in what a package's compile may go without."""
+    roots, invocation = unit.roots, unit.invocation
     inside = (roots.package + "/", unit.environment.get("OUT_DIR", roots.package) + "/")
     paths = (_normal(unit, name)[0] for name in files_read(dep_info))
-    return [path for path in paths if not path.startswith(inside) and roots.staged(path)]
+    return [
+        path
+        for path in paths
+        if (not path.startswith(inside) and roots.staged(path)) or is_apart(path, invocation, roots)
+    ]
 
 
 def learned_by(unit: Unit) -> Learned:

@@ -41,8 +41,12 @@ def hash_of(package: str) -> str:
     return take_snapshot(package, FileDigests(PREFERRED), skip_nothing).root.hash
 
 
+def hashes_of(package: str) -> set[str]:
+    return {hash_of(package)}
+
+
 def closure(moved: MovedUnits, checkout: Path, name: str) -> dict[str, UnitRecord]:
-    return moved.closure([f"{deps(checkout)}/{name}"], str(checkout), hash_of)
+    return moved.closure([f"{deps(checkout)}/{name}"], str(checkout), hashes_of)
 
 
 @pytest.fixture
@@ -135,11 +139,11 @@ def test_a_workspace_that_moved_away_from_its_target(
     shutil.copytree(here / "package", there + name)
     gone = replace(units.get(stem), package=f"{tmp_path}/gone{name}", sources=hash_of(there + name))
     units.add(stem, gone)
-    (record,) = moved.closure([stem], there, hash_of).values()
+    (record,) = moved.closure([stem], there, hashes_of).values()
     assert record == replace(gone, package=there + name, files=())
     units.add(stem, gone)
     Path(f"{there}{name}/lib.rs").write_text("of another branch")
-    assert moved.closure([stem], there, hash_of) == {stem: gone}
+    assert moved.closure([stem], there, hashes_of) == {stem: gone}
 
 
 def test_old_records(moved: MovedUnits, units: UnitRecords, here: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from itertools import chain
 
 from wrapper.build_scripts.names import ABOVE, above, is_below
+from wrapper.inputs.apart import apart_but_for, is_apart, ways_apart
 from wrapper.inputs.build_starts import BuildStarts
 from wrapper.inputs.file_digests import FileDigests
 from wrapper.inputs.inputs import (
@@ -82,8 +83,10 @@ class Collector:
     def _outside(self, invocation: Invocation, roots: Roots) -> dict[str, str]:
         """Packages of dependencies in neither the workspace nor CARGO_HOME, and their names."""
 
-        def sources(package: str) -> str:
-            return self._package(replace(roots, package=package), None).root.hash
+        def sources(package: str) -> set[str]:
+            place = replace(roots, package=package)
+            ways = ways_apart(package)
+            return {self._package(place, None, apart).root.hash for apart in ways}
 
         try:
             externs = record_of(invocation)[1].externs
@@ -108,14 +111,20 @@ class Collector:
     ) -> Inputs:
         """Hash what the compile reads. Blocks. Raises NotUnderstood with a reason, or OSError.
 
-        `files` are those outside of its package and OUT_DIR that it is known to read.
+        `files` are those outside of its package and OUT_DIR that it is known to read, or in what a
+        package's compile may go without (`apart`).
         `looks_again`: also at the toolchain's files, of which others may have been looked at just
         before. `until_ns`: it ended then, and what was changed since does not matter.
         """
         inputs = Inputs(function=self._files.function)
         toolchain = self._toolchains.find(invocation.driver, environment)
         self._add_toolchain(toolchain, invocation, inputs, looks_again=looks_again)
-        package = self._package(roots, until_ns)
+        cargo = environment.get("CARGO", "")
+        shows_cargo = cargo.startswith((f"{toolchain.sysroot}/", "/usr/"))
+        native = self._dependencies(invocation, roots, inputs, shows_cargo=shows_cargo)
+        named = filter(None, [invocation.target_file])
+        apart = _apart(invocation, roots, inputs, [*files, *native, *named])
+        package = self._package(roots, until_ns, apart)
         inputs.add(staged_or_refuse(roots, roots.package), package, roots.package)
         if not inputs.is_for_host:
             self._add_target(invocation, roots, environment, inputs)
@@ -125,10 +134,8 @@ class Collector:
             made = self._snapshot(out_dir, skip_in_out_dir if is_named else skip_probes_too)
             inputs.add(staged_or_refuse(roots, out_dir), made, out_dir)
             inputs.shown[os.path.normpath(out_dir)] = None  # of `target-dir = "../target"`
-        cargo = environment.get("CARGO", "")
-        shows_cargo = cargo.startswith((f"{toolchain.sysroot}/", "/usr/"))
-        self._dependencies(invocation, roots, inputs, shows_cargo=shows_cargo)
-        self._add_files(files, roots, environment, inputs)
+        self._native(native, roots, inputs)
+        self._add_files(files, invocation, roots, environment, inputs)
         if inputs.macros.asks_ages:
             inputs.ages = self._ages(files, roots, environment, inputs.native)
         if invocation.is_clippy:
@@ -189,11 +196,18 @@ class Collector:
         inputs.add_file(staged_or_refuse(roots, path), self._files.digest(path), path)
 
     def _add_files(
-        self, paths: Iterable[str], roots: Roots, environment: Mapping[str, str], inputs: Inputs
+        self,
+        paths: Iterable[str],
+        invocation: Invocation,
+        roots: Roots,
+        environment: Mapping[str, str],
+        inputs: Inputs,
     ) -> None:
         """Files outside of the package as far as they are there."""
         upwards = Upwards(roots, environment)
         for path in paths:
+            if is_apart(path, invocation, roots):
+                continue  # taken with all that lies around it
             if path.startswith(ABOVE):
                 inputs.upwards[path] = upwards.state(path, self._files)
                 continue
@@ -229,16 +243,18 @@ class Collector:
             ages[name] = "\n".join(age(os.stat(path)) for path in there)
         return ages
 
-    def _package(self, roots: Roots, until_ns: int | None) -> Snapshot:
-        package, skip = roots.package, skip_in_package(roots.target)
+    def _package(self, roots: Roots, until_ns: int | None, apart: Collection[str] = ()) -> Snapshot:
+        package, skip = roots.package, skip_in_package(roots.target, apart)
         if not is_published(package):
-            return self._snapshot(package, skip, within=roots.workspace, until_ns=until_ns)
+            taken = self._snapshot(package, skip, within=roots.workspace, until_ns=until_ns)
+            # a link may lead there, to a directory that is as if it were elsewhere
+            is_linked = any(map(os.path.islink, set(taken.left_out) - set(apart)))
+            return self._package(roots, until_ns) if apart and is_linked else taken
         state = self._published.of(package)
-        taken = self._packages_taken.get(package)
-        if taken is None or taken[0] != state:
-            taken = state, self._snapshot(package, skip)
-            self._packages_taken[package] = taken
-        return taken[1]
+        known = self._packages_taken.get(package)
+        if known is None or known[0] != state:
+            known = self._packages_taken[package] = state, self._snapshot(package, skip)
+        return known[1]
 
     def _snapshot(
         self,
@@ -267,7 +283,8 @@ class Collector:
 
     def _dependencies(
         self, invocation: Invocation, roots: Roots, inputs: Inputs, *, shows_cargo: bool
-    ) -> None:
+    ) -> Collection[str]:
+        """Returns the directories in which it may look for native libraries."""
         _, record = record_of(invocation)
         closure = self._units.closure(record.externs)
         for stem, unit in closure.items():
@@ -293,7 +310,7 @@ class Collector:
             # published packages say by their build scripts what they link, but for a few
             own = (p for p in {roots.package, *inputs.unpublished} if not is_published(p))
             inputs.attributed = frozenset().union(*(self._trust.linked_by(p) for p in own))
-        self._native(native, roots, inputs)
+        return native
 
     def _refuse_copies(
         self, invocation: Invocation, directories: Collection[str], roots: Roots
@@ -330,6 +347,17 @@ class Collector:
             taken.append(directory)
             if staged not in inputs.directories:
                 inputs.add(staged, self._snapshot(directory, skip_in_out_dir), directory)
+
+
+def _apart(
+    invocation: Invocation, roots: Roots, inputs: Inputs, kept: Collection[str]
+) -> frozenset[str]:
+    """What of its package a compile goes without. None where others than rustc and the linker, of
+    which it is known what they read, may look at the package. Raises OSError."""
+    if inputs.macros.suspect is not None or inputs.macros.asks_ages or invocation.is_clippy:
+        return frozenset()
+    paths = (os.path.join(roots.workspace, each) for each in kept)
+    return apart_but_for([os.path.normpath(each) for each in paths], invocation, roots)
 
 
 def _first_with(name: str, directories: Iterable[str]) -> str | None:

@@ -19,6 +19,8 @@ from wrapper.inputs.macros import artifacts
 from wrapper.inputs.unit_records import UnitRecord, UnitRecords
 from wrapper.rustc.arguments import NotUnderstood
 
+Sources = Callable[[str], Collection[str]]
+
 
 def made_of(stem: str, files: FileDigests) -> str:
     """The hash of what dependents know a unit by, its metadata where it has some; empty where it is
@@ -37,13 +39,13 @@ class MovedUnits:
         self._files = files
 
     def closure(
-        self, stems: Collection[str], workspace: str, sources: Callable[[str], str]
+        self, stems: Collection[str], workspace: str, sources: Sources
     ) -> dict[str, UnitRecord]:
         """All units that the named ones stand on, as `UnitRecords` has it, which then knows also
         those that were made elsewhere.
 
-        `workspace` is where the packages lie that no registry has, `sources` the hash of a
-        package's directory. Raises NotUnderstood.
+        `workspace` is where the packages lie that no registry has, `sources` what the hashes of a
+        package's directory may be. Raises NotUnderstood.
         """
         try:
             known = self._units.closure(stems)
@@ -68,7 +70,7 @@ class MovedUnits:
         return self._units.closure(stems)
 
     def _made_of_moved(
-        self, stem: str, record: UnitRecord, workspace: str, sources: Callable[[str], str]
+        self, stem: str, record: UnitRecord, workspace: str, sources: Sources
     ) -> UnitRecord | None:
         """The record of a unit that is where it was, of a package that is elsewhere now."""
         if not record.made or record.made != made_of(stem, self._files):
@@ -82,9 +84,7 @@ class MovedUnits:
                 return moved
         return None
 
-    def _made_elsewhere(
-        self, stem: str, workspace: str, sources: Callable[[str], str]
-    ) -> UnitRecord | None:
+    def _made_elsewhere(self, stem: str, workspace: str, sources: Sources) -> UnitRecord | None:
         others = self._units.named(os.path.basename(stem))
         made = made_of(stem, self._files) if others else ""
         for other, record in others.items():
@@ -102,7 +102,7 @@ def _is_left(record: UnitRecord, workspace: str) -> bool:
     return not os.path.isdir(record.package)
 
 
-def _is_made_of(record: UnitRecord, workspace: str, sources: Callable[[str], str]) -> bool:
+def _is_made_of(record: UnitRecord, workspace: str, sources: Sources) -> bool:
     """Whether its package's sources are those that it was made of: they say what it may do. cargo
     goes by their ages, and a worktree of another branch may have older ones."""
     if is_published(record.package):
@@ -110,7 +110,7 @@ def _is_made_of(record: UnitRecord, workspace: str, sources: Callable[[str], str
     if not record.sources or not (record.recorded or is_below(record.package, (workspace,))):
         return False
     try:
-        return sources(record.package) == record.sources
+        return record.sources in sources(record.package)
     except OSError:
         return False
 

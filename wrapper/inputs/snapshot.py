@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass, field
 
 from remote_apis.digest import Digest
@@ -59,15 +59,15 @@ def is_left_out(name: str) -> bool:
     return name in (".git", ".hg", ".jj", "node_modules") or name.endswith(".profraw")
 
 
-def skip_in_package(target: str) -> Skip:
+def skip_in_package(target: str, apart: Container[str] = ()) -> Skip:
     """Version control, target directories and what a program compiled for coverage leaves where it
-    ran are no part of a package; `target` is the build's own.
+    ran are no part of a package; `target` is the build's own, `apart` the paths of more.
 
     Packages inside of a package stay: a macro may well read them.
     """
 
     def skip(entry: os.DirEntry[str]) -> bool:
-        if is_left_out(entry.name):
+        if is_left_out(entry.name) or entry.path in apart:
             return True
         if not entry.is_dir():
             return False

@@ -1,0 +1,115 @@
+"""Files of a package that are no part of most compiles: a commit to them is the same work, and what
+was read of them counts."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from developers import Developer, outcomes, write
+
+pytestmark = [pytest.mark.cargo, pytest.mark.timeout(300)]
+
+PACKAGE = '[package]\nname = "{}"\nversion = "0.1.0"\nedition = "2021"\n'
+
+
+def prints(expression: str) -> str:
+    return f'fn main() {{ println!("{{}}", {expression}); }}'
+
+
+def includes(path: str) -> str:
+    return prints(f'include_str!("{path}").trim()')
+
+
+ASSEMBLY = """core::arch::global_asm!(
+    ".section .rodata.zq,\\"a\\"", ".globl zq", "zq: .incbin \\"examples/x\\"", ".byte 0",
+);
+unsafe extern "C" { static zq: [u8; 3]; }
+fn main() { println!("{}", std::str::from_utf8(unsafe { &*&raw const zq }).unwrap()); }"""
+MACRO = """#[proc_macro] pub fn text(_: proc_macro::TokenStream) -> proc_macro::TokenStream {
+    let path = std::env::var("CARGO_MANIFEST_DIR").unwrap() + "/tests/x";
+    format!("{:?}", std::fs::read_to_string(path).unwrap()).parse().unwrap()
+}"""
+USES = {
+    "Cargo.toml": PACKAGE.format("app") + '[dependencies]\nmac.path = "../mac"\n',
+    "../mac/Cargo.toml": PACKAGE.format("mac") + "[lib]\nproc-macro = true\n",
+}
+CASES = {
+    "a text among tests": ("tests/x", {"src/main.rs": includes("../tests/x")}),
+    "a hidden file": (".x", {"src/main.rs": includes("../.x")}),
+    "a text on top": ("x.md", {"src/main.rs": includes("../x.md")}),
+    "beside the crate's root": ("tests/x", {"app.rs": includes("tests/x")}),
+    "assembly": ("examples/x", {"src/main.rs": ASSEMBLY}),
+    "by a link": ("tests/x", {"src/main.rs": includes("link"), "src/link": "../tests/x"}),
+    "by a link to a directory": (
+        "docs/x",
+        {"src/main.rs": includes("docs/x"), "src/docs": "../docs"},
+    ),
+    "a module": (
+        "benches/x",
+        {
+            "src/main.rs": '#[path = "../benches/util/mod.rs"] mod util;' + prints("util::X"),
+            "benches/util/mod.rs": 'pub const X: &str = include_str!("../x");',
+        },
+    ),
+    "by a macro": (
+        "tests/x",
+        {"src/main.rs": prints("mac::text!()"), "../mac/src/lib.rs": MACRO, **USES},
+    ),
+    "by a test": ("tests/x", {"src/main.rs": includes("../tests/x"), "tests/t.rs": ""}),
+}
+
+
+def workspace_of(directory: Path, files: dict[str, str]) -> Path:
+    links = {name: files[name] for name in files if files[name].startswith("../")}
+    binary = '[[bin]]\nname = "app"\npath = "app.rs"\n' if "app.rs" in files else ""
+    write(directory, {"Cargo.toml": PACKAGE.format("app") + binary})
+    write(directory, {name: text for name, text in files.items() if name not in links})
+    for name, target in links.items():
+        (directory / name).symlink_to(target)
+    return directory
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_is_read_counts(dev: Developer, case: str) -> None:
+    path, files = CASES[case]
+    workspace = workspace_of(dev.directory / "ws", files)
+
+    def built() -> tuple[str, bool]:
+        shutil.rmtree(workspace / "target", ignore_errors=True)
+        dev.build(workspace)
+        dev.run("cargo", "distbuild", "stop", cwd=workspace)  # all is kept that will be
+        app = [unit for unit in dev.units(workspace) if unit["crate"] == "app"]
+        said = dev.run(workspace / "target/debug/app", cwd=workspace).stdout.strip()
+        return said, outcomes(app) == {"hit-local"}
+
+    write(workspace, {path: "one"})
+    assert [built(), built()] == [("one", False), ("one", True)]
+    write(workspace, {path: "two"})
+    assert [built(), built()] == [("two", False), ("two", True)]
+    write(workspace, {path: "one"})
+    assert built() == ("one", True)
+    (workspace / path).unlink()
+    shutil.rmtree(workspace / "target")
+    assert dev.run("cargo", "distbuild", "build", cwd=workspace, check=False).returncode != 0
+
+
+def test_what_nobody_reads(dev: Developer) -> None:
+    files = {"src/lib.rs": "", "src/main.rs": "fn main() {}", "build.rs": "fn main() {}"}
+    one = workspace_of(dev.directory / "one", files)
+    dev.build(one)
+    dev.run("cargo", "distbuild", "stop", cwd=one)
+    two = workspace_of(dev.directory / "two", files)
+    write(
+        two,
+        {
+            "CHANGELOG.md": "",
+            "tests/t.rs": "",
+            "docs/x": "",
+            ".github/x": "",
+            "examples/x.rs": "fn main() {}",
+        },
+    )
+    units = [unit for unit in dev.build(two) if unit["kind"] != "script-run"]
+    assert outcomes(units) == {"hit-local"}

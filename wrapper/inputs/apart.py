@@ -1,0 +1,73 @@
+"""What lies in a package and is seldom a part of a compile: other targets' sources, and texts.
+
+A compile's key has none of it until it was read: many commits touch nothing else, and the work is
+the same.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterator
+
+from wrapper.build_scripts.names import is_below
+from wrapper.inputs.macro_trust import is_published
+from wrapper.roots import Roots
+from wrapper.rustc.arguments import Invocation
+
+_DIRECTORIES = ("tests", "benches", "examples", "fuzz", "doc", "docs")
+
+
+def is_apart(path: str, invocation: Invocation, roots: Roots) -> bool:
+    """Whether a path is, or lies in, what a package's compile may go without.
+
+    A registry's package changes with its version alone, and is taken as a whole. Blocks.
+    """
+    package = roots.package
+    if is_published(package) or not path.startswith(f"{package}/") or "/.." in path:
+        return False
+    if is_below(path, (roots.target,)):
+        return False
+    top = _top(path, package)
+    source = os.path.normpath(os.path.join(roots.workspace, invocation.source))
+    is_around = is_below(source, (os.path.join(package, top),))
+    return not is_around and _is_apart(top, package, is_beside=os.path.dirname(source) == package)
+
+
+def apart_but_for(kept: Collection[str], invocation: Invocation, roots: Roots) -> frozenset[str]:
+    """The paths in a package's directory that a compile may go without which reads `kept`.
+    Blocks. Raises OSError."""
+    if is_published(roots.package):
+        return frozenset()
+    package = roots.package
+    tops = {_top(path, package) for path in kept if path.startswith(f"{package}/")}
+    with os.scandir(package) as entries:
+        return frozenset(
+            entry.path
+            for entry in entries
+            if entry.name not in tops and is_apart(entry.path, invocation, roots)
+        )
+
+
+def ways_apart(package: str) -> Iterator[frozenset[str]]:
+    """The paths that a package's compiles may have gone without, which read nothing there. Blocks.
+    Raises OSError."""
+    names = os.listdir(package)
+    yield frozenset()
+    for is_beside in (False, True):
+        apart = (name for name in names if _is_apart(name, package, is_beside=is_beside))
+        yield frozenset(os.path.join(package, name) for name in apart)
+
+
+def _is_apart(name: str, package: str, *, is_beside: bool) -> bool:
+    """The same of a name in the package's directory; `is_beside`: the crate's root is there too,
+    and rustc looks for a module of that name."""
+    is_text = name.endswith(".md") and not name.startswith("README")
+    if is_text or name.startswith("."):
+        return True
+    is_module = is_beside and os.path.exists(f"{package}/{name}/mod.rs")
+    return name in _DIRECTORIES and not is_module
+
+
+def _top(path: str, package: str) -> str:
+    """The first name of a path below a package."""
+    return path[len(package) + 1 :].partition("/")[0]
