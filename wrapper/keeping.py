@@ -53,7 +53,7 @@ from wrapper.rustc.outputs import debug_objects, dep_info_name, may_be_linked, o
 from wrapper.searching import any_contains
 from wrapper.whose import Whose, fewest, key_for, names_checkout, paths_of_checkout, real_paths
 
-_SETTLED_SECONDS = 2.0
+_SETTLED_SECONDS = 0.5
 _ROOT = f"/{ROOT_DIRECTORY}"
 """Stands for the input root in what is kept, as a worker's would."""
 
@@ -334,7 +334,10 @@ def _dep_info(compiled: Compiled) -> tuple[str, bytes]:
 def _check_unchanged(compiled: Compiled) -> None:
     """Raises NotKept when an output is no longer what the compile left, and OSError."""
     for name, (path, before) in compiled.outputs.items():
-        now = os.stat(path)
+        try:
+            now = os.stat(path)
+        except FileNotFoundError:
+            raise NotKept(f"{name} was made anew meanwhile") from None
         # cargo dates what `cargo check` makes back to when it began, which is no change
         is_dated_back = (
             "link" not in compiled.unit.invocation.emit
