@@ -334,17 +334,20 @@ class Ladder:
         )  # fmt: skip
 
 
-def sources_of(unit: Unit, draft: Draft | None) -> str:
-    """The hash of the unit's package directory, or nothing for a registry's, or where it has no
-    key."""
+def sources_of(unit: Unit, draft: Draft | None, learned: Learned) -> str:
+    """The hash of the unit's package directory as far as it read that, or nothing for a registry's,
+    or where it has no key, or has just turned out to read more."""
     package = unit.roots.package
+    new = set(learned.files) - set(draft.learned.files) if draft else set()
+    if any(is_apart(path, unit.invocation, unit.roots) for path in new):
+        return ""
     directories = draft.inputs.directories if draft else {}
     found = directories.get(unit.roots.staged(package) or "")
     return "" if found is None or is_published(package) else found.hash
 
 
 def _of_draft(result: Result, unit: Unit, draft: Draft) -> Result:
-    key, sources = draft.action.digest, sources_of(unit, draft)
+    key, sources = draft.action.digest, sources_of(unit, draft, draft.learned)
     return replace(result, learned=draft.learned, key=key, sources=sources)
 
 

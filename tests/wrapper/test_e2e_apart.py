@@ -95,6 +95,44 @@ def test_what_is_read_counts(dev: Developer, case: str) -> None:
     assert dev.run("cargo", "distbuild", "build", cwd=workspace, check=False).returncode != 0
 
 
+@pytest.mark.parametrize("path", [".git/HEAD", ".cache/x"])
+def test_what_no_key_has(dev: Developer, path: str) -> None:
+    """Hidden files that are no part of any package."""
+    macro = MACRO.replace("/tests/x", f"/{path}")
+    files = {"src/main.rs": prints("mac::text!()"), "../mac/src/lib.rs": macro, **USES}
+    workspace = workspace_of(dev.directory / "ws", files)
+    write(workspace, {".cache/CACHEDIR.TAG": ""})
+    for word in ("one", "two"):
+        write(workspace, {path: word})
+        shutil.rmtree(workspace / "target", ignore_errors=True)
+        dev.build(workspace)
+        dev.run("cargo", "distbuild", "stop", cwd=workspace)
+        assert dev.run(workspace / "target/debug/app", cwd=workspace).stdout.strip() == word
+
+
+def test_a_moved_checkout(dev: Developer) -> None:
+    """What its units have read goes with them."""
+    files = {
+        "Cargo.toml": PACKAGE.format("app") + '[dependencies]\ndep.path = "dep"\n',
+        "src/main.rs": prints("dep::X"),
+        "dep/Cargo.toml": PACKAGE.format("dep"),
+        "dep/src/lib.rs": 'pub const X: &str = include_str!("../docs/x");',
+        "dep/docs/x": "one",
+        "dep/CHANGELOG.md": "",
+    }
+    workspace = write(dev.directory / "ws", files)
+    for _ in range(2):  # then it is known what it reads
+        dev.build(workspace)
+        dev.run("cargo", "distbuild", "stop", cwd=workspace)
+        built = workspace.with_name("built")
+        shutil.rmtree(built, ignore_errors=True)
+        (workspace / "target").rename(built)
+    built.rename(workspace / "target")
+    moved = workspace.rename(workspace.with_name("moved"))
+    write(moved, {"src/main.rs": prints("dep::X.len()")})
+    assert {unit["reason"] for unit in dev.build(moved)} == {"new: no cache had it"}
+
+
 def test_what_nobody_reads(dev: Developer) -> None:
     files = {"src/lib.rs": "", "src/main.rs": "fn main() {}", "build.rs": "fn main() {}"}
     one = workspace_of(dev.directory / "one", files)

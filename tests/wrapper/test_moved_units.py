@@ -41,8 +41,8 @@ def hash_of(package: str) -> str:
     return take_snapshot(package, FileDigests(PREFERRED), skip_nothing).root.hash
 
 
-def hashes_of(package: str) -> set[str]:
-    return {hash_of(package)}
+def hashes_of(record: UnitRecord) -> set[str]:
+    return {hash_of(record.package)}
 
 
 def closure(moved: MovedUnits, checkout: Path, name: str) -> dict[str, UnitRecord]:

@@ -255,7 +255,7 @@ class CallHandler:
         if ended.accesses is not None and draft is not None:
             seen = (ended.accesses, unit, draft.inputs)
             learned |= await asyncio.to_thread(learned_watching, *seen)
-        stem, record = _record(unit, learned, key, sources_of(unit, draft))
+        stem, record = _record(unit, learned, key, sources_of(unit, draft, learned))
         made = self.parts.units.last(invocation).made  # by a dependent that began early
         self.parts.units.add(stem, replace(record, made=made))
         if draft is None or ended.why_not_kept is not None:

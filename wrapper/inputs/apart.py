@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator
 
 from wrapper.build_scripts.names import is_below
 from wrapper.inputs.macro_trust import is_published
+from wrapper.inputs.snapshot import is_left_out
 from wrapper.roots import Roots
 from wrapper.rustc.arguments import Invocation
 
@@ -39,19 +40,15 @@ def apart_but_for(kept: Collection[str], invocation: Invocation, roots: Roots) -
     if is_published(roots.package):
         return frozenset()
     package = roots.package
-    tops = {_top(path, package) for path in kept if path.startswith(f"{package}/")}
-    with os.scandir(package) as entries:
-        return frozenset(
-            entry.path
-            for entry in entries
-            if entry.name not in tops and is_apart(entry.path, invocation, roots)
-        )
+    names = set(os.listdir(package)) - _tops(kept, package)
+    paths = (os.path.join(package, name) for name in names)
+    return frozenset(path for path in paths if is_apart(path, invocation, roots))
 
 
-def ways_apart(package: str) -> Iterator[frozenset[str]]:
-    """The paths that a package's compiles may have gone without, which read nothing there. Blocks.
-    Raises OSError."""
-    names = os.listdir(package)
+def ways_apart(package: str, kept: Collection[str]) -> Iterator[frozenset[str]]:
+    """The paths that a package's compiles may have gone without which read `kept`. Blocks. Raises
+    OSError."""
+    names = set(os.listdir(package)) - _tops(kept, package)
     yield frozenset()
     for is_beside in (False, True):
         apart = (name for name in names if _is_apart(name, package, is_beside=is_beside))
@@ -61,11 +58,17 @@ def ways_apart(package: str) -> Iterator[frozenset[str]]:
 def _is_apart(name: str, package: str, *, is_beside: bool) -> bool:
     """The same of a name in the package's directory; `is_beside`: the crate's root is there too,
     and rustc looks for a module of that name."""
+    if is_left_out(name) or os.path.exists(f"{package}/{name}/CACHEDIR.TAG"):
+        return False  # of which no key has anything
     is_text = name.endswith(".md") and not name.startswith("README")
     if is_text or name.startswith("."):
         return True
     is_module = is_beside and os.path.exists(f"{package}/{name}/mod.rs")
     return name in _DIRECTORIES and not is_module
+
+
+def _tops(paths: Collection[str], package: str) -> set[str]:
+    return {_top(path, package) for path in paths if path.startswith(f"{package}/")}
 
 
 def _top(path: str, package: str) -> str:

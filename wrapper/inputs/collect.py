@@ -83,9 +83,9 @@ class Collector:
     def _outside(self, invocation: Invocation, roots: Roots) -> dict[str, str]:
         """Packages of dependencies in neither the workspace nor CARGO_HOME, and their names."""
 
-        def sources(package: str) -> set[str]:
-            place = replace(roots, package=package)
-            ways = ways_apart(package)
+        def sources(record: UnitRecord) -> set[str]:
+            place = replace(roots, package=record.package)
+            ways = ways_apart(record.package, (*record.files, *record.native))
             return {self._package(place, None, apart).root.hash for apart in ways}
 
         try:
@@ -207,6 +207,7 @@ class Collector:
         upwards = Upwards(roots, environment)
         for path in paths:
             if is_apart(path, invocation, roots):
+                refuse_left_out(path, roots, inputs)
                 continue  # taken with all that lies around it
             if path.startswith(ABOVE):
                 inputs.upwards[path] = upwards.state(path, self._files)

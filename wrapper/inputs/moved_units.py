@@ -19,7 +19,7 @@ from wrapper.inputs.macros import artifacts
 from wrapper.inputs.unit_records import UnitRecord, UnitRecords
 from wrapper.rustc.arguments import NotUnderstood
 
-Sources = Callable[[str], Collection[str]]
+Sources = Callable[[UnitRecord], Collection[str]]
 
 
 def made_of(stem: str, files: FileDigests) -> str:
@@ -44,8 +44,8 @@ class MovedUnits:
         """All units that the named ones stand on, as `UnitRecords` has it, which then knows also
         those that were made elsewhere.
 
-        `workspace` is where the packages lie that no registry has, `sources` what the hashes of a
-        package's directory may be. Raises NotUnderstood.
+        `workspace` is where the packages lie that no registry has, `sources` what the hash of
+        the directory of a unit's package may be. Raises NotUnderstood.
         """
         try:
             known = self._units.closure(stems)
@@ -78,7 +78,7 @@ class MovedUnits:
         _, *names = record.package.split("/")
         for start in range(len(names) + 1):
             package = "/".join((workspace, *names[start:]))
-            moved = replace(_with_nothing_learned(record), package=package)
+            moved = _of_package(record, package)
             if os.path.isdir(package) and _is_made_of(moved, workspace, sources):
                 self._units.add(stem, moved)
                 return moved
@@ -110,7 +110,7 @@ def _is_made_of(record: UnitRecord, workspace: str, sources: Sources) -> bool:
     if not record.sources or not (record.recorded or is_below(record.package, (workspace,))):
         return False
     try:
-        return record.sources in sources(record.package)
+        return record.sources in sources(record)
     except OSError:
         return False
 
@@ -131,17 +131,18 @@ def _moved(record: UnitRecord, old: str, new: str) -> UnitRecord | None:
     if is_named_by_place or not os.path.isdir(package):
         return None
     return replace(
-        _with_nothing_learned(record),
+        _of_package(record, package),
         externs=tuple(after + stem.removeprefix(before) for stem in record.externs),
         native=tuple(moved(path) for path in record.native),
-        package=package,
     )
 
 
-def _with_nothing_learned(record: UnitRecord) -> UnitRecord:
-    """Without what the unit turned out to read, by names of where it was: it is known again when
-    it is compiled."""
-    return replace(record, environment=(), files=(), asked=(), libraries=())
+def _of_package(record: UnitRecord, package: str) -> UnitRecord:
+    """The same of a package that is elsewhere now. What the unit turned out to read by names of
+    where it was is left, but for what the package has: it is known again when it is compiled."""
+    below = [path for path in record.files if is_below(path, (record.package,))]
+    files = tuple(package + path.removeprefix(record.package) for path in below)
+    return replace(record, package=package, files=files, environment=(), asked=(), libraries=())
 
 
 def _roots_of_move(old: str, new: str) -> tuple[str, str]:
