@@ -14,7 +14,10 @@ _NOT_INSTALLABLE = "needs BB_"
 
 
 def pytest_configure() -> None:
-    """Tests interrupt programs, which a job in a shell's background would have ignored."""
+    """Tests interrupt programs, which a job in a shell's background would have ignored, and hang up
+    on them, which `nohup` would."""
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

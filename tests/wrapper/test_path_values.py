@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from wrapper.path_values import explains, mentions, uses_value, values_handed_on
@@ -134,6 +134,7 @@ def test_what_macros_ask_for_elsewhere(source: str, names: set[str]) -> None:
 
 @given(st.binary(max_size=200), st.binary(max_size=200))
 def test_a_bare_use_is_seen_wherever_it_stands(before: bytes, after: bytes) -> None:
+    assume(b"/*" not in before)  # then it is a comment
     source = before + b'\nlet x = env!("OUT_DIR");' + after
     assert uses_value(source, NAME)
     assert mentions(source, NAME)
