@@ -14,6 +14,9 @@ from wrapper.roots import Roots
 from wrapper.rustc.arguments import Invocation
 
 _PIECE = 8
+TWO_PIECES = 3 * _PIECE - 1
+"""Bytes of a path that has two pieces wherever it is taken apart."""
+
 _LEAST = 6
 """Bytes of a path that are together where its beginning shares a piece with other text."""
 

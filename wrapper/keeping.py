@@ -51,7 +51,15 @@ from wrapper.roots import OUTPUTS, ROOT_DIRECTORY, Roots
 from wrapper.rustc.arguments import NotUnderstood
 from wrapper.rustc.outputs import debug_objects, dep_info_name, may_be_linked, output_names
 from wrapper.searching import any_contains
-from wrapper.whose import Whose, fewest, key_for, names_checkout, paths_of_checkout, real_paths
+from wrapper.whose import (
+    Whose,
+    fewest,
+    fewest_with_pieces,
+    key_for,
+    names_checkout,
+    paths_of_checkout,
+    real_paths,
+)
 
 _SETTLED_SECONDS = 0.5
 _ROOT = f"/{ROOT_DIRECTORY}"
@@ -372,9 +380,10 @@ def _whose(compiled: Compiled, dep_info: bytes, known: Learned, hands_on: HandsO
     ]
 
     def holds(paths: list[str]) -> bool:
-        needles = fewest(paths)
         recorded = (place.recorded for place in unit.roots.places)
-        hidden = pieces(needles, recorded, is_wasm=is_wasm(invocation)) if takes_apart else ()
+        needles = fewest(paths)
+        told = fewest_with_pieces(paths)
+        hidden = pieces(told, recorded, is_wasm=is_wasm(invocation)) if takes_apart else ()
         return any_contains(outputs, [*needles, *hidden])
 
     if not (said or is_lost or holds(real_paths(unit.roots))):

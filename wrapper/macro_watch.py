@@ -62,6 +62,7 @@ _LINKERS = (
 _ABOVE_LINKERS = ("/usr", "/usr/local", "/usr/share", "/etc", "/opt")
 """Where the linker and its kind look, which keys name as a whole (remote_apis/link_set.py)."""
 
+_DOTS = re.compile(r"/(\.?/|\.\.)")
 _CORES = "/proc/cpuinfo"
 """By which linkers that optimize count what they may do at once."""
 
@@ -207,7 +208,7 @@ def _beside(noted: Collection[tuple[str, str]], unit: Unit, inputs: Inputs) -> t
 
 def _without_dots(path: str) -> str:
     """The same without `..`, where that leads to the same."""
-    normal = os.path.normpath(path) if "/.." in path else path
+    normal = os.path.normpath(path) if _DOTS.search(path) else path
     if normal == path:
         return path
     directory = os.path.dirname

@@ -9,13 +9,14 @@ from __future__ import annotations
 import mmap
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 from enum import IntEnum
 from itertools import islice
 
 from wrapper.action import BuiltAction, of_paths
 from wrapper.build_scripts.names import above
+from wrapper.hidden_paths import TWO_PIECES
 from wrapper.roots import Place, Roots
 from wrapper.searching import mapped
 
@@ -85,6 +86,12 @@ def fewest(paths: Iterable[str]) -> list[bytes]:
         if not found or not path.startswith(found[-1]):
             found.append(path)
     return [os.fsencode(path) for path in found]
+
+
+def fewest_with_pieces(paths: Collection[str]) -> set[bytes]:
+    """Those of some paths by whose pieces (`hidden_paths`) all are told. A short one has none where
+    it is taken apart in some ways; what it begins has."""
+    return {*fewest(paths), *fewest(path for path in paths if len(path) >= TWO_PIECES)}
 
 
 def _above_checkout(places: Iterable[Place]) -> set[str]:

@@ -57,6 +57,15 @@ CASES = {
         "tests/x",
         {"src/main.rs": prints("mac::text!()"), "../mac/src/lib.rs": MACRO, **USES},
     ),
+    "by a link of the workspace's": (
+        "member/tests/x",
+        {
+            "Cargo.toml": '[workspace]\nresolver = "2"\nmembers = ["member"]\n',
+            "member/Cargo.toml": PACKAGE.format("app"),
+            "member/src/main.rs": includes("../../common/x"),
+            "common": "../ws/member/tests",
+        },
+    ),
     "by a test": ("tests/x", {"src/main.rs": includes("../tests/x"), "tests/t.rs": ""}),
 }
 
@@ -95,19 +104,59 @@ def test_what_is_read_counts(dev: Developer, case: str) -> None:
     assert dev.run("cargo", "distbuild", "build", cwd=workspace, check=False).returncode != 0
 
 
-@pytest.mark.parametrize("path", [".git/HEAD", ".cache/x"])
-def test_what_no_key_has(dev: Developer, path: str) -> None:
-    """Hidden files that are no part of any package."""
+@pytest.mark.parametrize("path", [".git/x", "tests/cache/x", "tests/node_modules/x"])
+@pytest.mark.parametrize("by", ["a macro", "assembly"])
+def test_what_no_key_has(dev: Developer, by: str, path: str) -> None:
+    """What is no part of any package, though it lies in what may be."""
     macro = MACRO.replace("/tests/x", f"/{path}")
-    files = {"src/main.rs": prints("mac::text!()"), "../mac/src/lib.rs": macro, **USES}
-    workspace = workspace_of(dev.directory / "ws", files)
-    write(workspace, {".cache/CACHEDIR.TAG": ""})
+    main = prints("mac::text!()") if by == "a macro" else ASSEMBLY.replace("examples/x", path)
+    workspace = workspace_of(
+        dev.directory / "ws", {"src/main.rs": main, "../mac/src/lib.rs": macro, **USES}
+    )
+    write(workspace, {"tests/cache/CACHEDIR.TAG": ""})
     for word in ("one", "two"):
         write(workspace, {path: word})
         shutil.rmtree(workspace / "target", ignore_errors=True)
         dev.build(workspace)
         dev.run("cargo", "distbuild", "stop", cwd=workspace)
         assert dev.run(workspace / "target/debug/app", cwd=workspace).stdout.strip() == word
+
+
+SCRIPT = """fn main() {
+    let here = std::env::var("CARGO_MANIFEST_DIR").unwrap();
+    println!("cargo:rustc-link-search={here}/more\\ncargo:rustc-link-arg={here}/all.ld");
+    println!("cargo:rerun-if-changed=build.rs\\ncargo:rustc-link-arg=-no-pie");
+}"""
+LINKS = """unsafe extern "C" { static ZQ: u8; }
+fn main() { println!("{}", (&raw const ZQ) as usize); }"""
+
+
+def test_a_linkers_script_that_comes_before_another(dev: Developer) -> None:
+    """It looks in the package first, where nothing was."""
+    files = {"build.rs": SCRIPT, "src/main.rs": LINKS, "all.ld": "INCLUDE examples/zq.ld"}
+    workspace = workspace_of(dev.directory / "ws", files)
+    write(workspace, {"more/examples/zq.ld": "ZQ = 1;"})
+    said = []
+    for _ in range(2):
+        shutil.rmtree(workspace / "target", ignore_errors=True)
+        dev.build(workspace)
+        dev.run("cargo", "distbuild", "stop", cwd=workspace)
+        said.append(dev.run(workspace / "target/debug/app", cwd=workspace).stdout.strip())
+        write(workspace, {"examples/zq.ld": "ZQ = 2;"})
+    assert said == ["1", "2"]
+
+
+def test_another_form_of_a_module(dev: Developer) -> None:
+    """rustc takes none where there are two."""
+    main = '#[path = "../on_top.rs"] mod on_top;' + prints("on_top::tests::X")
+    files = {"src/main.rs": main, "on_top.rs": "pub mod tests;", "tests.rs": "pub const X: u8 = 1;"}
+    workspace = workspace_of(dev.directory / "ws", files)
+    dev.build(workspace)
+    dev.run("cargo", "distbuild", "stop", cwd=workspace)
+    write(workspace, {"tests/mod.rs": ""})
+    shutil.rmtree(workspace / "target")
+    done = dev.run("cargo", "distbuild", "build", cwd=workspace, check=False)
+    assert "E0761" in done.stderr
 
 
 def test_a_moved_checkout(dev: Developer) -> None:

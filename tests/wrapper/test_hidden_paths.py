@@ -16,6 +16,7 @@ from wrapper.hidden_paths import is_opaque, is_optimized, pieces, pieces_togethe
 from wrapper.result_checks import CompileHere, Unit, environment_not_carried
 from wrapper.roots import find_roots
 from wrapper.rustc.arguments import parse
+from wrapper.whose import fewest_with_pieces
 
 PATH = "/tmp/abcdefgh/ws"
 MACRO = """
@@ -43,6 +44,16 @@ def test_pieces_that_are_in_every_artifact(home: str) -> None:
     assert is_short or not any(piece in recorded.encode() for piece in found)
     for shift in range(8):
         text = b"#" * shift + path
+        blocks = {text[at : at + 8] for at in range(0, len(text), 8)}
+        assert any(piece in block for block in blocks for piece in found)
+
+
+def test_a_short_directory_above() -> None:
+    """Not wherever it is taken apart has it a piece; what lies below has."""
+    path = "/tmp/l3/hp/first_checkout"
+    found = pieces(fewest_with_pieces(["/tmp/l3/hp", path]))
+    for before in range(8):
+        text = b"#" * before + path.encode()
         blocks = {text[at : at + 8] for at in range(0, len(text), 8)}
         assert any(piece in block for block in blocks for piece in found)
 

@@ -30,8 +30,7 @@ def is_apart(path: str, invocation: Invocation, roots: Roots) -> bool:
         return False
     top = _top(path, package)
     source = os.path.normpath(os.path.join(roots.workspace, invocation.source))
-    is_around = is_below(source, (os.path.join(package, top),))
-    return not is_around and _is_apart(top, package, is_beside=os.path.dirname(source) == package)
+    return not is_below(source, (os.path.join(package, top),)) and _is_apart(top, package)
 
 
 def apart_but_for(kept: Collection[str], invocation: Invocation, roots: Roots) -> frozenset[str]:
@@ -50,21 +49,19 @@ def ways_apart(package: str, kept: Collection[str]) -> Iterator[frozenset[str]]:
     OSError."""
     names = set(os.listdir(package)) - _tops(kept, package)
     yield frozenset()
-    for is_beside in (False, True):
-        apart = (name for name in names if _is_apart(name, package, is_beside=is_beside))
-        yield frozenset(os.path.join(package, name) for name in apart)
+    yield frozenset(os.path.join(package, name) for name in names if _is_apart(name, package))
 
 
-def _is_apart(name: str, package: str, *, is_beside: bool) -> bool:
-    """The same of a name in the package's directory; `is_beside`: the crate's root is there too,
-    and rustc looks for a module of that name."""
+def _is_apart(name: str, package: str) -> bool:
+    """The same of a name in the package's directory."""
     if is_left_out(name) or os.path.exists(f"{package}/{name}/CACHEDIR.TAG"):
         return False  # of which no key has anything
     is_text = name.endswith(".md") and not name.startswith("README")
     if is_text or name.startswith("."):
         return True
-    is_module = is_beside and os.path.exists(f"{package}/{name}/mod.rs")
-    return name in _DIRECTORIES and not is_module
+    # rustc looks for both forms of a module, in vain for one of them
+    forms = (f"{package}/{name}.rs", f"{package}/{name}/mod.rs")
+    return name in _DIRECTORIES and not any(map(os.path.exists, forms))
 
 
 def _tops(paths: Collection[str], package: str) -> set[str]:

@@ -122,8 +122,7 @@ class Collector:
         cargo = environment.get("CARGO", "")
         shows_cargo = cargo.startswith((f"{toolchain.sysroot}/", "/usr/"))
         native = self._dependencies(invocation, roots, inputs, shows_cargo=shows_cargo)
-        named = filter(None, [invocation.target_file])
-        apart = _apart(invocation, roots, inputs, [*files, *native, *named])
+        apart = _apart(invocation, roots, inputs, [*files, *native])
         package = self._package(roots, until_ns, apart)
         inputs.add(staged_or_refuse(roots, roots.package), package, roots.package)
         if not inputs.is_for_host:
@@ -353,12 +352,16 @@ class Collector:
 def _apart(
     invocation: Invocation, roots: Roots, inputs: Inputs, kept: Collection[str]
 ) -> frozenset[str]:
-    """What of its package a compile goes without. None where others than rustc and the linker, of
-    which it is known what they read, may look at the package. Raises OSError."""
-    if inputs.macros.suspect is not None or inputs.macros.asks_ages or invocation.is_clippy:
+    """What of its package a compile goes without. None where others than rustc may look at the
+    package: linkers do by scripts, whose names stand in arguments, and look in vain unseen. Raises
+    OSError."""
+    scripts = invocation.target_file or any(map(invocation.codegen, ("link-arg", "link-args")))
+    has_scripts = invocation.links and scripts
+    macros = inputs.macros
+    if macros.suspect is not None or macros.asks_ages or invocation.is_clippy or has_scripts:
         return frozenset()
-    paths = (os.path.join(roots.workspace, each) for each in kept)
-    return apart_but_for([os.path.normpath(each) for each in paths], invocation, roots)
+    paths = [os.path.normpath(os.path.join(roots.workspace, each)) for each in kept]
+    return apart_but_for([*paths, *map(os.path.realpath, paths)], invocation, roots)
 
 
 def _first_with(name: str, directories: Iterable[str]) -> str | None:
