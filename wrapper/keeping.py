@@ -24,7 +24,7 @@ from wrapper.asked import names_asked
 from wrapper.build_scripts.accesses import Seen
 from wrapper.build_scripts.names import with_places
 from wrapper.build_scripts.program_names import named_by_keys, needs_name
-from wrapper.build_scripts.reads import changed_since
+from wrapper.build_scripts.reads import CLOCK_STEP_NS, changed_since
 from wrapper.dep_info import rewrite_dep_info, rewrite_messages
 from wrapper.hidden_paths import are_handed, is_opaque, is_optimized, is_wasm, pieces
 from wrapper.inputs.collect import Collector
@@ -273,13 +273,13 @@ class Keeper:
         if compiled.accesses is not None:
             check_reads(compiled.accesses, unit, draft.inputs, known)
 
-        def collect(files: tuple[str, ...]) -> Inputs:
+        def collect(files: tuple[str, ...], until_ns: int | None) -> Inputs:
             return self._collector.collect(
                 unit.invocation, unit.roots, unit.environment, files, looks_again=True,
-                until_ns=compiled.started_ns + int(compiled.seconds * 1e9),
+                until_ns=until_ns,
             )  # fmt: skip
 
-        inputs = collect(draft.learned.files)
+        inputs = collect(draft.learned.files, compiled.started_ns + int(compiled.seconds * 1e9))
         before = build(unit, inputs, draft.learned)
         # what was changed and put back since may have been read in between
         is_touched = inputs.changed_ns != draft.inputs.changed_ns
@@ -289,17 +289,22 @@ class Keeper:
         own, upwards = compiled.learned.files, Upwards(roots, unit.environment)
         paths = [path for name in own for path in upwards.paths(name)]
         read = Seen(reads={p: "o" for p in paths if p in own or os.path.lexists(p)})
-        changed = changed_since(read, compiled.started_ns, roots.targets)
+        ways = (roots.workspace,)
+        changed = changed_since(read, compiled.started_ns, roots.targets, places=ways)
         if changed is not None:
             raise NotKept(f"{changed} changed while it was compiled")
         if known.files != draft.learned.files:
-            inputs = collect(known.files)
+            # nothing says what lay around them before
+            was_changed_ns = max(inputs.changed_ns, compiled.started_ns - CLOCK_STEP_NS)
+            inputs = collect(known.files, None)
+            if inputs.changed_ns > was_changed_ns:
+                raise NotKept("its inputs changed while it was compiled")
         hidden = read_and_not_staged(unit, dep_info, inputs)
         if hidden is not None:
             raise NotKept(f"it reads {hidden}, which is no input")
         if known == NOTHING:
             return before, before
-        base = build(unit, collect(()), NOTHING)
+        base = build(unit, collect((), None), NOTHING)
         return base, before if known == draft.learned else build(unit, inputs, known)
 
     async def _store(self, compiled: Compiled, blobs: Mapping[Digest, Source]) -> None:

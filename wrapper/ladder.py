@@ -142,17 +142,10 @@ class Ladder:
         if not self._collector.knows_toolchain(driver, unit.environment):
             await asyncio.to_thread(self._hash_toolchain, driver, unit.environment)
         last = self._collector.last_record(unit.invocation)
-        learned, is_told = _of_this_place(last.learned, unit.roots), False
-        for _ in range(_MAX_ROUNDS):
-            draft = self._draft(unit, learned, last.key)
-            self._journal.note(Subject.of(unit.invocation), draft.action)
-            found: Result | Miss | None = await self._cached(ask, draft)
-            if found is None and not is_told:
-                is_told = True
-                told = await self._told(ask, draft)
-                if told is not None and told != learned:
-                    learned = told
-                    continue
+        learned = _of_this_place(last.learned, unit.roots)
+        for number in range(_MAX_ROUNDS):
+            draft, found = await self._known(ask, learned, last.key, asks_others=number == 0)
+            learned = draft.learned
             try:
                 found = found or await self._made(ask, draft)
                 if isinstance(found, Miss):
@@ -219,6 +212,29 @@ class Ladder:
             await publish_note(name, note, server)
         except DistbuildError as error:
             _LOG.info("what a worker has read is not noted: %s", error)
+
+    async def _known(
+        self, ask: Ask, learned: Learned, last_key: str, *, asks_others: bool
+    ) -> tuple[Draft, Result | Miss | None]:
+        """What caches have of a unit that reads `learned`, or what others have learned of it.
+
+        Raises CompileHere and NotUnderstood.
+        """
+        draft = self._draft(ask.unit, learned, last_key)
+        self._journal.note(Subject.of(ask.unit.invocation), draft.action)
+        found = await self._cached(ask, draft)
+        if found is not None or not asks_others:
+            return draft, found
+        told = await self._told(ask, draft)
+        # what reads nothing beside has no note
+        others = self._draft(ask.unit, told or NOTHING, last_key)
+        if others.learned == draft.learned:
+            return draft, None
+        found = await self._cached(ask, others)
+        if found is None and told is None:
+            return draft, None
+        self._journal.note(Subject.of(ask.unit.invocation), others.action)
+        return others, found
 
     async def _cached(self, ask: Ask, draft: Draft) -> Result | Miss | None:
         """A result under either key; the shared one may hold what is right elsewhere only.

@@ -4,6 +4,7 @@ was read of them counts."""
 from __future__ import annotations
 
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -122,19 +123,61 @@ def test_what_no_key_has(dev: Developer, by: str, path: str) -> None:
         assert dev.run(workspace / "target/debug/app", cwd=workspace).stdout.strip() == word
 
 
+SLOW = """#![allow(long_running_const_eval)]
+const fn slow() -> u64 { let mut i = 0; while i < 900_000 { i += 1; } i }
+const _: u64 = slow();
+"""
+
+
+def test_a_directory_that_is_replaced_while_it_is_read(dev: Developer) -> None:
+    """It is not yet known to be read. What is compiled then has read the first."""
+    files = {"src/main.rs": SLOW + includes("../docs/x"), "docs/x": "one"}
+    workspace = workspace_of(dev.directory / "ws", files)
+    write(dev.directory / "new", {"x": "two"})
+    swap = "sleep 1; mv docs ../old; mv ../new docs"
+    with subprocess.Popen(["sh", "-c", swap], cwd=workspace):
+        dev.build(workspace)
+    for _ in range(2):
+        dev.run("cargo", "distbuild", "stop", cwd=workspace)
+        shutil.rmtree(workspace / "target")
+        dev.build(workspace)
+        assert dev.run(workspace / "target/debug/app", cwd=workspace).stdout.strip() == "two"
+
+
+def test_who_once_read_more(dev: Developer) -> None:
+    """Another checkout had the sources that read nothing first."""
+    reads, other = 'pub const X: &str = include_str!("../docs/x");', 'pub const X: &str = "none";'
+    one = workspace_of(dev.directory / "one", {"src/lib.rs": reads, "docs/x": "one"})
+    two = workspace_of(dev.directory / "two", {"src/lib.rs": other, "docs/x": "one"})
+    for workspace in (one, two):
+        dev.build(workspace)
+        dev.run("cargo", "distbuild", "stop", cwd=workspace)
+    write(one, {"src/lib.rs": other})
+    assert outcomes(dev.build(one)) == {"hit-local"}
+
+
 SCRIPT = """fn main() {
     let here = std::env::var("CARGO_MANIFEST_DIR").unwrap();
-    println!("cargo:rustc-link-search={here}/more\\ncargo:rustc-link-arg={here}/all.ld");
-    println!("cargo:rerun-if-changed=build.rs\\ncargo:rustc-link-arg=-no-pie");
+    println!("cargo:rustc-link-search={here}/more\\ncargo:rerun-if-changed=build.rs{}");
 }"""
+SCRIPTS = {
+    "all.ld": "\\ncargo:rustc-link-arg={here}/all.ld",
+    "more/libzq.so": "\\ncargo:rustc-link-lib=zq",
+}
 LINKS = """unsafe extern "C" { static ZQ: u8; }
 fn main() { println!("{}", (&raw const ZQ) as usize); }"""
 
 
-def test_a_linkers_script_that_comes_before_another(dev: Developer) -> None:
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_linkers_script_that_comes_before_another(dev: Developer, name: str) -> None:
     """It looks in the package first, where nothing was."""
-    files = {"build.rs": SCRIPT, "src/main.rs": LINKS, "all.ld": "INCLUDE examples/zq.ld"}
+    files = {
+        "build.rs": SCRIPT.replace("{}", SCRIPTS[name]),
+        "src/main.rs": LINKS,
+        name: "INCLUDE examples/zq.ld",
+    }
     workspace = workspace_of(dev.directory / "ws", files)
+    dev.extra = {"RUSTFLAGS": "-Crelocation-model=static"}
     write(workspace, {"more/examples/zq.ld": "ZQ = 1;"})
     said = []
     for _ in range(2):

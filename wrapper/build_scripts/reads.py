@@ -37,7 +37,7 @@ _OF_THE_SYSTEM = (
     "/opt",
     "/nix",
 )
-_CLOCK_STEP_NS = 20_000_000
+CLOCK_STEP_NS = 20_000_000
 """Files' times come from a clock that goes in steps, and lags behind by up to one."""
 
 _MAX_LISTING = 4096
@@ -238,7 +238,7 @@ def changed_since(
     target directory by its names, where other units come and go, nor in `busy` ones, where others'
     files do. Below `places` it may also have been a way that led elsewhere.
     """
-    started_ns -= _CLOCK_STEP_NS
+    started_ns -= CLOCK_STEP_NS
     moved = _moved_since(seen.reads, started_ns, targets, places)
     if moved is not None:
         return moved

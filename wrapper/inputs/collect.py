@@ -122,7 +122,7 @@ class Collector:
         cargo = environment.get("CARGO", "")
         shows_cargo = cargo.startswith((f"{toolchain.sysroot}/", "/usr/"))
         native = self._dependencies(invocation, roots, inputs, shows_cargo=shows_cargo)
-        apart = _apart(invocation, roots, inputs, [*files, *native])
+        apart = _apart(invocation, roots, inputs, files, native)
         package = self._package(roots, until_ns, apart)
         inputs.add(staged_or_refuse(roots, roots.package), package, roots.package)
         if not inputs.is_for_host:
@@ -350,18 +350,33 @@ class Collector:
 
 
 def _apart(
-    invocation: Invocation, roots: Roots, inputs: Inputs, kept: Collection[str]
+    invocation: Invocation,
+    roots: Roots,
+    inputs: Inputs,
+    files: Collection[str],
+    native: Collection[str],
 ) -> frozenset[str]:
-    """What of its package a compile goes without. None where others than rustc may look at the
-    package: linkers do by scripts, whose names stand in arguments, and look in vain unseen. Raises
-    OSError."""
-    scripts = invocation.target_file or any(map(invocation.codegen, ("link-arg", "link-args")))
-    has_scripts = invocation.links and scripts
+    """What of its package a compile goes without that reads `files`. None where others than rustc
+    may look at the package. Raises OSError."""
     macros = inputs.macros
-    if macros.suspect is not None or macros.asks_ages or invocation.is_clippy or has_scripts:
+    may_look = macros.suspect is not None or macros.asks_ages or invocation.is_clippy
+    if may_look or (invocation.links and _has_scripts(invocation, roots, inputs, native)):
         return frozenset()
-    paths = [os.path.normpath(os.path.join(roots.workspace, each)) for each in kept]
+    paths = [os.path.normpath(os.path.join(roots.workspace, each)) for each in (*files, *native)]
     return apart_but_for([*paths, *map(os.path.realpath, paths)], invocation, roots)
+
+
+def _has_scripts(
+    invocation: Invocation, roots: Roots, inputs: Inputs, native: Iterable[str]
+) -> bool:
+    """Whether the linker may get scripts, and by these look for files, in vain unseen: arguments
+    name them, attributes in code may hold arguments, and what is taken for a library may be one."""
+    if invocation.target_file or any(map(invocation.codegen, ("link-arg", "link-args"))):
+        return True
+    own = (each for each in native if not is_below(each, (roots.target,)))
+    return any(not is_of_system(each, roots) for each in own) or any(
+        name.startswith("-") for name in inputs.attributed
+    )
 
 
 def _first_with(name: str, directories: Iterable[str]) -> str | None:
