@@ -21,9 +21,8 @@ _PROGRAMS = ("collect2", "ld", "liblto_plugin.so", "lto-wrapper")
 _FILES = (
     "Scrt1.o", "crt1.o", "rcrt1.o", "gcrt1.o", "crti.o", "crtn.o", "crtbegin.o", "crtbeginS.o",
     "crtbeginT.o", "crtend.o", "crtendS.o", "libc.so", "libc.so.6", "libc.a", "libc_nonshared.a",
-    "libm.so", "libm.so.6", "libm.a", "libmvec.so.1", "libgcc.a", "libgcc_eh.a",
-    "libgcc_s.so", "libgcc_s.so.1", "ld-linux-x86-64.so.2", "ld-linux-aarch64.so.1", "librt.a",
-    "librt.so",
+    "libm.a", "libm.so", "libm.so.6", "libmvec.so.1", "libgcc.a", "libgcc_eh.a", "libgcc_s.so",
+    "libgcc_s.so.1", "ld-linux-x86-64.so.2", "ld-linux-aarch64.so.1", "librt.a", "librt.so",
     "librt.so.1", "libpthread.a", "libpthread.so", "libpthread.so.0", "libutil.a", "libutil.so",
     "libutil.so.1", "libdl.a", "libdl.so", "libdl.so.2",
 )  # fmt: skip
@@ -85,9 +84,8 @@ def _found(cc: str, real: str, mtime_ns: int) -> tuple[str, tuple[tuple[str, str
     for name in _PROGRAMS:
         found.append((name, _first(name, programs, os.X_OK) or shutil.which(name) or ""))
     found += [(name, _first(name, libraries, os.R_OK) or name) for name in _FILES]
-    found += [
-        (os.path.basename(path), path) for path in _named_by(_first("libm.a", libraries, os.R_OK))
-    ]
+    archives = _named_by(_first("libm.a", libraries, os.R_OK))
+    found += [(os.path.basename(path), path) for path in archives]
     return version, tuple(found)
 
 

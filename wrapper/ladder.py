@@ -227,9 +227,10 @@ class Ladder:
             return draft, found
         told = await self._told(ask, draft)
         # what reads nothing beside has no note
-        others = self._draft(ask.unit, told or NOTHING, last_key)
-        if others.learned == draft.learned:
+        others_learned = NOTHING if told is None else told
+        if others_learned == learned:
             return draft, None
+        others = self._draft(ask.unit, others_learned, last_key)
         found = await self._cached(ask, others)
         if found is None and told is None:
             return draft, None

@@ -19,9 +19,9 @@ _DIRECTORIES = ("tests", "benches", "examples", "fuzz", "doc", "docs")
 
 
 def is_apart(path: str, invocation: Invocation, roots: Roots) -> bool:
-    """Whether a path is, or lies in, what a package's compile may go without.
+    """Whether a path is, or lies in, what a package's compile may go without. Blocks.
 
-    A registry's package changes with its version alone, and is taken as a whole. Blocks.
+    A registry's package changes with its version alone, and is taken as a whole.
     """
     package = roots.package
     if is_published(package) or not path.startswith(f"{package}/") or "/.." in path:
