@@ -10,7 +10,7 @@ from remote_apis.digest import Digest
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
 from wrapper.action import BuiltAction
 from wrapper.dep_info import rewrite_dep_info
-from wrapper.hidden_paths import is_optimized, is_wasm, pieces
+from wrapper.hidden_paths import pieces_in
 from wrapper.inputs.unit_records import NOTHING, Learned
 from wrapper.local_tier import LocalTier, is_made_here, named_blobs
 from wrapper.result_checks import CompileHere, Unit
@@ -63,9 +63,8 @@ class Result:
 
 
 def _names_of_root(unit: Unit) -> list[bytes]:
-    root, invocation = ROOT_DIRECTORY.encode(), unit.invocation
-    hidden = pieces([root], is_wasm=is_wasm(invocation)) if is_optimized(invocation) else []
-    return [root, *hidden]
+    root = ROOT_DIRECTORY.encode()
+    return [root, *pieces_in(unit.invocation, [root])]
 
 
 async def usable(local: LocalTier, unit: Unit, found: Found, required: Iterable[str]) -> Result:

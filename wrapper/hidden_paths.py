@@ -24,9 +24,17 @@ OBJECT = (b"\x7fELF", b"!<arch>\n", b"BC\xc0\xde")
 BITCODE = (b".gnu.lto_", b"BC\xc0\xde")
 """What objects hold that were made to be optimized when they are linked, by gcc and by clang."""
 
-
 _WHOLE_NUMBERS = ("x86_64", "wasm32", "wasm64")
 """Architectures whose instructions hold eight bytes together."""
+
+
+def pieces_in(
+    invocation: Invocation, paths: Iterable[bytes], recorded: Iterable[str] = ()
+) -> list[bytes]:
+    """The `pieces` by which what rustc makes may tell of each path; none where it leaves texts
+    whole."""
+    is_wasm = _architecture(invocation).startswith("wasm")
+    return pieces(paths, recorded, is_wasm=is_wasm) if is_optimized(invocation) else []
 
 
 def pieces(
@@ -76,11 +84,6 @@ def _as_number(piece: bytes) -> bytes:
         number >>= 7
     whole = bytes([*(group | 0x80 for group in groups[:-1]), groups[-1]])
     return whole[-(before * 8 // -7) :]
-
-
-def is_wasm(invocation: Invocation) -> bool:
-    """Whether WebAssembly is made."""
-    return _architecture(invocation).startswith("wasm")
 
 
 def is_opaque(invocation: Invocation) -> bool:

@@ -26,7 +26,7 @@ from wrapper.build_scripts.names import with_places
 from wrapper.build_scripts.program_names import named_by_keys, needs_name
 from wrapper.build_scripts.reads import CLOCK_STEP_NS, changed_since
 from wrapper.dep_info import rewrite_dep_info, rewrite_messages
-from wrapper.hidden_paths import are_handed, is_opaque, is_optimized, is_wasm, pieces
+from wrapper.hidden_paths import are_handed, is_opaque, pieces_in
 from wrapper.inputs.collect import Collector
 from wrapper.inputs.file_digests import FileDigests
 from wrapper.inputs.inputs import Inputs, staged_or_refuse
@@ -268,8 +268,7 @@ class Keeper:
 
         Raises NotKept, CompileHere, NotUnderstood and OSError.
         """
-        unit, draft, roots = compiled.unit, compiled.draft, compiled.unit.roots
-        known = compiled.known
+        unit, draft, known = compiled.unit, compiled.draft, compiled.known
         if compiled.accesses is not None:
             check_reads(compiled.accesses, unit, draft.inputs, known)
 
@@ -285,14 +284,7 @@ class Keeper:
         is_touched = inputs.changed_ns != draft.inputs.changed_ns
         if is_touched or before.digest != draft.action.digest:
             raise NotKept("its inputs changed while it was compiled")
-        # of what nothing was above, the key says so afterwards
-        own, upwards = compiled.learned.files, Upwards(roots, unit.environment)
-        paths = [path for name in own for path in upwards.paths(name)]
-        read = Seen(reads={p: "o" for p in paths if p in own or os.path.lexists(p)})
-        ways = (roots.workspace,)
-        changed = changed_since(read, compiled.started_ns, roots.targets, places=ways)
-        if changed is not None:
-            raise NotKept(f"{changed} changed while it was compiled")
+        _check_learned_unchanged(compiled)
         if known.files != draft.learned.files:
             # nothing says what lay around them before
             was_changed_ns = max(inputs.changed_ns, compiled.started_ns - CLOCK_STEP_NS)
@@ -361,6 +353,19 @@ def _check_unchanged(compiled: Compiled) -> None:
             raise NotKept(f"{name} was made anew meanwhile")
 
 
+def _check_learned_unchanged(compiled: Compiled) -> None:
+    """Raises NotKept when a file that it turned out to read is not what it was."""
+    roots, own = compiled.unit.roots, compiled.learned.files
+    upwards = Upwards(roots, compiled.unit.environment)
+    paths = [path for name in own for path in upwards.paths(name)]
+    # of what nothing was above, the key says so afterwards
+    read = Seen(reads={p: "o" for p in paths if p in own or os.path.lexists(p)})
+    ways = (roots.workspace,)
+    changed = changed_since(read, compiled.started_ns, roots.targets, places=ways)
+    if changed is not None:
+        raise NotKept(f"{changed} changed while it was compiled")
+
+
 def _whose(compiled: Compiled, dep_info: bytes, known: Learned, hands_on: HandsOn) -> Whose:
     """For whom the result is right."""
     unit, invocation = compiled.unit, compiled.unit.invocation
@@ -377,7 +382,6 @@ def _whose(compiled: Compiled, dep_info: bytes, known: Learned, hands_on: HandsO
         names_checkout(unit.environment.get(name, ""), unit.roots) for name in asked
     ):
         return Whose.THE_CHECKOUTS
-    takes_apart = is_hidden and is_optimized(invocation)
     outputs = [
         path
         for name, (path, st) in compiled.outputs.items()
@@ -387,8 +391,7 @@ def _whose(compiled: Compiled, dep_info: bytes, known: Learned, hands_on: HandsO
     def holds(paths: list[str]) -> bool:
         recorded = (place.recorded for place in unit.roots.places)
         needles = fewest(paths)
-        told = fewest_with_pieces(paths)
-        hidden = pieces(told, recorded, is_wasm=is_wasm(invocation)) if takes_apart else ()
+        hidden = pieces_in(invocation, fewest_with_pieces(paths), recorded) if is_hidden else ()
         return any_contains(outputs, [*needles, *hidden])
 
     if not (said or is_lost or holds(real_paths(unit.roots))):

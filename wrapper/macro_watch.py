@@ -177,16 +177,7 @@ def _beside(noted: Collection[tuple[str, str]], unit: Unit, inputs: Inputs) -> t
         names[CONFIGURATION] = None
     elif unit.invocation.links:
         noted = [("o" if kind == "O" else kind, path) for kind, path in noted]
-    outside = [
-        (kind, path)
-        for kind, path in noted
-        if kind in "os"
-        and (
-            "/.." in path
-            or not is_below(path, (roots.package, roots.target))
-            or is_apart(path, unit.invocation, roots)
-        )
-    ]
+    outside = [(kind, path) for kind, path in noted if kind in "os" and _is_outside(path, unit)]
     upwards = Upwards(roots, unit.environment)
     names |= dict.fromkeys(upwards.names((path for _, path in outside), own))
     if not names and not any(is_below(path, around) for _, path in outside):
@@ -204,6 +195,14 @@ def _beside(noted: Collection[tuple[str, str]], unit: Unit, inputs: Inputs) -> t
             and (is_apart(path, unit.invocation, roots) or not inputs.is_left_out(path))
         ),
     )
+
+
+def _is_outside(path: str, unit: Unit) -> bool:
+    """Whether a path is in neither the target directory nor what every key has of the package."""
+    roots = unit.roots
+    if "/.." in path or not is_below(path, (roots.package, roots.target)):
+        return True
+    return is_apart(path, unit.invocation, roots)
 
 
 def _without_dots(path: str) -> str:

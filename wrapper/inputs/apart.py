@@ -7,9 +7,10 @@ the same.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from wrapper.build_scripts.names import is_below
+from wrapper.inputs.inputs import Inputs, is_of_system
 from wrapper.inputs.macro_trust import is_published
 from wrapper.inputs.snapshot import is_left_out
 from wrapper.roots import Roots
@@ -29,19 +30,46 @@ def is_apart(path: str, invocation: Invocation, roots: Roots) -> bool:
     if is_below(path, (roots.target,)):
         return False
     top = _top(path, package)
+    if not _is_apart(top, package):
+        return False
     source = os.path.normpath(os.path.join(roots.workspace, invocation.source))
-    return not is_below(source, (os.path.join(package, top),)) and _is_apart(top, package)
+    return not is_below(source, (os.path.join(package, top),))
 
 
-def apart_but_for(kept: Collection[str], invocation: Invocation, roots: Roots) -> frozenset[str]:
-    """The paths in a package's directory that a compile may go without which reads `kept`.
-    Blocks. Raises OSError."""
-    if is_published(roots.package):
+def apart_for(
+    invocation: Invocation,
+    roots: Roots,
+    inputs: Inputs,
+    files: Collection[str],
+    native: Collection[str],
+) -> frozenset[str]:
+    """The paths in its package's directory without which a compile goes that reads `files`, and
+    looks in the directories `native` for libraries. None where others than rustc may look at the
+    package. Blocks. Raises OSError."""
+    macros, package = inputs.macros, roots.package
+    may_look = macros.suspect is not None or macros.asks_ages or invocation.is_clippy
+    if is_published(package) or may_look:
         return frozenset()
-    package = roots.package
+    if invocation.links and _has_scripts(invocation, roots, inputs, native):
+        return frozenset()
+    paths = [os.path.normpath(os.path.join(roots.workspace, each)) for each in (*files, *native)]
+    kept = [*paths, *map(os.path.realpath, paths)]
     names = set(os.listdir(package)) - _tops(kept, package)
-    paths = (os.path.join(package, name) for name in names)
-    return frozenset(path for path in paths if is_apart(path, invocation, roots))
+    there = (os.path.join(package, name) for name in names)
+    return frozenset(path for path in there if is_apart(path, invocation, roots))
+
+
+def _has_scripts(
+    invocation: Invocation, roots: Roots, inputs: Inputs, native: Iterable[str]
+) -> bool:
+    """Whether the linker may get scripts, and by these look for files, in vain unseen: arguments
+    name them, attributes in code may hold arguments, and what is taken for a library may be one."""
+    if invocation.target_file or any(map(invocation.codegen, ("link-arg", "link-args"))):
+        return True
+    own = (each for each in native if not is_below(each, (roots.target,)))
+    return any(not is_of_system(each, roots) for each in own) or any(
+        name.startswith("-") for name in inputs.attributed
+    )
 
 
 def ways_apart(package: str, kept: Collection[str]) -> Iterator[frozenset[str]]:
@@ -54,14 +82,15 @@ def ways_apart(package: str, kept: Collection[str]) -> Iterator[frozenset[str]]:
 
 def _is_apart(name: str, package: str) -> bool:
     """The same of a name in the package's directory."""
-    if is_left_out(name) or os.path.exists(f"{package}/{name}/CACHEDIR.TAG"):
-        return False  # of which no key has anything
+    is_directory = name in _DIRECTORIES
     is_text = name.endswith(".md") and not name.startswith("README")
-    if is_text or name.startswith("."):
-        return True
+    if not (is_directory or is_text or name.startswith(".")) or is_left_out(name):
+        return False
+    if os.path.exists(f"{package}/{name}/CACHEDIR.TAG"):
+        return False  # of which no key has anything
     # rustc looks for both forms of a module, in vain for one of them
     forms = (f"{package}/{name}.rs", f"{package}/{name}/mod.rs")
-    return name in _DIRECTORIES and not any(map(os.path.exists, forms))
+    return not (is_directory and any(map(os.path.exists, forms)))
 
 
 def _tops(paths: Collection[str], package: str) -> set[str]:

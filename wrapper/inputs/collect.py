@@ -8,7 +8,7 @@ from dataclasses import replace
 from itertools import chain
 
 from wrapper.build_scripts.names import ABOVE, above, is_below
-from wrapper.inputs.apart import apart_but_for, is_apart, ways_apart
+from wrapper.inputs.apart import apart_for, is_apart, ways_apart
 from wrapper.inputs.build_starts import BuildStarts
 from wrapper.inputs.file_digests import FileDigests
 from wrapper.inputs.inputs import (
@@ -122,17 +122,14 @@ class Collector:
         cargo = environment.get("CARGO", "")
         shows_cargo = cargo.startswith((f"{toolchain.sysroot}/", "/usr/"))
         native = self._dependencies(invocation, roots, inputs, shows_cargo=shows_cargo)
-        apart = _apart(invocation, roots, inputs, files, native)
+        apart = apart_for(invocation, roots, inputs, files, native)
         package = self._package(roots, until_ns, apart)
         inputs.add(staged_or_refuse(roots, roots.package), package, roots.package)
         if not inputs.is_for_host:
             self._add_target(invocation, roots, environment, inputs)
         out_dir = environment.get("OUT_DIR")
         if out_dir and os.path.isdir(out_dir):  # cargo makes none for a script that is overridden
-            is_named = any(value and out_dir in value for _, value in invocation.options)
-            made = self._snapshot(out_dir, skip_in_out_dir if is_named else skip_probes_too)
-            inputs.add(staged_or_refuse(roots, out_dir), made, out_dir)
-            inputs.shown[os.path.normpath(out_dir)] = None  # of `target-dir = "../target"`
+            self._add_made(out_dir, invocation, roots, inputs)
         self._native(native, roots, inputs)
         self._add_files(files, invocation, roots, environment, inputs)
         if inputs.macros.asks_ages:
@@ -140,6 +137,13 @@ class Collector:
         if invocation.is_clippy:
             self._clippy_settings(roots, environment, inputs)
         return inputs
+
+    def _add_made(self, out_dir: str, invocation: Invocation, roots: Roots, inputs: Inputs) -> None:
+        """What the build script made."""
+        is_named = any(value and out_dir in value for _, value in invocation.options)
+        made = self._snapshot(out_dir, skip_in_out_dir if is_named else skip_probes_too)
+        inputs.add(staged_or_refuse(roots, out_dir), made, out_dir)
+        inputs.shown[os.path.normpath(out_dir)] = None  # of `target-dir = "../target"`
 
     def _add_toolchain(
         self, toolchain: Toolchain, invocation: Invocation, inputs: Inputs, *, looks_again: bool
@@ -248,8 +252,9 @@ class Collector:
         if not is_published(package):
             taken = self._snapshot(package, skip, within=roots.workspace, until_ns=until_ns)
             # a link may lead there, to a directory that is as if it were elsewhere
-            is_linked = any(map(os.path.islink, set(taken.left_out) - set(apart)))
-            return self._package(roots, until_ns) if apart and is_linked else taken
+            if apart and any(map(os.path.islink, set(taken.left_out) - set(apart))):
+                return self._package(roots, until_ns)
+            return taken
         state = self._published.of(package)
         known = self._packages_taken.get(package)
         if known is None or known[0] != state:
@@ -347,36 +352,6 @@ class Collector:
             taken.append(directory)
             if staged not in inputs.directories:
                 inputs.add(staged, self._snapshot(directory, skip_in_out_dir), directory)
-
-
-def _apart(
-    invocation: Invocation,
-    roots: Roots,
-    inputs: Inputs,
-    files: Collection[str],
-    native: Collection[str],
-) -> frozenset[str]:
-    """What of its package a compile goes without that reads `files`. None where others than rustc
-    may look at the package. Raises OSError."""
-    macros = inputs.macros
-    may_look = macros.suspect is not None or macros.asks_ages or invocation.is_clippy
-    if may_look or (invocation.links and _has_scripts(invocation, roots, inputs, native)):
-        return frozenset()
-    paths = [os.path.normpath(os.path.join(roots.workspace, each)) for each in (*files, *native)]
-    return apart_but_for([*paths, *map(os.path.realpath, paths)], invocation, roots)
-
-
-def _has_scripts(
-    invocation: Invocation, roots: Roots, inputs: Inputs, native: Iterable[str]
-) -> bool:
-    """Whether the linker may get scripts, and by these look for files, in vain unseen: arguments
-    name them, attributes in code may hold arguments, and what is taken for a library may be one."""
-    if invocation.target_file or any(map(invocation.codegen, ("link-arg", "link-args"))):
-        return True
-    own = (each for each in native if not is_below(each, (roots.target,)))
-    return any(not is_of_system(each, roots) for each in own) or any(
-        name.startswith("-") for name in inputs.attributed
-    )
 
 
 def _first_with(name: str, directories: Iterable[str]) -> str | None:
