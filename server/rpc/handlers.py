@@ -132,8 +132,10 @@ def _streaming(method: Any, decode: Callable[[Any, _Context], Any]) -> Any:
             async with aclosing(responses):
                 async for response in responses:
                     await context.write(response)
+        except grpc.aio.InternalError as gone:  # so is the client, of which gRPC hears later
+            raise asyncio.CancelledError from gone
         except (grpc.aio.BaseError, asyncio.CancelledError):
-            raise  # it was aborted, or the client is gone
+            raise
         except BaseException as error:  # noqa: BLE001 - this is the boundary
             await abort(context, error)
 

@@ -1,6 +1,8 @@
 """ByteStream.Read of blobs, plain and compressed."""
 
+import asyncio
 import random
+import sys
 import zlib
 from typing import Any
 
@@ -215,3 +217,31 @@ async def test_a_reader_that_goes_away(storage: Any) -> None:
         call.cancel()
         break
     assert await read(storage, name_of(digest)) == data
+
+
+ENDS_MIDWAY = """
+import os, signal, sys
+import grpc
+from remote_apis.stubs.google.bytestream import bytestream_pb2, bytestream_pb2_grpc
+
+target, name = sys.argv[1:]
+stub = bytestream_pb2_grpc.ByteStreamStub(grpc.insecure_channel(target))
+calls = [stub.Read(bytestream_pb2.ReadRequest(resource_name=name)) for _ in range(6)]
+for call in calls:
+    next(call)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+async def test_readers_killed_midway_leave_nothing_in_the_log(
+    storage: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = bytes(20_000_000)
+    digest = Digest.of(data, SHA256)
+    await write_all(storage.store, digest, data)
+    arguments = (sys.executable, "-c", ENDS_MIDWAY, f"127.0.0.1:{storage.port}", name_of(digest))
+    readers = [await asyncio.create_subprocess_exec(*arguments) for _ in range(4)]
+    assert max([await reader.wait() for reader in readers]) < 0
+    await asyncio.sleep(0.1)  # for the server to hear of it
+    assert await read(storage, name_of(digest)) == data
+    assert not caplog.records
