@@ -135,12 +135,14 @@ def _check_made(
     """Raises NotKept for what rustc itself does not look at where it makes its files, and
     dependencies', but for libraries whose names begin with nothing, as for wasm32."""
     names = (unit.invocation.crate_name, "lib", "rmeta", "rustc", ".tmp")
+    real_places = RealPlaces()
+    nearest = sorted((f"{each}/" for each in directories), key=len, reverse=True)
     for kind, noted_path in noted:
         if kind not in "ocm":
             continue
-        path = _without_dots(noted_path)
-        around = next((each for each in above(path) if each in directories), None)
-        if around is None or path[len(around) + 1 :].startswith(names):
+        path = _without_dots(noted_path, real_places)
+        around = next((each for each in nearest if path.startswith(each)), None)
+        if around is None or path[len(around) :].startswith(names):
             continue
         staged = unit.roots.staged(path)
         if staged is not None and (staged in inputs.files or is_below(staged, inputs.directories)):
@@ -167,7 +169,8 @@ def _beside(noted: Collection[tuple[str, str]], unit: Unit, inputs: Inputs) -> t
     repository, where it may have been cargo for them, and upwards from there. And what the linker
     read there."""
     roots = unit.roots
-    noted = [(kind, _without_dots(path)) for kind, path in noted]
+    real_places = RealPlaces()
+    noted = [(kind, _without_dots(path, real_places)) for kind, path in noted]
     repository = (each.real for each in roots.places if each.staged.startswith("cargo/git/"))
     around = (roots.workspace, *repository)
     own = {path for kind, path in noted if kind in "os"}
@@ -205,14 +208,13 @@ def _is_outside(path: str, unit: Unit) -> bool:
     return is_apart(path, unit.invocation, roots)
 
 
-def _without_dots(path: str) -> str:
+def _without_dots(path: str, places: RealPlaces) -> str:
     """The same without `..`, where that leads to the same."""
     normal = os.path.normpath(path) if _DOTS.search(path) else path
     if normal == path:
         return path
-    directory = os.path.dirname
-    is_same = os.path.realpath(directory(normal)) == os.path.realpath(directory(path))
-    return normal if is_same else path
+    before, after = (places.directory(os.path.dirname(each)) for each in (path, normal))
+    return normal if before == after else path
 
 
 def _is_listed(path: str, kind: str) -> bool:
@@ -318,8 +320,7 @@ class _Places:
         self._is_shown = {**dict.fromkeys(hidden, False), **dict.fromkeys(shown, True)}
         around = _both_forms([roots.workspace, roots.out_dir])
         named = {place.real for place in roots.places if "/../" in place.real}  # as cargo does
-        ways = {each for path in named for each in above(path)}
-        self._above = around | ways | {each for path in shown | around for each in above(path)}
+        self._above = around | _all_above(named) | _all_above(shown | around)
         self._packages = _both_forms([roots.package])
         # what else is left out has its name in the key, where macros may list directories
         self._unlisted = self._packages | self._above
@@ -351,6 +352,16 @@ class _Places:
                 known = "/" if directory == path else self._nearest(directory)
             self._known[path] = known
         return known
+
+
+def _all_above(paths: Iterable[str]) -> set[str]:
+    found: set[str] = set()
+    for path in paths:
+        for each in above(path):
+            if each in found:
+                break  # and so is what is above that
+            found.add(each)
+    return found
 
 
 def _both_forms(paths: Iterable[str]) -> set[str]:

@@ -18,6 +18,7 @@ from wrapper.inputs.hashing import FileIdentity, hash_mapped
 from wrapper.inputs.snapshot import (
     MAX_FILES,
     NotSendable,
+    RealPlaces,
     Skip,
     Snapshot,
     skip_in_out_dir,
@@ -330,3 +331,36 @@ def test_a_file_just_written_is_hashed_again_however_long_it_took(
     for _ in range(3):
         assert files.digest(str(path)) == Digest.of(b"x", SHA256)
     assert len(calls) == 2
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        "plain/deep",
+        "plain/deep/..",
+        "plain/./deep/",
+        "link/../deep",
+        "link/deep/../../plain",
+        "plain/up/link/deep",
+        "up/..",
+        "loop/deep",
+        "gone/../plain/deep",
+        "to-gone/deep/..",
+        "absolute/deep",
+    ],
+)
+def test_where_directories_are(tmp_path: Path, way: str) -> None:
+    (tmp_path / "plain" / "deep").mkdir(parents=True)
+    for name, target in {
+        "link": "plain",
+        "plain/up": "..",
+        "up": "plain/deep/../..",
+        "loop": "loop",
+        "to-gone": "gone/further",
+        "absolute": str(tmp_path / "link"),
+    }.items():
+        (tmp_path / name).symlink_to(target)
+    places = RealPlaces()
+    for path in (f"{tmp_path}/{way}", f"/{tmp_path}/{way}", way, "/", "//", "/.."):
+        assert places.directory(path) == os.path.realpath(path)
+    assert places.of(f"{tmp_path}/{way}/x") == f"{os.path.realpath(f'{tmp_path}/{way}')}/x"

@@ -299,10 +299,24 @@ class RealPlaces:
         return os.path.join(self.directory(directory), name)
 
     def directory(self, path: str) -> str:
-        """Where a directory is, by way of all links."""
-        if path not in self._directories:
-            self._directories[path] = os.path.realpath(path)
-        return self._directories[path]
+        """Where a directory is, by way of all links; as `os.path.realpath`, which looks at each
+        directory above each time."""
+        known = self._directories.get(path)
+        if known is None:
+            known = self._directories[path] = self._find(path)
+        return known
+
+    def _find(self, path: str) -> str:
+        above, name = os.path.split(path)
+        if not above or above == path:
+            return os.path.realpath(path)
+        directory = self.directory(above)
+        if name in ("", "."):
+            return directory
+        if name == "..":
+            return os.path.dirname(directory)
+        place = os.path.join(directory, name)
+        return os.path.realpath(place) if os.path.islink(place) else place
 
 
 def _stays_inside(link: str, root: str, left_out: Iterable[str]) -> bool:
