@@ -34,6 +34,7 @@ from wrapper.result_checks import Unit
 from wrapper.roots import Roots
 from wrapper.rustc.by_name import BY_NAME, compiler_by_name, is_of_rustup
 from wrapper.sandbox import jobserver_fifo
+from wrapper.ways import leads_elsewhere, left_upwards
 
 _LOADED = re.compile(rf"{LOADED.pattern}|/etc/malloc\.conf|/rustc/(?:[0-9a-f]{{40}}|1\.[\w.-]+)/.*")
 """What programs are loaded with; where rustc's allocator looks for settings, and rustc itself for
@@ -118,6 +119,14 @@ def check_reads(accesses: bytes, unit: Unit, inputs: Inputs, learned: Learned = 
             raise NotKept(f"the compile reads {path}, which no key names")
 
 
+def check_ways(accesses: bytes, unit: Unit, inputs: Inputs) -> None:
+    """Raises NotKept for what a compile read by a way that may lead elsewhere for others who have
+    its key, `inputs`."""
+    for kind, path in decode(accesses):
+        if kind in "oO" and leads_elsewhere(path, unit.roots, inputs):
+            raise NotKept(f"the compile reads {path}, which no key names")
+
+
 def _check_asked(own: Seen, noted: Iterable[tuple[str, str]], inputs: Inputs) -> None:
     """Raises NotKept for what is another each time."""
     what = other_than_variables(own.asked)
@@ -169,6 +178,8 @@ def _beside(noted: Collection[tuple[str, str]], unit: Unit, inputs: Inputs) -> t
     repository, where it may have been cargo for them, and upwards from there. And what the linker
     read there."""
     roots = unit.roots
+    ways = (way for kind, path in noted if kind in "oO" for way in left_upwards(path, roots))
+    apart = [way for way in dict.fromkeys(ways) if is_apart(way, unit.invocation, roots)]
     real_places = RealPlaces()
     noted = [(kind, _without_dots(path, real_places)) for kind, path in noted]
     repository = (each.real for each in roots.places if each.staged.startswith("cargo/git/"))
@@ -184,11 +195,12 @@ def _beside(noted: Collection[tuple[str, str]], unit: Unit, inputs: Inputs) -> t
     upwards = Upwards(roots, unit.environment)
     names |= dict.fromkeys(upwards.names((path for _, path in outside), own))
     if not names and not any(is_below(path, around) for _, path in outside):
-        return ()
+        return tuple(apart)
     reads = sort_out(outside, _surroundings(unit)).reads
     places = _Places(inputs, roots, ())
     return (
         *names,
+        *apart,
         *(
             path
             for path, kind in sorted(reads.items())

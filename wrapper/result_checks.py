@@ -21,6 +21,7 @@ from wrapper.roots import Roots
 from wrapper.rustc.arguments import Invocation
 from wrapper.rustc.outputs import dep_info_name
 from wrapper.source_names import finds_by_name
+from wrapper.ways import leads_elsewhere, left_upwards
 
 _OUT_DIR = "OUT_DIR"
 """Of which macros of other crates, such as tonic's, include files: its name is here nowhere."""
@@ -139,12 +140,15 @@ def files_outside(unit: Unit, dep_info: bytes) -> list[str]:
     those in what a package's compile may go without."""
     roots, invocation = unit.roots, unit.invocation
     inside = (roots.package + "/", unit.environment.get("OUT_DIR", roots.package) + "/")
-    paths = (_normal(unit, name)[0] for name in files_read(dep_info))
-    return [
+    names = list(files_read(dep_info))
+    named = (os.path.join(roots.workspace, name) for name in names)
+    ways = (way for path in named for way in left_upwards(path, roots))
+    found = [
         path
-        for path in paths
+        for path in (_normal(unit, name)[0] for name in names)
         if (not path.startswith(inside) and roots.staged(path)) or is_apart(path, invocation, roots)
     ]
+    return [*found, *dict.fromkeys(way for way in ways if is_apart(way, invocation, roots))]
 
 
 def learned_by(unit: Unit) -> Learned:
@@ -165,6 +169,8 @@ def read_and_not_staged(unit: Unit, dep_info: bytes, inputs: Inputs) -> str | No
         path, is_where_it_says = _normal(unit, name)
         if not is_where_it_says or not is_below(path, inputs.shown) or inputs.is_left_out(path):
             return path
+        if leads_elsewhere(os.path.join(unit.roots.workspace, name), unit.roots, inputs):
+            return name
     return None
 
 

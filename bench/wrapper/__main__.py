@@ -17,7 +17,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from bench.wrapper.processes import Cost, Failed, adopt_orphans
-from bench.wrapper.results import PRIMED, keep, load, markdown, summarize, table, verdict
+from bench.wrapper.results import PRIMED, keep, load, markdown, summarize, table, verdicts
 from bench.wrapper.scenarios import BEGUN_WITH_NOTHING, SCENARIOS, Bench, make_bench
 from bench.wrapper.tools import Tool, bare_environment, find_tools
 from bench.wrapper.workspaces import WORKSPACES, Workspace, copy_tree, fetch
@@ -55,8 +55,8 @@ def main() -> int:
         print(line)
     if options.save:
         keep(KEPT, rows, _about(options.rounds))
-    verdicts = (verdict(scenario, row) for (_, scenario), row in rows.items())
-    return int(any(each is not None and each.is_missed for each in verdicts))
+    judged = (v for (_, scenario), row in rows.items() for v in verdicts(scenario, row).values())
+    return int(any(each.is_missed for each in judged))
 
 
 def _empty(text: str) -> Path:

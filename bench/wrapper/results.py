@@ -11,7 +11,9 @@ from typing import Literal
 
 from bench.wrapper.processes import Cost
 
-OURS = "distbuild"
+OURS = ("distbuild", "wrapper")
+"""`cargo distbuild`, and cargo with RUSTC_WRAPPER."""
+
 PRIMED = ", primed"
 """Ends the names of scenarios that begin with a running daemon."""
 
@@ -96,14 +98,15 @@ def summarize(costs: Sequence[Cost]) -> Summary:
     )
 
 
-def verdict(scenario: str, row: Mapping[str, Summary]) -> Verdict | None:
-    """How ours stands in a scenario; None when ours was not measured."""
-    ours = row.get(OURS)
-    if ours is None:
-        return None
+def verdicts(scenario: str, row: Mapping[str, Summary]) -> dict[str, Verdict]:
+    """How each of ours that was measured stands in a scenario."""
     aim = AIMS[scenario.removesuffix(PRIMED)]
     theirs = row.get(aim.beside)
-    return Verdict(aim=aim, value=aim.value(ours, theirs) if theirs else None)
+    return {
+        name: Verdict(aim=aim, value=aim.value(row[name], theirs) if theirs else None)
+        for name in OURS
+        if name in row
+    }
 
 
 def table(rows: Rows) -> Iterator[str]:
@@ -115,9 +118,8 @@ def table(rows: Rows) -> Iterator[str]:
                 f"  {tool:10} {summary.wall:8.3f} s wall {summary.user:8.3f} s user "
                 f"{summary.system:8.3f} s system  (median of {summary.builds})"
             )
-        judged = verdict(scenario, row)
-        if judged is not None:
-            yield f"  {'':10} {judged.text()}"
+        for name, judged in verdicts(scenario, row).items():
+            yield f"  {'':10} {name}: {judged.text()}"
 
 
 def markdown(rows: Rows, about: str) -> Iterator[str]:
@@ -129,8 +131,8 @@ def markdown(rows: Rows, about: str) -> Iterator[str]:
     yield "|---|---|" + "---|" * (len(tools) + 1)
     for (workspace, scenario), row in rows.items():
         cells = [_cell(row.get(tool)) for tool in tools]
-        judged = verdict(scenario, row)
-        cells.append(judged.text() if judged else "")
+        judged = verdicts(scenario, row).items()
+        cells.append("; ".join(f"{name}: {each.text()}" for name, each in judged))
         yield f"| {workspace} | {scenario} | " + " | ".join(cells) + " |"
 
 

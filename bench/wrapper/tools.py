@@ -94,6 +94,20 @@ class Distbuild:
 
 
 @dataclass(frozen=True, slots=True)
+class Wrapper(Distbuild):
+    """The same as RUSTC_WRAPPER, as the others are: cargo starts once."""
+
+    name: str = "wrapper"
+    command: tuple[str, ...] = ("cargo", "build")
+
+    def variables(self, cache: Path, shared: str | None) -> dict[str, str]:
+        """That, and what `cargo distbuild` is given."""
+        # not super(): a dataclass with slots is another class than the one that was written
+        ours = Distbuild.variables(self, cache, shared)
+        return ours | {"RUSTC_WRAPPER": "cargo-distbuild-wrapper"}
+
+
+@dataclass(frozen=True, slots=True)
 class Sccache:
     """sccache; users share its directory, since its remotes are services of others."""
 
@@ -154,7 +168,7 @@ class Kache:
 
 def find_tools() -> tuple[list[Tool], list[str]]:
     """The tools that are here, and a line for each that is not."""
-    found: list[Tool] = [Plain(), Distbuild()]
+    found: list[Tool] = [Plain(), Distbuild(), Wrapper()]
     lacking = []
     sccache, kache = _program("sccache"), _program("kache")
     if sccache:

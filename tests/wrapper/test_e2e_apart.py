@@ -77,6 +77,7 @@ def workspace_of(directory: Path, files: dict[str, str]) -> Path:
     write(directory, {"Cargo.toml": PACKAGE.format("app") + binary})
     write(directory, {name: text for name, text in files.items() if name not in links})
     for name, target in links.items():
+        (directory / name).parent.mkdir(parents=True, exist_ok=True)
         (directory / name).symlink_to(target)
     return directory
 
@@ -123,6 +124,74 @@ def test_what_no_key_has(dev: Developer, by: str, path: str) -> None:
         assert dev.run(workspace / "target/debug/app", cwd=workspace).stdout.strip() == word
 
 
+WAYS = {
+    "a file": ({"src/main.rs": includes("x"), "src/x": "../.way/x", ".way": "../ws/one"}, ".way"),
+    "a link in docs": (
+        {"src/main.rs": includes("data/x"), "src/data": "../docs/way", "docs/way": "../one"},
+        "docs/way",
+    ),
+    "over a hidden link": (
+        {"src/main.rs": includes("../docs/way/x"), "docs/way": "../.way", ".way": "../ws/one"},
+        ".way",
+    ),
+    "over a link of the workspace's": (
+        {
+            "Cargo.toml": '[workspace]\nresolver = "2"\nmembers = ["app"]\n',
+            "app/Cargo.toml": PACKAGE.format("app"),
+            "app/src/main.rs": includes("sh/way/x"),
+            "app/src/sh": "../../shared",
+            "shared/way": "../way",
+            "way": "../ws/app/one",
+            "app/one/x": "one",
+            "app/two/x": "two",
+        },
+        "way",
+    ),
+    "up from tests": ({"src/main.rs": includes("../tests/../one/x")}, "tests"),
+    "up from tests, in assembly": (
+        {"src/main.rs": ASSEMBLY.replace("examples/x", "tests/../one/x")},
+        "tests",
+    ),
+    "up from beside": (
+        {
+            "Cargo.toml": '[workspace]\nresolver = "2"\nmembers = ["app"]\n',
+            "app/Cargo.toml": PACKAGE.format("app"),
+            "app/src/main.rs": includes("../../tests/../one/x"),
+        },
+        "tests",
+    ),
+    "by the checkout's name": ({"src/main.rs": includes("../../ws/one/x")}, "../ws"),
+}
+
+
+@pytest.mark.parametrize("case", WAYS)
+def test_another_way_to_a_file(dev: Developer, case: str) -> None:
+    """What lies on the way leads elsewhere, and all else is the same."""
+    files, way = WAYS[case]
+    texts = {"one/x": "one", "../other/one/x": "two", "../other/tests/x": "", "tests/x": ""}
+    workspace = workspace_of(dev.directory / "ws", {**files, **texts, "two/x": "two"})
+
+    def says(workspace: Path) -> str:
+        shutil.rmtree(workspace / "target", ignore_errors=True)
+        dev.build(workspace)
+        dev.run("cargo", "distbuild", "stop", cwd=workspace)
+        return dev.run(workspace / "target/debug/app", cwd=workspace).stdout.strip()
+
+    assert says(workspace) == "one"
+    path = workspace / way
+    if way == "../ws":
+        workspace = workspace.rename(dev.directory / "ws2")
+        shutil.copytree(dev.directory / "other", dev.directory / "ws")
+    elif path.is_symlink():
+        target = path.readlink()
+        path.unlink()
+        path.symlink_to(target.with_name("two"))
+    else:
+        path.rename(dev.directory / "old")
+        path.symlink_to("../other/tests")
+    assert says(workspace) == "two"
+
+
 SLOW = """#![allow(long_running_const_eval)]
 const fn slow() -> u64 { let mut i = 0; while i < 900_000 { i += 1; } i }
 const _: u64 = slow();
@@ -164,18 +233,28 @@ SCRIPTS = {
     "all.ld": "\\ncargo:rustc-link-arg={here}/all.ld",
     "more/libzq.so": "\\ncargo:rustc-link-lib=zq",
 }
+MAKES_SCRIPT = """fn main() {
+    let out = std::env::var("OUT_DIR").unwrap();
+    std::fs::create_dir_all(format!("{out}/examples")).unwrap();
+    std::fs::write(format!("{out}/libzq.so"), "INCLUDE examples/zq.ld").unwrap();
+    std::fs::write(format!("{out}/examples/zq.ld"), "ZQ = 1;").unwrap();
+    println!("cargo:rustc-link-search={out}\\ncargo:rustc-link-lib=zq");
+    println!("cargo:rerun-if-changed=build.rs");
+}"""
 LINKS = """unsafe extern "C" { static ZQ: u8; }
 fn main() { println!("{}", (&raw const ZQ) as usize); }"""
 
 
-@pytest.mark.parametrize("name", SCRIPTS)
+@pytest.mark.parametrize("name", [*SCRIPTS, "out/libzq.so"])
 def test_a_linkers_script_that_comes_before_another(dev: Developer, name: str) -> None:
     """It looks in the package first, where nothing was."""
     files = {
-        "build.rs": SCRIPT.replace("{}", SCRIPTS[name]),
+        "build.rs": SCRIPT.replace("{}", SCRIPTS.get(name, "")),
         "src/main.rs": LINKS,
         name: "INCLUDE examples/zq.ld",
     }
+    if name.startswith("out/"):
+        files["build.rs"] = MAKES_SCRIPT
     workspace = workspace_of(dev.directory / "ws", files)
     dev.extra = {"RUSTFLAGS": "-Crelocation-model=static"}
     write(workspace, {"more/examples/zq.ld": "ZQ = 1;"})

@@ -16,6 +16,9 @@ from wrapper.inputs.snapshot import is_left_out
 from wrapper.roots import Roots
 from wrapper.rustc.arguments import Invocation
 
+_LIBRARIES = (b"\x7fELF", b"!<ar", b"!<th", b"\0asm")
+"""What those begin with."""
+
 _DIRECTORIES = ("tests", "benches", "examples", "fuzz", "doc", "docs")
 
 
@@ -63,13 +66,27 @@ def _has_scripts(
     invocation: Invocation, roots: Roots, inputs: Inputs, native: Iterable[str]
 ) -> bool:
     """Whether the linker may get scripts, and by these look for files, in vain unseen: arguments
-    name them, attributes in code may hold arguments, and what is taken for a library may be one."""
+    name them, attributes in code may hold arguments, and what is taken for a library may be one.
+    Raises OSError."""
     if invocation.target_file or any(map(invocation.codegen, ("link-arg", "link-args"))):
         return True
-    own = (each for each in native if not is_below(each, (roots.target,)))
-    return any(not is_of_system(each, roots) for each in own) or any(
-        name.startswith("-") for name in inputs.attributed
-    )
+    if any(name.startswith("-") for name in inputs.attributed):
+        return True
+    own = [each for each in native if not is_of_system(each, roots)]
+    return any(not is_below(each, (roots.target,)) or _has_script(each) for each in own)
+
+
+def _has_script(directory: str) -> bool:
+    """Whether what would be taken for a library there is none. Blocks. Raises OSError."""
+    if not os.path.isdir(directory):
+        return False
+    for name in os.listdir(directory):
+        path = os.path.join(directory, name)
+        if name.startswith("lib") and name.endswith((".so", ".a")) and os.path.isfile(path):
+            with open(path, "rb") as file:
+                if not file.read(4).startswith(_LIBRARIES):
+                    return True
+    return False
 
 
 def ways_apart(package: str, kept: Collection[str]) -> Iterator[frozenset[str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from remote_apis.digest import Digest
@@ -14,6 +14,9 @@ from wrapper.inputs.file_digests import FileDigests
 
 MAX_FILES = 20_000
 _MAX_FOLLOWED = 16
+_MAX_LINKS = 40
+"""As the kernel follows."""
+
 _NOTES = (".pc", ".la", ".lai", ".cmake", ".log", ".d", ".Po", ".Plo", ".sh", ".xsl", "-config")
 _NOTE_FILES = (
     *("CMakeCache.txt", "Makefile", "install_manifest.txt", "DartConfiguration.tcl"),
@@ -321,14 +324,32 @@ class RealPlaces:
 
 def _stays_inside(link: str, root: str, left_out: Iterable[str]) -> bool:
     """Whether a link names, and by way of other links reaches, a place below `root` that is not
-    left out: what lies anywhere else is in no digest."""
+    left out: what lies anywhere else is in no digest, nor is where a link there leads."""
     target = os.readlink(link)
-    if os.path.isabs(target):
-        return False
     full = os.path.normpath(os.path.join(os.path.dirname(link), target))
-    real = os.path.realpath(link)
-    return (
-        full.startswith(root + "/")
-        and real.startswith(os.path.realpath(root) + "/")
-        and not is_below(real, map(real_place, left_out))
+    if os.path.isabs(target) or not full.startswith(root + "/"):
+        return False
+    inside, hidden = os.path.realpath(root) + "/", [*map(real_place, left_out)]
+    ways = list(_links_on_way(link))
+    return not any(os.path.isabs(os.readlink(way)) for way in ways) and all(
+        place.startswith(inside) and not is_below(place, hidden)
+        for place in (*ways, os.path.realpath(link))
     )
+
+
+def _links_on_way(link: str) -> Iterator[str]:
+    """The other links by way of which one leads where it does."""
+    place = os.path.realpath(os.path.dirname(link))
+    names = os.readlink(link).split("/")
+    for _ in range(_MAX_LINKS):
+        while names:
+            path = os.path.normpath(os.path.join(place, names.pop(0)))
+            if os.path.islink(path):
+                break
+            place = path
+        else:
+            return
+        yield path
+        target = os.readlink(path)
+        place = "/" if os.path.isabs(target) else place
+        names = [*target.split("/"), *names]
