@@ -64,7 +64,9 @@ class Result:
 
 def _names_of_root(unit: Unit) -> list[bytes]:
     root = ROOT_DIRECTORY.encode()
-    return [root, *pieces_in(unit.invocation, [root])]
+    # recorded names, which are in many a result, have pieces of it too
+    recorded = [place.recorded for place in unit.roots.places]
+    return [root, *pieces_in(unit.invocation, [root], recorded)]
 
 
 async def usable(local: LocalTier, unit: Unit, found: Found, required: Iterable[str]) -> Result:

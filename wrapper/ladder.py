@@ -39,6 +39,7 @@ from wrapper.remote import Remote
 from wrapper.result_checks import (
     CompileHere,
     Unit,
+    check_ways,
     environment_not_carried,
     undefined_variables,
 )
@@ -150,7 +151,7 @@ class Ladder:
                 found = found or await self._made(ask, draft)
                 if isinstance(found, Miss):
                     return found
-                unknown = self._not_carried(unit, found, draft.learned)
+                unknown = self._not_carried(unit, found, draft)
             except FailedThere as failed:
                 unknown = undefined_variables(failed.stderr, unit.environment) - learned.names
                 if not unknown:
@@ -247,7 +248,7 @@ class Ladder:
             try:
                 found = await self._look_up(ask, draft, _Keys(shared, unit.roots))
                 if isinstance(found, Result):
-                    self._not_carried(unit, found, draft.learned)
+                    self._not_carried(unit, found, draft)
                 return found
             except CompileHere as error:
                 self._unusable[shared.digest] = str(error)
@@ -299,7 +300,7 @@ class Ladder:
             early = partial(self._early, ask, draft, remote)
             made = await execute(remote, draft.action, early)
             result = await self._fetched(ask, draft, remote, made)
-            self._not_carried(ask.unit, result, draft.learned)
+            self._not_carried(ask.unit, result, draft)
             return result
         except DistbuildError as error:
             return _trouble(remote, error, draft)
@@ -338,15 +339,16 @@ class Ladder:
         await fetch_blobs(self._local, remote, early.blobs)
         try:
             result = await usable(self._local, unit, early, names)
-            if not self._not_carried(unit, result, draft.learned):
+            if not self._not_carried(unit, result, draft):
                 await ask.on_early(_of_draft(result, unit, draft))
         except CompileHere as reason:
             _LOG.info("%s: no early metadata: %s", unit.invocation.crate_name, reason)
 
-    def _not_carried(self, unit: Unit, found: Result, learned: Learned) -> set[str]:
+    def _not_carried(self, unit: Unit, found: Result, draft: Draft) -> set[str]:
         """Raises CompileHere and NotUnderstood."""
+        check_ways(unit, found.dep_info, draft.inputs)
         return environment_not_carried(
-            unit, found.dep_info, learned.names,
+            unit, found.dep_info, draft.learned.names,
             partial(self._collector.hands_on, unit.invocation), is_of_path=found.is_of_path,
         )  # fmt: skip
 

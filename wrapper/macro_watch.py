@@ -34,7 +34,7 @@ from wrapper.result_checks import Unit
 from wrapper.roots import Roots
 from wrapper.rustc.by_name import BY_NAME, compiler_by_name, is_of_rustup
 from wrapper.sandbox import jobserver_fifo
-from wrapper.ways import leads_elsewhere, left_upwards
+from wrapper.ways import leads_elsewhere
 
 _LOADED = re.compile(rf"{LOADED.pattern}|/etc/malloc\.conf|/rustc/(?:[0-9a-f]{{40}}|1\.[\w.-]+)/.*")
 """What programs are loaded with; where rustc's allocator looks for settings, and rustc itself for
@@ -105,7 +105,13 @@ def check_reads(accesses: bytes, unit: Unit, inputs: Inputs, learned: Learned = 
     # of a directory beside the package the key says that it is one
     directories = set(filter(os.path.isdir, learned.files))
     files = (name for name in learned.files if name not in directories)
-    known = [path for name in files for path in upwards.paths(name)]
+    known = [
+        path
+        for name in files
+        for path in upwards.paths(name)
+        # what the key has with all around it may be listed
+        if not is_below(path, inputs.shown) or inputs.is_left_out(path)
+    ]
     places = _Places(inputs, unit.roots, [*known, *deps])
     _check_others(others, unit, inputs, places)
     check_linked(
@@ -178,7 +184,7 @@ def _beside(noted: Collection[tuple[str, str]], unit: Unit, inputs: Inputs) -> t
     repository, where it may have been cargo for them, and upwards from there. And what the linker
     read there."""
     roots = unit.roots
-    ways = (way for kind, path in noted if kind in "oO" for way in left_upwards(path, roots))
+    ways = (way for kind, path in noted if kind in "oO" for way in roots.left_upwards(path))
     apart = [way for way in dict.fromkeys(ways) if is_apart(way, unit.invocation, roots)]
     real_places = RealPlaces()
     noted = [(kind, _without_dots(path, real_places)) for kind, path in noted]

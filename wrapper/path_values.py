@@ -31,6 +31,9 @@ _ASKED = re.compile(rb'\b(?:option_)?env!\s*[(\[{]\s*(?:(?:r#*)?"(\w+)"|(?!r?#*"
 _ASKED_IN_TEXT = re.compile(rb'\benv!\s*[(\[{]\s*\\?"(\w+)\\?"')
 """In a literal that a macro makes code of, or elsewhere."""
 
+_BEGINS = re.compile(rb'(?:(?:core|std)\s*::\s*)?concat!\s*[(\[{]\s*"(\w+)"')
+"""How a name begins that is put together."""
+
 _VARIABLE = re.compile(rb'"([A-Z][A-Z0-9_]+)"')
 _BLANK = ord(" ")
 _BEFORE = 120
@@ -55,7 +58,14 @@ def uses_value(
         return True
     asked = (match for match in _ASKED.finditer(code) if is_live(match.start()))
     put_together = (match.end() for match in asked if match.group(1) is None)
-    return not all(_is_file(code, at) for at in put_together)
+    return not all(_is_file(code, at) or _is_another(code, at, name) for at in put_together)
+
+
+def _is_another(code: bytes, at: int, name: str) -> bool:
+    """Whether the name that is put together there begins as this one does not:
+    `concat!("CARGO_BIN_EXE_", $name)`."""
+    begins = _BEGINS.match(code, at)
+    return begins is not None and not name.encode().startswith(begins.group(1))
 
 
 def _always(_: int) -> bool:

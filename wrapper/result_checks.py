@@ -21,7 +21,7 @@ from wrapper.roots import Roots
 from wrapper.rustc.arguments import Invocation
 from wrapper.rustc.outputs import dep_info_name
 from wrapper.source_names import finds_by_name
-from wrapper.ways import leads_elsewhere, left_upwards
+from wrapper.ways import leads_elsewhere
 
 _OUT_DIR = "OUT_DIR"
 """Of which macros of other crates, such as tonic's, include files: its name is here nowhere."""
@@ -142,7 +142,7 @@ def files_outside(unit: Unit, dep_info: bytes) -> list[str]:
     inside = (roots.package + "/", unit.environment.get("OUT_DIR", roots.package) + "/")
     names = list(files_read(dep_info))
     named = (os.path.join(roots.workspace, name) for name in names)
-    ways = (way for path in named for way in left_upwards(path, roots))
+    ways = (way for path in named for way in roots.left_upwards(path))
     found = [
         path
         for path in (_normal(unit, name)[0] for name in names)
@@ -172,6 +172,16 @@ def read_and_not_staged(unit: Unit, dep_info: bytes, inputs: Inputs) -> str | No
         if leads_elsewhere(os.path.join(unit.roots.workspace, name), unit.roots, inputs):
             return name
     return None
+
+
+def check_ways(unit: Unit, dep_info: bytes, inputs: Inputs) -> None:
+    """Raises CompileHere where a result was made from what was reached by a way upwards that may
+    lead elsewhere here."""
+    if b"../" in dep_info:
+        upwards = b"\n".join(line for line in dep_info.split(b"\n") if b"../" in line)
+        name = read_and_not_staged(unit, upwards, inputs)
+        if name is not None:
+            raise CompileHere(f"it reads {name}, which is no input")
 
 
 def _normal(unit: Unit, name: str) -> tuple[str, bool]:

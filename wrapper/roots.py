@@ -115,6 +115,21 @@ class Roots:
                 return None if _UP.search(rest) else place.staged + rest
         return None
 
+    def left_upwards(self, path: str) -> Iterator[str]:
+        """The directories in places, on the way of an absolute path, from which that goes up again;
+        `..` in the name of a place is cargo's own."""
+        if "/.." not in path:
+            return
+        places = (place.real for place in reversed(self.places))
+        here = next((each for each in places if path.startswith(f"{each}/")), "")
+        for name in path[len(here) + 1 :].split("/"):
+            if name == "..":
+                if self.staged(here) is not None:
+                    yield here
+                here = os.path.dirname(here)
+            elif name not in ("", "."):
+                here = f"{here}/{name}"
+
     @cached_property
     def _by_staged(self) -> list[Place]:
         # of two names for one directory that with `..` is cargo's

@@ -5,34 +5,17 @@ link, or is not there, it leads elsewhere, or nowhere.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 
 from wrapper.build_scripts.names import is_below
 from wrapper.inputs.inputs import Inputs
 from wrapper.roots import Roots
 
 
-def left_upwards(path: str, roots: Roots) -> Iterator[str]:
-    """The directories in places of a unit's, on the way of an absolute path, from which that goes
-    up again; `..` in the name of a place is cargo's own."""
-    if "/.." not in path:
-        return
-    places = (place.real for place in reversed(roots.places))
-    here = next((each for each in places if path.startswith(f"{each}/")), "")
-    for name in path[len(here) + 1 :].split("/"):
-        if name == "..":
-            if roots.staged(here) is not None:
-                yield here
-            here = os.path.dirname(here)
-        elif name not in ("", "."):
-            here = f"{here}/{name}"
-
-
 def leads_elsewhere(path: str, roots: Roots, inputs: Inputs) -> bool:
     """Whether a file's way may be another for somebody who has the same key: up from what the key
     does not have as a directory, out of a place, whose name is the user's, or out of or into the
     target directory, which may lie anywhere."""
-    ways = list(left_upwards(path, roots))
+    ways = list(roots.left_upwards(path))
     if ways and is_below(os.path.normpath(path), roots.targets):
         return not is_below(ways[0], roots.targets)
     return not all(_is_known(each, roots, inputs) for each in ways)

@@ -282,7 +282,11 @@ async def test_a_record_that_is_none_gives_way(tmp_path: Path) -> None:
 async def test_where_programs_look_for_libraries(tmp_path: Path, reach: str, counts: bool) -> None:
     """Cargo's own places, which all have, never count."""
     async with placed(tmp_path) as place:
-        place.environment["LD_LIBRARY_PATH"] = f"{tmp_path}/ws/target/debug/deps:/own/libraries"
+        outer = tmp_path / "outer" / "target"  # of a cargo whose test started this one
+        (outer / "debug" / "deps").mkdir(parents=True)
+        (outer / "CACHEDIR.TAG").touch()
+        of_cargo = [f"{tmp_path}/ws/target/debug/deps", f"{outer}/debug/deps", f"{outer}/debug"]
+        place.environment["LD_LIBRARY_PATH"] = ":".join([*of_cargo, "/own/libraries"])
         record = Record(paths=frozenset(), variables=frozenset(), tokens="", reach=reach)
         found = run_variables(place.run, record).get("LD_LIBRARY_PATH")
         assert found == ("/own/libraries" if counts else None)

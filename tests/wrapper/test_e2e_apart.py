@@ -106,6 +106,29 @@ def test_what_is_read_counts(dev: Developer, case: str) -> None:
     assert dev.run("cargo", "distbuild", "build", cwd=workspace, check=False).returncode != 0
 
 
+LISTS = """#[proc_macro] pub fn text(_: proc_macro::TokenStream) -> proc_macro::TokenStream {
+    let path = std::env::var("CARGO_MANIFEST_DIR").unwrap() + "/tests/texts";
+    let names = std::fs::read_dir(path).unwrap().map(|each| each.unwrap().path());
+    let mut texts: Vec<_> = names.map(|each| std::fs::read_to_string(each).unwrap()).collect();
+    texts.sort();
+    format!("{:?}", texts.concat()).parse().unwrap()
+}"""
+
+
+def test_a_directory_that_a_macro_lists(dev: Developer) -> None:
+    files = {"src/main.rs": prints("mac::text!()"), "../mac/src/lib.rs": LISTS, **USES}
+    workspace = workspace_of(dev.directory / "ws", files)
+    write(workspace, {"tests/texts/x": "one"})
+    for found in ({"local"}, {"hit-local"}):
+        shutil.rmtree(workspace / "target", ignore_errors=True)
+        assert outcomes(dev.build(workspace)) == found
+        dev.run("cargo", "distbuild", "stop", cwd=workspace)
+    write(workspace, {"tests/texts/y": "two"})
+    shutil.rmtree(workspace / "target")
+    dev.build(workspace)
+    assert dev.run(workspace / "target/debug/app", cwd=workspace).stdout.strip() == "onetwo"
+
+
 @pytest.mark.parametrize("path", [".git/x", "tests/cache/x", "tests/node_modules/x"])
 @pytest.mark.parametrize("by", ["a macro", "assembly"])
 def test_what_no_key_has(dev: Developer, by: str, path: str) -> None:

@@ -66,3 +66,21 @@ def test_a_worker_has_other_paths(tmp_path: Path) -> None:
     ):
         root = checkout(tmp_path / "one", OF_ROOT)
         assert built(dev, root)[1] == f"text {len(str(root / 'app'))}"
+
+
+@pytest.mark.cargo
+@pytest.mark.timeout(300)
+def test_a_name_for_a_path_in_optimized_code_of_a_worker(tmp_path: Path) -> None:
+    """What others' packages are called in messages looks somewhat like the worker's directory."""
+    with (
+        running_server(tmp_path / "server", "--workers", "1") as server,
+        developer(tmp_path / "dev", server.url) as dev,
+    ):
+        element = "pub fn element(of: &[u8], at: usize) -> u8 { of[at] }"
+        package(tmp_path / "outside", "outside", element)
+        root = tmp_path / "ws"
+        package(root, "app", "", '[dependencies]\noutside.path = "../outside"\n[workspace]\n')
+        units = dev.build(root, "--release")
+        assert {unit["crate"]: unit["outcome"] for unit in units}["outside"] == "remote"
+        (library,) = (root / "target/release/deps").glob("liboutside-*.rlib")
+        assert b"/distbuild/cargo/package/" in library.read_bytes()

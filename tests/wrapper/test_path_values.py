@@ -26,6 +26,8 @@ NAME = "OUT_DIR"
         'std::env::var("OUT_DIR")',
         'env::var_os( "OUT_DIR" )',
         'include!(concat!(env!($name), "/x.rs"))',
+        'env!(concat!("CARGO_BIN_EXE_", $name))',
+        'env!(std::concat!("IN", "_DIR"))',
         "",
     ],
 )
@@ -55,6 +57,9 @@ def test_only_files_are_read(source: str) -> None:
         'directory!(of, "OUT_DIR")',
         'directory!("OUT_DIR")',
         'env!(concat!("OUT", "_DIR"))',
+        'env!(core::concat!["OUT_D", stringify!(IR)])',
+        'env!(concat!("", "OUT_DIR"))',
+        'env!(concat!($prefix, "_DIR"))',
         'include!(concat!(env!("OUT_DIR"), "/a.rs")); option_env!(stringify!(OUT_DIR))',
     ],
 )

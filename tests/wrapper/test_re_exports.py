@@ -89,3 +89,24 @@ def test_a_package(tmp_path: Path) -> None:
     assert MacroTrust(PublishedStates(BuildStarts())).hands_on(str(tmp_path), "mac")
     assert not MacroTrust(PublishedStates(BuildStarts())).hands_on(str(tmp_path), "other")
     assert MacroTrust(PublishedStates(BuildStarts())).hands_on("", "other")
+
+
+@pytest.mark.parametrize(
+    ("source", "hands_on"),
+    [
+        ('#[path = "../examples/r.rs"] pub mod r;', True),
+        ('#[path = "../../common/r.rs"] pub mod r;', True),
+        ('#[path = "r.txt"] pub mod r;', True),
+        ('include!("../examples/r.rs");', True),
+        ('#[path = "r.rs"] pub mod r;', False),
+        ('mod made { include!(concat!(env!("OUT_DIR"), "/made.rs")); }', False),
+    ],
+)
+def test_code_of_a_package_that_lies_elsewhere(tmp_path: Path, source: str, hands_on: bool) -> None:
+    """Nobody looks there."""
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "lib.rs").write_text(source)
+    (tmp_path / "src" / "r.rs").touch()
+    trust = MacroTrust(PublishedStates(BuildStarts()))
+    assert trust.hands_on(str(tmp_path), "mac") == (hands_on or "include!" in source)
+    assert trust.hands_on_value(str(tmp_path), "CARGO_MANIFEST_DIR") == hands_on

@@ -58,8 +58,9 @@ class Seen:
     """`reads` maps paths to `o` when they were opened and to `s` when it was only asked whether
     they are there; `programs` are the paths of what was run; `made` what was made where names are
     made up; `asked` the variables that it asked for; `own_programs` those that it had made and ran
-    itself; `there` are the paths read where something was when the run had ended; `trouble` says,
-    if anything does, why the run must not be kept."""
+    itself; `there` are the paths read where something was when the run had ended; `upwards`: of
+    paths read, how they were named with `..`; `trouble` says, if anything does, why the run must
+    not be kept."""
 
     reads: dict[str, str] = field(default_factory=dict)
     programs: set[str] = field(default_factory=set)
@@ -67,6 +68,7 @@ class Seen:
     asked: set[str] = field(default_factory=set)
     own_programs: set[str] = field(default_factory=set)
     there: set[str] = field(default_factory=set)
+    upwards: dict[str, set[str]] = field(default_factory=dict)
     trouble: str | None = None
 
 
@@ -100,7 +102,7 @@ def sort_out(accesses: Iterable[tuple[str, str]], around: Surroundings) -> Seen:
         elif is_below(path, _SPECIAL) and path not in FACTS:
             seen.trouble = seen.trouble or f"it reads {path}"
         else:
-            _note_read(seen, kind, path)
+            _note_read(seen, kind, path, named)
     return seen
 
 
@@ -146,7 +148,9 @@ def _note_own(seen: Seen, kind: str, path: str, own: str = "") -> None:
         seen.own_programs.add(path)
 
 
-def _note_read(seen: Seen, kind: str, path: str) -> None:
+def _note_read(seen: Seen, kind: str, path: str, named: str) -> None:
+    if "/.." in named:
+        seen.upwards.setdefault(path, set()).add(named)
     if kind == "x":
         seen.programs.add(path)
     if kind != "s" or path not in seen.reads:

@@ -18,7 +18,7 @@ from wrapper.notes import named_by, naming_action
 from wrapper.roots import Roots
 
 OUTPUTS = "out"
-KIND = "build-script-run-4"
+KIND = "build-script-run-5"
 """Part of every key: another number, and nothing that was kept before is found."""
 
 PROGRAM = "build-script"

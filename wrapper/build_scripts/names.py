@@ -10,13 +10,16 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from wrapper.roots import Place, Roots, cargo_home
 
 ABOVE = "above:"
 """Begins the name of what lies above a place."""
+
+HOME = "home"
+"""Begins the name of what lies in the user's."""
 
 WRAPPERS = ("RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER")
 """Variables that name the shim."""
@@ -43,8 +46,10 @@ class Names:
         self.roots = roots
         self._search = [each.rstrip("/") for each in search.split(":") if each.startswith("/")]
         self._places = [place for place in roots.places if place.staged]
-        parents = {each for place in self._places for each in above(place.real)}
-        self._above = sorted(parents, key=len, reverse=True)
+        self._above = _all_above(place.real for place in self._places)
+        sources = (p for p in self._places if p.is_of_checkout and p.staged != "target")
+        self._around = _all_above(place.real for place in sources)
+        self._home = roots.real(HOME) or ""
 
     def leads_here(self, path: str) -> bool:
         """Whether the path is a directory above a place: it is there for everybody."""
@@ -52,15 +57,40 @@ class Names:
 
     def name(self, path: str) -> str:
         """The name of an absolute path."""
-        staged = self.roots.staged(path)
-        if staged is not None:
-            return staged
-        for directory in self._above:
-            if directory == "/" and is_below(path, _SYSTEM):
-                break
-            if path.startswith(directory.rstrip("/") + "/"):
-                return ABOVE + path[len(directory.rstrip("/")) + 1 :]
-        return path
+        return self.roots.staged(path) or _beside(path, self._above) or path
+
+    def meant(self, path: str, named: Collection[str], looked: Container[str]) -> set[str]:
+        """The names that may have been meant by an absolute path, `named` so with `..`, by who also
+        `looked` at others: below HOME something may lie where the user keeps it, or beside the
+        checkout, and so may what was reached from another place."""
+        name = self.name(path)
+        is_beside = any(self._leaves_place(each) for each in named)
+        is_beside |= name.startswith(f"{HOME}/") and self._is_around(path, looked)
+        return {name, _beside(path, self._around) or name} if is_beside else {name}
+
+    def _is_around(self, path: str, looked: Container[str]) -> bool:
+        """Whether a path below HOME may be meant by the way to the checkout. Hidden files in HOME
+        itself are the user's, but for who looked for that name on the way to there."""
+        if self.is_searched(path):
+            return False
+        directory = next((d for d in self._around if is_below(path, (d,))), "/")
+        if directory != self._home:
+            return is_below(directory, (self._home,))
+        name = path[len(self._home) + 1 :]
+        nearer = (each for each in self._around if os.path.dirname(each) == self._home)
+        nearest = [place.real for place in self._places if place.is_of_checkout]
+        return not name.startswith(".") or any(f"{d}/{name}" in looked for d in (*nearer, *nearest))
+
+    def _leaves_place(self, path: str) -> bool:
+        """Whether a way goes up out of one of the places."""
+        return any(
+            self._place(way) != self._place(os.path.dirname(way))
+            for way in self.roots.left_upwards(path)
+        )
+
+    def _place(self, path: str) -> str | None:
+        found = (each.real for each in reversed(self._places) if is_below(path, (each.real,)))
+        return next(found, None)
 
     def is_searched(self, path: str) -> bool:
         """Whether a path is one where a program is looked for by its name alone."""
@@ -93,6 +123,21 @@ class Names:
                 if directory != "/"
             ] + [("/", "/" + rest)]
         return [("", self.roots.real(name) or f"/{name}")]
+
+
+def _beside(path: str, ways: Iterable[str]) -> str | None:
+    """The name by which something lies beside some directories, the longest of which come first."""
+    for directory in ways:
+        if directory == "/" and is_below(path, _SYSTEM):
+            break
+        if path.startswith(directory.rstrip("/") + "/"):
+            return ABOVE + path[len(directory.rstrip("/")) + 1 :]
+    return None
+
+
+def _all_above(paths: Iterable[str]) -> list[str]:
+    """The directories above any of some paths, the longest names first."""
+    return sorted({each for path in paths for each in above(path)}, key=len, reverse=True)
 
 
 def above(path: str) -> Iterator[str]:
@@ -149,7 +194,7 @@ def with_places(roots: Roots, environment: Mapping[str, str]) -> Roots:
         f"{cargo}/git/checkouts": "cargo/git/checkouts",
         cargo: "cargo-home",
         sysroot: "toolchain",
-        environment.get("HOME", ""): "home",
+        environment.get("HOME", ""): HOME,
         _temporary(roots, environment): "tmp",
         _wrappers_home(environment): "distbuild-home",
     }

@@ -10,6 +10,7 @@ import time
 from collections.abc import Container, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from wrapper.build_scripts.accesses import Seen
@@ -110,10 +111,15 @@ def named(seen: Seen, names: Names) -> frozenset[tuple[str, str]]:
     """The names of what a run read. Raises NotNameable when it is too much."""
     of_rustc = _looked_at_by_rustc(seen)
     found = {
-        ("k", path) if path in FACTS else (kind, names.name(path))
+        ("k", path) if path in FACTS else (kind, name)
         for path, kind in seen.reads.items()
         if (kind != "s" or not names.leads_here(path)) and path not in of_rustc
+        for name in names.meant(path, seen.upwards.get(path, ()), seen.reads)
     }
+    # whether it is a link decides where the way goes
+    named_upwards = chain.from_iterable(seen.upwards.values())
+    ways = {way for path in named_upwards for way in names.roots.left_upwards(path)}
+    found |= {("s", names.name(way)) for way in ways if not names.leads_here(way)}
     found |= {("p", os.path.basename(path)) for path in seen.reads if names.is_searched(path)}
     if len(found) > _MAX_READS:
         raise NotNameable(f"it reads {len(found)} files")

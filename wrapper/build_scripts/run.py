@@ -7,13 +7,14 @@ import pwd
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import islice
 
 from remote_apis.digest import Digest
 from wrapper.action import BuiltAction
 from wrapper.build_scripts.accesses import Seen
 from wrapper.build_scripts.environment import users_variables
 from wrapper.build_scripts.keys import DependsOn, run_action
-from wrapper.build_scripts.names import Names, is_below
+from wrapper.build_scripts.names import Names, above, is_below
 from wrapper.build_scripts.reads import Record, Values
 from wrapper.recorded import NotKept
 from wrapper.roots import Roots
@@ -113,9 +114,17 @@ def run_variables(run: Run, record: Record) -> dict[str, str]:
         places = [place.real for place in run.roots.places if place.staged in _CARGO_LOADS]
         searched = run.environment.get("LD_LIBRARY_PATH", "").split(":")
         searched = searched[len(run.looked_in_first) :]
-        own = [each for each in searched if each and not is_below(each, places)]
+        others = (each for each in searched if each and not is_below(each, places))
+        own = [each for each in others if not _is_of_cargo(each)]
         found |= {"LD_LIBRARY_PATH": ":".join(own)} if own else {}
     return found
+
+
+def _is_of_cargo(directory: str) -> bool:
+    """Whether a directory is in a target directory: of the cargo by which a test was started that
+    starts one."""
+    above_it = islice(above(directory), 3)  # target/TRIPLE/debug/deps
+    return any(os.path.isfile(f"{each}/CACHEDIR.TAG") for each in above_it)
 
 
 def _told_make(environment: Mapping[str, str]) -> str:

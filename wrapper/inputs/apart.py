@@ -55,7 +55,8 @@ def apart_for(
         return frozenset()
     if invocation.links and _has_scripts(invocation, roots, inputs, native):
         return frozenset()
-    paths = [os.path.normpath(os.path.join(roots.workspace, each)) for each in (*files, *native)]
+    named = filter(None, (*files, *native, invocation.target_file))
+    paths = [os.path.normpath(os.path.join(roots.workspace, each)) for each in named]
     kept = [*paths, *map(os.path.realpath, paths)]
     names = set(os.listdir(package)) - _tops(kept, package)
     there = (os.path.join(package, name) for name in names)

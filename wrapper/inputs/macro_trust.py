@@ -65,6 +65,10 @@ its code itself."""
 _ANYWHERE = re.compile(rb'#\s*\[[^\]]*\bpath\s*=\s*(?:r#*"|"/|"[^"]*\\)')
 """The same in forms that are not looked into."""
 
+_GENERATED = re.compile(
+    rb'\binclude\s*!\s*[(\[{]\s*concat\s*!\s*[(\[{]\s*env\s*!\s*[(\[{]\s*"OUT_DIR"'
+)
+
 _UPWARDS = re.compile(rb'\bpath\s*=\s*"((?:\.\./)+)((?:[\w-]+/)*[\w-]+\.rs)"')
 
 _MAYBE = re.compile(
@@ -164,7 +168,7 @@ class MacroTrust:
         self._exports: dict[_State, ReExports] = {}
         self._links: dict[_State, frozenset[str]] = {}
         self._copies: dict[_State, bool] = {}
-        self._handed_on: dict[_State, frozenset[str]] = {}
+        self._handed_on: dict[_State, frozenset[str] | None] = {}
         self._lock = threading.Lock()
 
     def reads(
@@ -195,7 +199,8 @@ class MacroTrust:
         """Whether others may come by a package's dependency through it. Raises OSError."""
         if not package:
             return True
-        return self._remembered(package, self._exports, _exports_of).hands_on(name)
+        look = partial(_exports_of, package)
+        return self._remembered(package, self._exports, look).hands_on(name)
 
     def linked_by(self, package: str) -> frozenset[str]:
         """The libraries that a package's own code has linked. Raises OSError."""
@@ -206,9 +211,10 @@ class MacroTrust:
         OSError."""
         return self._remembered(package, self._copies, _copies_libraries)
 
-    def values_handed_on(self, package: str) -> frozenset[str]:
-        """The variables for which a package's macros ask where they are used. Raises OSError."""
-        return self._remembered(package, self._handed_on, _values_handed_on)
+    def hands_on_value(self, package: str, variable: str) -> bool:
+        """Whether a package's macros ask for a variable where they are used. Raises OSError."""
+        found = self._remembered(package, self._handed_on, partial(_values_handed_on, package))
+        return found is None or variable in found
 
     def _reads(self, package: str, features: Collection[str]) -> Reads:
         if _REVIEWED.fullmatch(package):
@@ -262,12 +268,27 @@ def _copies_libraries(paths: Iterable[str]) -> bool:
     return any(map(_COPIED.search, _contents(paths).values()))
 
 
-def _exports_of(paths: Iterable[str]) -> ReExports:
-    return re_exports_of(_contents(paths).values())
+def _exports_of(package: str, paths: Iterable[str]) -> ReExports:
+    sources = _contents(paths)
+    found = re_exports_of(sources.values())
+    return replace(found, is_unclear=found.is_unclear or _has_more(package, sources))
 
 
-def _values_handed_on(paths: Iterable[str]) -> frozenset[str]:
-    return frozenset().union(*map(values_handed_on, _contents(paths).values()))
+def _values_handed_on(package: str, paths: Iterable[str]) -> frozenset[str] | None:
+    """None where it may be any."""
+    sources = _contents(paths)
+    if _has_more(package, sources):
+        return None
+    return frozenset().union(*map(values_handed_on, sources.values()))
+
+
+def _has_more(package: str, sources: Mapping[str, bytes]) -> bool:
+    """Whether a package of the user's has code that is none of these sources, but for what its
+    build script makes, which is taken to have no macros for others that ask for paths."""
+    if is_published(package):
+        return False
+    written = ((path, _GENERATED.sub(b"", source)) for path, source in sources.items())
+    return any(_elsewhere(path, source, package, sources) for path, source in written)
 
 
 def _contents(paths: Iterable[str]) -> dict[str, bytes]:

@@ -46,7 +46,7 @@ class Macros:
         # what makes a macro's code may lie in what that stands on
         packages = {record.package for record in nameable.values()}
         packages |= self._packages(_macros_of(nameable)).keys()
-        return any(not p or variable in self._trust.values_handed_on(p) for p in packages)
+        return any(not p or self._trust.hands_on_value(p, variable) for p in packages)
 
     def _nameable(
         self, externs: Iterable[str], closure: Mapping[str, UnitRecord], wanted: Iterable[str]

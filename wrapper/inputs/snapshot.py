@@ -199,6 +199,8 @@ class _Walk:
             st = entry.stat(follow_symlinks=False)
             self._note_change(when_moved(st))
             self._note_age(path, st)
+            for way in _links_on_way(entry.path):
+                self._note_change(when_moved(os.lstat(way)))
             if _stays_inside(entry.path, self._root, self._left_out):
                 self._builder.add_symlink(path, os.readlink(entry.path))
                 continue
