@@ -406,6 +406,9 @@ WORKERS = {
     "its output holds the path where it was compiled": (
         f'{OUTPUTS}; for name in {NAMES}; do echo "$out" > "$out/$name"; done'
     ),
+    "it reads …, which is no input": (
+        f'{OUTPUTS}; for name in {NAMES}; do echo "crates/../../x.rs:" > "$out/$name"; done'
+    ),
     "… failed: …": (
         f'{OUTPUTS}; for name in {NAMES}; do mkdir "$out/$name"; done;'
         ' touch "$(printf "$out/core_lib-99aa.d/\\377")"'

@@ -22,6 +22,7 @@ usage: cargo distbuild <cargo command> [options]   run cargo with shared, cached
        cargo distbuild doctor                      what is missing here, with its remedy
        cargo distbuild config [--json]             every setting and where it is made
        cargo distbuild stop                        stop the daemon and the embedded server
+       distbuild serve [options]                   a team's server; distbuild --help has the others
 
 settings, in [distbuild] of .cargo/config.toml or as variables:
   remote    DISTBUILD_REMOTE    grpc://HOST:PORT, grpcs://HOST:PORT, unix:PATH, none (the default),
