@@ -19,7 +19,7 @@ from wrapper.rustc.arguments import Invocation
 _LIBRARIES = (b"\x7fELF", b"!<ar", b"!<th", b"\0asm")
 """What those begin with."""
 
-_DIRECTORIES = ("tests", "benches", "examples", "fuzz", "doc", "docs")
+_DIRECTORIES = ("tests", "benches", "examples", "fuzz", "doc", "docs", "proptest-regressions")
 
 
 def is_apart(path: str, invocation: Invocation, roots: Roots) -> bool:
