@@ -16,7 +16,7 @@ PACKAGE = '[package]\nname = "app"\nversion = "0.1.0"\nedition = "2021"\n'
 MAIN = 'fn main() { println!("{}", env!("SAID")); }'
 SCRIPT = """fn main() {{
     let here = std::env::current_dir().unwrap();
-    let said = {{ {} }};
+    let said = {{ {} }}.to_string();
     println!("cargo:rustc-env=SAID={{said}}\\ncargo:rerun-if-changed=build.rs");
 }}"""
 READS = 'std::fs::read_to_string(here.join("{}")).unwrap()'
@@ -40,6 +40,12 @@ BESIDE = {
     "searches upwards": (SEARCHES, {"../.marker": "one"}, {"../.marker": "two"}),
     "searches upwards, far": (SEARCHES, {"../../.marker": "one"}, {"../.marker": "two"}),
     "hidden": (READS.format("../.x"), {"../.x": "one"}, {"../.x": "two"}),
+}
+
+
+NAMES = {
+    "of the parent": 'here.parent().unwrap().join("beside/x")',
+    "of what really is there": 'std::fs::canonicalize("../beside/x").unwrap()',
 }
 
 
@@ -72,6 +78,18 @@ def test_beside_the_checkout(dev_at: Developer, case: str) -> None:
         workspace = dev_at.directory / place
         write(workspace, {"Cargo.toml": PACKAGE, "build.rs": SCRIPT.format(script)})
         write(workspace, {"src/main.rs": MAIN, **there})
+        ours, plain = outcome(dev_at, workspace)
+        assert ours == plain
+
+
+@pytest.mark.parametrize("case", NAMES)
+def test_a_path_beside_the_checkout(dev_at: Developer, case: str) -> None:
+    """Which it hands to the compile, or to cargo, to watch over."""
+    script = SCRIPT.format(f"{NAMES[case]}.display()")
+    for place in ("q1/ws", "q1/a/ws", "q2/b/ws"):
+        workspace = dev_at.directory / place
+        write(workspace, {"Cargo.toml": PACKAGE, "build.rs": script, "src/main.rs": MAIN})
+        write(workspace, {"../beside/x": "one"})
         ours, plain = outcome(dev_at, workspace)
         assert ours == plain
 

@@ -18,7 +18,7 @@ from wrapper.build_scripts.named_variables import (
     named_in_file,
     tokens_of,
 )
-from wrapper.build_scripts.names import above, is_below
+from wrapper.build_scripts.names import Names, above, is_below
 from wrapper.build_scripts.outputs import empty_tree, leads_out, staged, take_outputs
 from wrapper.build_scripts.reach import reach_of
 from wrapper.build_scripts.reads import Record, Values, changed_since, named
@@ -148,6 +148,9 @@ def whose_run(
     run = watched.run
     if any(leads_out(link) for link in result.output_symlinks):
         return Whose.THE_CHECKOUTS
+    links = (os.fsencode(link.target) for link in result.output_symlinks)
+    if any(_tells_around(each, run.names) for each in (*blobs.values(), *links)):
+        return Whose.THE_CHECKOUTS
     # of a registry's package all share the name but CARGO_HOME, which short pieces do not tell
     own = {run.roots.target}
     if len(run.roots.target) < _SHORT:
@@ -169,6 +172,13 @@ def whose_run(
         return Whose.EVERYBODYS
     is_here = holds(paths_of_checkout(run.roots))
     return Whose.THE_CHECKOUTS if is_here else Whose.THE_USERS
+
+
+def _tells_around(source: Source, names: Names) -> bool:
+    if isinstance(source, bytes):
+        return names.tells_around(source)
+    with mapped(source) as data:
+        return names.tells_around(data)
 
 
 def _has_names(result: re_pb.ActionResult, blobs: Mapping[Digest, Source]) -> bool:

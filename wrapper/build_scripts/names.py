@@ -7,13 +7,14 @@ for all directories above all places. The rest, the system's own, keeps its path
 
 from __future__ import annotations
 
+import mmap
 import os
 import re
 import shutil
 from collections.abc import Collection, Container, Iterable, Iterator, Mapping
 from dataclasses import replace
 
-from wrapper.roots import Place, Roots, cargo_home
+from wrapper.roots import ROOT, Place, Roots, cargo_home
 
 ABOVE = "above:"
 """Begins the name of what lies above a place."""
@@ -47,8 +48,8 @@ class Names:
         self._search = [each.rstrip("/") for each in search.split(":") if each.startswith("/")]
         self._places = [place for place in roots.places if place.staged]
         self._above = _all_above(place.real for place in self._places)
-        sources = (p for p in self._places if p.is_of_checkout and p.staged != "target")
-        self._around = _all_above(place.real for place in sources)
+        self._sources = [p for p in self._places if p.is_of_checkout and p.staged != "target"]
+        self._around = _all_above(place.real for place in self._sources)
         self._home = roots.real(HOME) or ""
 
     def leads_here(self, path: str) -> bool:
@@ -67,6 +68,18 @@ class Names:
         is_beside = any(self._leaves_place(each) for each in named)
         is_beside |= name.startswith(f"{HOME}/") and self._is_around(path, looked)
         return {name, _beside(path, self._around) or name} if is_beside else {name}
+
+    def tells_around(self, data: bytes | mmap.mmap) -> bool:
+        """Whether data holds a path, real or staged, of what lies in HOME around the checkout, if
+        that is there. Hidden files beside a checkout in HOME itself are the user's."""
+        begins = [os.fsencode(each) for each in (f"{self._home}/", f"{ROOT}/{HOME}/")]
+        if self._home not in self._around or all(data.find(each) < 0 for each in begins):
+            return False
+        below = (place.real for place in self._sources if is_below(place.real, (self._home,)))
+        tops = {each[len(self._home) + 1 :].partition("/") for each in below}
+        ways = [rf"{re.escape(top)}(?![\w.-])" if rest else r"\w" for top, _, rest in tops]
+        pattern = b"(?:%s)(?:%s)" % (b"|".join(map(re.escape, begins)), os.fsencode("|".join(ways)))
+        return re.search(pattern, data) is not None
 
     def _is_around(self, path: str, looked: Container[str]) -> bool:
         """Whether a path below HOME may be meant by the way to the checkout. Hidden files in HOME
