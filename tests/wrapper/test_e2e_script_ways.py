@@ -33,6 +33,11 @@ BESIDE = {
         {"../beside/x": "one"},
         {"../beside/x": "two"},
     ),
+    "hidden, by the parent's name": (
+        'std::fs::read_to_string(here.parent().unwrap().join(".env")).unwrap_or("none".into())',
+        {},
+        {"../.env": "two"},
+    ),
     "asks": ('here.join("../x").exists()', {"../x": ""}, {}),
     "asks, not there": ('here.join("../x").exists()', {}, {"../x": ""}),
     "lists above": (LISTS.format(".."), {"../one": ""}, {"../two": ""}),
@@ -115,3 +120,32 @@ def test_by_the_checkouts_name(dev: Developer) -> None:
     shutil.copytree(workspace, dev.directory / "ws2")
     write(workspace, {"x": "two"})
     assert outcome(dev, dev.directory / "ws2") == ("two\n", "two\n")
+
+
+def test_cargos_configuration_upwards(dev: Developer) -> None:
+    """CARGO_HOME is on the way of a checkout right in HOME."""
+    script = SEARCHES.replace(".marker", ".cargo/config.toml")
+    rustup = os.environ.get("RUSTUP_HOME") or str(Path.home() / ".rustup")
+    dev.extra = {"HOME": str(dev.directory), "RUSTUP_HOME": rustup}
+    dev.cargo_home = dev.directory / ".cargo"
+    write(dev.directory, {".cargo/config.toml": "# one", "src/.cargo/config.toml": "# two"})
+    for place in ("ws", "src/ws"):
+        workspace = dev.directory / place
+        write(workspace, {"Cargo.toml": PACKAGE, "build.rs": SCRIPT.format(script)})
+        write(workspace, {"src/main.rs": MAIN})
+        ours, plain = outcome(dev, workspace)
+        assert ours == plain
+
+
+def test_home_in_the_checkout(dev: Developer) -> None:
+    """As build services have it."""
+    script = 'format!("{:?}", std::fs::read_to_string(std::env::var("HOME").unwrap() + "/.x").ok())'
+    rustup = os.environ.get("RUSTUP_HOME") or str(Path.home() / ".rustup")
+    write(dev.directory / "home", {".x": "one"})
+    for place, home in (("one", "one/.home"), ("two", "home")):
+        workspace = dev.directory / place
+        write(workspace, {"Cargo.toml": PACKAGE, "build.rs": SCRIPT.format(script)})
+        write(workspace, {"src/main.rs": MAIN})
+        dev.extra = {"HOME": str(dev.directory / home), "RUSTUP_HOME": rustup}
+        ours, plain = outcome(dev, workspace)
+        assert ours == plain

@@ -98,6 +98,8 @@ def test_a_package(tmp_path: Path) -> None:
         ('#[path = "../../common/r.rs"] pub mod r;', True),
         ('#[path = "r.txt"] pub mod r;', True),
         ('include!("../examples/r.rs");', True),
+        ('include!("has.in");', True),
+        ('include!("none.in");', False),
         ('#[path = "r.rs"] pub mod r;', False),
         ('mod made { include!(concat!(env!("OUT_DIR"), "/made.rs")); }', False),
     ],
@@ -107,6 +109,9 @@ def test_code_of_a_package_that_lies_elsewhere(tmp_path: Path, source: str, hand
     (tmp_path / "src").mkdir()
     (tmp_path / "src" / "lib.rs").write_text(source)
     (tmp_path / "src" / "r.rs").touch()
+    (tmp_path / "src" / "none.in").touch()
+    handed_on = 'macro_rules! here { () => { env!("CARGO_MANIFEST_DIR") } }'
+    (tmp_path / "src" / "has.in").write_text(handed_on)
     trust = MacroTrust(PublishedStates(BuildStarts()))
     assert trust.hands_on(str(tmp_path), "mac") == (hands_on or "include!" in source)
     assert trust.hands_on_value(str(tmp_path), "CARGO_MANIFEST_DIR") == hands_on

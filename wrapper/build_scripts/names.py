@@ -22,6 +22,18 @@ ABOVE = "above:"
 HOME = "home"
 """Begins the name of what lies in the user's."""
 
+_CARGO_HOME, _TEMPORARY = "cargo-home", "tmp"
+_OF_USER = (HOME, _CARGO_HOME, _TEMPORARY)
+_USUAL_IN_HOME = frozenset(
+    f".{name}"
+    for name in (
+        *("config", "local", "cache", "cargo", "rustup", "gitconfig", "git-credentials", "ssh"),
+        *("gnupg", "pki", "netrc", "ccache", "docker", "npm", "npmrc", "nvm", "pyenv", "asdf"),
+        *("profile", "bashrc", "bash_profile", "zshrc", "terminfo"),
+    )
+)  # fmt: skip
+"""What programs keep for the user, and look for in HOME alone."""
+
 WRAPPERS = ("RUSTC_WRAPPER", "RUSTC_WORKSPACE_WRAPPER")
 """Variables that name the shim."""
 
@@ -48,8 +60,11 @@ class Names:
         self._search = [each.rstrip("/") for each in search.split(":") if each.startswith("/")]
         self._places = [place for place in roots.places if place.staged]
         self._above = _all_above(place.real for place in self._places)
-        self._sources = [p for p in self._places if p.is_of_checkout and p.staged != "target"]
-        self._around = _all_above(place.real for place in self._sources)
+        own = [p for p in self._places if p.is_of_checkout]
+        within = [p.real for p in own if p.staged != "target"]
+        # who goes up from OUT_DIR may mean what lies beside a target directory elsewhere
+        self._own = within + [p.real for p in own if not is_below(p.real, within)]
+        self._around = _all_above(self._own)
         self._home = roots.real(HOME) or ""
 
     def leads_here(self, path: str) -> bool:
@@ -62,37 +77,43 @@ class Names:
 
     def meant(self, path: str, named: Collection[str], looked: Container[str]) -> set[str]:
         """The names that may have been meant by an absolute path, `named` so with `..`, by who also
-        `looked` at others: below HOME something may lie where the user keeps it, or beside the
-        checkout, and so may what was reached from another place."""
+        `looked` at others: in the user's directories something may lie where the user keeps it, or
+        beside the checkout, and so may what was reached from another place."""
         name = self.name(path)
         is_beside = any(self._leaves_place(each) for each in named)
-        is_beside |= name.startswith(f"{HOME}/") and self._is_around(path, looked)
+        is_of_user = name.partition("/")[0] in _OF_USER and not is_below(path, self._own)
+        is_beside |= is_of_user and self._is_around(path, looked)
         return {name, _beside(path, self._around) or name} if is_beside else {name}
 
     def tells_around(self, data: bytes | mmap.mmap) -> bool:
         """Whether data holds a path, real or staged, of what lies in HOME around the checkout, if
-        that is there. Hidden files beside a checkout in HOME itself are the user's."""
+        that is there."""
         begins = [os.fsencode(each) for each in (f"{self._home}/", f"{ROOT}/{HOME}/")]
         if self._home not in self._around or all(data.find(each) < 0 for each in begins):
             return False
-        below = (place.real for place in self._sources if is_below(place.real, (self._home,)))
+        below = (each for each in self._own if is_below(each, (self._home,)))
         tops = {each[len(self._home) + 1 :].partition("/") for each in below}
-        ways = [rf"{re.escape(top)}(?![\w.-])" if rest else r"\w" for top, _, rest in tops]
+        usual = "|".join(map(re.escape, sorted(_USUAL_IN_HOME)))
+        end = r"(?![\w.-])"
+        ways = [
+            f"{re.escape(top)}{end}" if rest else rf"(?!(?:{usual}){end})[\w.]"
+            for top, _, rest in tops
+        ]
         pattern = b"(?:%s)(?:%s)" % (b"|".join(map(re.escape, begins)), os.fsencode("|".join(ways)))
         return re.search(pattern, data) is not None
 
     def _is_around(self, path: str, looked: Container[str]) -> bool:
-        """Whether a path below HOME may be meant by the way to the checkout. Hidden files in HOME
-        itself are the user's, but for who looked for that name on the way to there."""
+        """Whether a path may be meant by the way to the checkout. What programs keep in HOME itself
+        is the user's, but for who looked for that name on the way to there."""
         if self.is_searched(path):
             return False
         directory = next((d for d in self._around if is_below(path, (d,))), "/")
         if directory != self._home:
-            return is_below(directory, (self._home,))
+            return directory != "/"
         name = path[len(self._home) + 1 :]
         nearer = (each for each in self._around if os.path.dirname(each) == self._home)
-        nearest = [place.real for place in self._places if place.is_of_checkout]
-        return not name.startswith(".") or any(f"{d}/{name}" in looked for d in (*nearer, *nearest))
+        is_usual = name.partition("/")[0] in _USUAL_IN_HOME
+        return not is_usual or any(f"{d}/{name}" in looked for d in (*nearer, *self._own))
 
     def _leaves_place(self, path: str) -> bool:
         """Whether a way goes up out of one of the places."""
@@ -160,6 +181,14 @@ def above(path: str) -> Iterator[str]:
         yield path
 
 
+def home_within(roots: Roots, environment: Mapping[str, str]) -> dict[str, str]:
+    """HOME where that lies in the checkout, as a build service may have it: it has no names of its
+    own there."""
+    home = environment.get("HOME", "")
+    places = (place.real for place in roots.places if place.is_of_checkout)
+    return {"HOME": home} if is_below(home.rstrip("/"), places) else {}
+
+
 def _wrappers_home(environment: Mapping[str, str]) -> str:
     """DISTBUILD_HOME, by the shim that lies there: the crate cc prints the shim's path."""
     for name in WRAPPERS:
@@ -205,10 +234,10 @@ def with_places(roots: Roots, environment: Mapping[str, str]) -> Roots:
     more = {
         f"{cargo}/registry/src": "cargo/registry/src",
         f"{cargo}/git/checkouts": "cargo/git/checkouts",
-        cargo: "cargo-home",
+        cargo: _CARGO_HOME,
         sysroot: "toolchain",
         environment.get("HOME", ""): HOME,
-        _temporary(roots, environment): "tmp",
+        _temporary(roots, environment): _TEMPORARY,
         _wrappers_home(environment): "distbuild-home",
     }
     known = {place.real for place in roots.places if place.staged}

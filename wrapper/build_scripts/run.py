@@ -6,6 +6,7 @@ import os
 import pwd
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 
@@ -28,6 +29,9 @@ _HOW_TO_WORK = re.compile(
     r"[ijklnOpqstvw]+|-[jlO].*|--(?:jobserver|output-sync|no-print-dir|shuffle).*"
 )
 """Words of MAKEFLAGS that do not say what is to be made."""
+
+
+_MACROS = re.compile(r"lib.+-[0-9a-f]{16}\.so")
 
 
 class NotWorthKeeping(NotKept):
@@ -121,10 +125,16 @@ def run_variables(run: Run, record: Record) -> dict[str, str]:
 
 
 def _is_of_cargo(directory: str) -> bool:
-    """Whether a directory is in a target directory: of the cargo by which a test was started that
-    starts one."""
+    """Whether a directory is in a target directory, of the cargo by which a test was started that
+    starts one, and has no library that a program may be loaded with: macros have hashes in their
+    names, for which none asks. Blocks."""
     above_it = islice(above(directory), 3)  # target/TRIPLE/debug/deps
-    return any(os.path.isfile(f"{each}/CACHEDIR.TAG") for each in above_it)
+    if not any(os.path.isfile(f"{each}/CACHEDIR.TAG") for each in above_it):
+        return False
+    with suppress(OSError):
+        names = os.listdir(directory)
+        return all(".so" not in name or _MACROS.fullmatch(name) for name in names)
+    return True
 
 
 def _told_make(environment: Mapping[str, str]) -> str:

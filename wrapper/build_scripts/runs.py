@@ -14,6 +14,7 @@ from wrapper.action import BuiltAction, command_of
 from wrapper.build_scripts.environment import cargos_variables
 from wrapper.build_scripts.kept import check_worth, key_then, record_of, result_of, whose_run
 from wrapper.build_scripts.keys import script_action
+from wrapper.build_scripts.names import home_within
 from wrapper.build_scripts.outputs import empty_tree, stamps, unstaged
 from wrapper.build_scripts.placing import SMALL, put_outputs
 from wrapper.build_scripts.program_names import ProgramNames
@@ -85,7 +86,8 @@ class BuildScriptRuns:
     def script(self, run: Run) -> BuiltAction:
         """The key of all runs of the script with cargo's variables. Raises OSError."""
         program = run.name or self._files.digest(run.program)
-        return script_action(program, cargos_variables(run.environment), run.roots, machine())
+        told = cargos_variables(run.environment) | home_within(run.roots, run.environment)
+        return script_action(program, told, run.roots, machine())
 
     async def wanted(self, run: Run, script: BuiltAction, instance: str) -> BuiltAction:
         """What a run is asked for first: the key by the newest record here, the script's without.

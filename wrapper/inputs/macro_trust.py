@@ -65,9 +65,11 @@ its code itself."""
 _ANYWHERE = re.compile(rb'#\s*\[[^\]]*\bpath\s*=\s*(?:r#*"|"/|"[^"]*\\)')
 """The same in forms that are not looked into."""
 
-_GENERATED = re.compile(
-    rb'\binclude\s*!\s*[(\[{]\s*concat\s*!\s*[(\[{]\s*env\s*!\s*[(\[{]\s*"OUT_DIR"'
+_INCLUDED = rb'\binclude\s*!\s*[(\[{]\s*"((?:[\w-][\w.-]*/)*[\w-][\w.-]*)"'
+_KNOWN = re.compile(
+    rb'\binclude\s*!\s*[(\[{]\s*concat\s*!\s*[(\[{]\s*env\s*!\s*[(\[{]\s*"OUT_DIR"|' + _INCLUDED
 )
+"""Code that a build script makes, and what lies beside or below a source."""
 
 _UPWARDS = re.compile(rb'\bpath\s*=\s*"((?:\.\./)+)((?:[\w-]+/)*[\w-]+\.rs)"')
 
@@ -276,10 +278,24 @@ def _exports_of(package: str, paths: Iterable[str]) -> ReExports:
 
 def _values_handed_on(package: str, paths: Iterable[str]) -> frozenset[str] | None:
     """None where it may be any."""
-    sources = _contents(paths)
+    sources = _with_included(_contents(paths))
     if _has_more(package, sources):
         return None
     return frozenset().union(*map(values_handed_on, sources.values()))
+
+
+def _with_included(sources: dict[str, bytes]) -> dict[str, bytes]:
+    """The same with the files of other names that they include, from beside or below. Raises
+    OSError."""
+    found, pending = dict(sources), list(sources)
+    while pending:
+        path = pending.pop()
+        names = re.findall(_INCLUDED, found[path])
+        beside = {os.path.join(os.path.dirname(path), os.fsdecode(name)) for name in names}
+        more = [each for each in beside - found.keys() if os.path.isfile(each)]
+        found |= _contents(more)
+        pending += more
+    return found
 
 
 def _has_more(package: str, sources: Mapping[str, bytes]) -> bool:
@@ -287,7 +303,7 @@ def _has_more(package: str, sources: Mapping[str, bytes]) -> bool:
     build script makes, which is taken to have no macros for others that ask for paths."""
     if is_published(package):
         return False
-    written = ((path, _GENERATED.sub(b"", source)) for path, source in sources.items())
+    written = ((path, _KNOWN.sub(b"", source)) for path, source in sources.items())
     return any(_elsewhere(path, source, package, sources) for path, source in written)
 
 
