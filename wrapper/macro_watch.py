@@ -127,9 +127,13 @@ def check_reads(accesses: bytes, unit: Unit, inputs: Inputs, learned: Learned = 
 
 def check_ways(accesses: bytes, unit: Unit, inputs: Inputs) -> None:
     """Raises NotKept for what a compile read by a way that may lead elsewhere for others who have
-    its key, `inputs`."""
+    its key, `inputs`: but for directories of libraries, which are looked at for each key."""
     for kind, path in decode(accesses):
-        if kind in "oO" and leads_elsewhere(path, unit.roots, inputs):
+        if (
+            kind in "oO"
+            and leads_elsewhere(path, unit.roots, inputs)
+            and not is_below(os.path.normpath(path), inputs.native)
+        ):
             raise NotKept(f"the compile reads {path}, which no key names")
 
 

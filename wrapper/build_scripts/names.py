@@ -109,7 +109,8 @@ class Names:
             return False
         directory = next((d for d in self._around if is_below(path, (d,))), "/")
         if directory != self._home:
-            return directory != "/"
+            is_in_home = self._home != "" and is_below(path, (self._home,))
+            return is_below(directory, (self._home,)) if is_in_home else directory != "/"
         name = path[len(self._home) + 1 :]
         nearer = (each for each in self._around if os.path.dirname(each) == self._home)
         is_usual = name.partition("/")[0] in _USUAL_IN_HOME
