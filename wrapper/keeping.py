@@ -36,7 +36,7 @@ from wrapper.inputs.upwards import Upwards
 from wrapper.ladder import Draft, build
 from wrapper.learned import note_of
 from wrapper.local_tier import LocalTier, stamp_made_here
-from wrapper.macro_watch import check_reads, check_ways
+from wrapper.macro_watch import check_reads, check_watched_ways
 from wrapper.notes import Notes, publish_note
 from wrapper.recorded import NotKept, Recorded, keep_and_share
 from wrapper.remote import Remote
@@ -295,7 +295,7 @@ class Keeper:
         if hidden is not None:
             raise NotKept(f"it reads {hidden}, which is no input")
         if compiled.accesses is not None:
-            check_ways(compiled.accesses, unit, inputs)
+            check_watched_ways(compiled.accesses, unit, inputs)
         if known == NOTHING:
             return before, before
         base = build(unit, collect((), None), NOTHING)

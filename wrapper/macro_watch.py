@@ -19,7 +19,7 @@ from wrapper.build_scripts.accesses import (
     left_behind,
     sort_out,
 )
-from wrapper.build_scripts.names import above, is_below
+from wrapper.build_scripts.names import above, all_above, is_below
 from wrapper.inputs.apart import is_apart
 from wrapper.inputs.collect import CLIPPY_SETTINGS
 from wrapper.inputs.inputs import Inputs
@@ -101,17 +101,9 @@ def check_reads(accesses: bytes, unit: Unit, inputs: Inputs, learned: Learned = 
     # cargo has programs look for libraries, and rustc for crates, where dependencies are
     deps = [path for kind, path in unit.invocation.library_paths if kind == "dependency"]
     _check_made(noted, unit, inputs, {unit.roots.out_dir, *deps})
-    upwards = Upwards(unit.roots, unit.environment)
     # of a directory beside the package the key says that it is one
     directories = set(filter(os.path.isdir, learned.files))
-    files = (name for name in learned.files if name not in directories)
-    known = [
-        path
-        for name in files
-        for path in upwards.paths(name)
-        # what the key has with all around it may be listed
-        if not is_below(path, inputs.shown) or inputs.is_left_out(path)
-    ]
+    known = _added(set(learned.files) - directories, unit, inputs)
     places = _Places(inputs, unit.roots, [*known, *deps])
     _check_others(others, unit, inputs, places)
     check_linked(
@@ -125,7 +117,15 @@ def check_reads(accesses: bytes, unit: Unit, inputs: Inputs, learned: Learned = 
             raise NotKept(f"the compile reads {path}, which no key names")
 
 
-def check_ways(accesses: bytes, unit: Unit, inputs: Inputs) -> None:
+def _added(names: Iterable[str], unit: Unit, inputs: Inputs) -> list[str]:
+    """The paths of files that a compile turned out to read, but for what the key has with all
+    around it, which may be listed."""
+    upwards = Upwards(unit.roots, unit.environment)
+    paths = (path for name in names for path in upwards.paths(name))
+    return [p for p in paths if not is_below(p, inputs.shown) or inputs.is_left_out(p)]
+
+
+def check_watched_ways(accesses: bytes, unit: Unit, inputs: Inputs) -> None:
     """Raises NotKept for what a compile read by a way that may lead elsewhere for others who have
     its key, `inputs`: but for directories of libraries, which are looked at for each key."""
     for kind, path in decode(accesses):
@@ -342,7 +342,7 @@ class _Places:
         self._is_shown = {**dict.fromkeys(hidden, False), **dict.fromkeys(shown, True)}
         around = _both_forms([roots.workspace, roots.out_dir])
         named = {place.real for place in roots.places if "/../" in place.real}  # as cargo does
-        self._above = around | _all_above(named) | _all_above(shown | around)
+        self._above = around | all_above(named) | all_above(shown | around)
         self._packages = _both_forms([roots.package])
         # what else is left out has its name in the key, where macros may list directories
         self._unlisted = self._packages | self._above
@@ -374,16 +374,6 @@ class _Places:
                 known = "/" if directory == path else self._nearest(directory)
             self._known[path] = known
         return known
-
-
-def _all_above(paths: Iterable[str]) -> set[str]:
-    found: set[str] = set()
-    for path in paths:
-        for each in above(path):
-            if each in found:
-                break  # and so is what is above that
-            found.add(each)
-    return found
 
 
 def _both_forms(paths: Iterable[str]) -> set[str]:

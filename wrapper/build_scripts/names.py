@@ -59,12 +59,12 @@ class Names:
         self.roots = roots
         self._search = [each.rstrip("/") for each in search.split(":") if each.startswith("/")]
         self._places = [place for place in roots.places if place.staged]
-        self._above = _all_above(place.real for place in self._places)
+        self._above = _longest_first(all_above(place.real for place in self._places))
         own = [p for p in self._places if p.is_of_checkout]
         within = [p.real for p in own if p.staged != "target"]
         # who goes up from OUT_DIR may mean what lies beside a target directory elsewhere
         self._own = within + [p.real for p in own if not is_below(p.real, within)]
-        self._around = _all_above(self._own)
+        self._around = _longest_first(all_above(self._own))
         self._home = roots.real(HOME) or ""
 
     def leads_here(self, path: str) -> bool:
@@ -170,9 +170,19 @@ def _beside(path: str, ways: Iterable[str]) -> str | None:
     return None
 
 
-def _all_above(paths: Iterable[str]) -> list[str]:
-    """The directories above any of some paths, the longest names first."""
-    return sorted({each for path in paths for each in above(path)}, key=len, reverse=True)
+def _longest_first(directories: Iterable[str]) -> list[str]:
+    return sorted(directories, key=len, reverse=True)
+
+
+def all_above(paths: Iterable[str]) -> set[str]:
+    """The directories above any of some paths."""
+    found: set[str] = set()
+    for path in paths:
+        for each in above(path):
+            if each in found:
+                break  # and so is what is above that
+            found.add(each)
+    return found
 
 
 def above(path: str) -> Iterator[str]:

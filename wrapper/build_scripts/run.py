@@ -30,8 +30,8 @@ _HOW_TO_WORK = re.compile(
 )
 """Words of MAKEFLAGS that do not say what is to be made."""
 
-
 _MACROS = re.compile(r"lib.+-[0-9a-f]{16}\.so")
+"""Libraries that rustc alone loads."""
 
 
 class NotWorthKeeping(NotKept):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Collection, Container, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from remote_apis.digest import Digest
@@ -199,9 +199,10 @@ class _Walk:
             st = entry.stat(follow_symlinks=False)
             self._note_change(when_moved(st))
             self._note_age(path, st)
-            for way in _links_on_way(entry.path):
+            ways = list(_links_on_way(entry.path))
+            for way in ways:
                 self._note_change(when_moved(os.lstat(way)))
-            if _stays_inside(entry.path, self._root, self._left_out):
+            if _stays_inside(entry.path, ways, self._root, self._left_out):
                 self._builder.add_symlink(path, os.readlink(entry.path))
                 continue
             self._replaced.append(f"{path} {os.readlink(entry.path)}")
@@ -324,15 +325,14 @@ class RealPlaces:
         return os.path.realpath(place) if os.path.islink(place) else place
 
 
-def _stays_inside(link: str, root: str, left_out: Iterable[str]) -> bool:
-    """Whether a link names, and by way of other links reaches, a place below `root` that is not
+def _stays_inside(link: str, ways: Collection[str], root: str, left_out: Iterable[str]) -> bool:
+    """Whether a link names, and by way of others, `ways`, reaches, a place below `root` that is not
     left out: what lies anywhere else is in no digest, nor is where a link there leads."""
     target = os.readlink(link)
     full = os.path.normpath(os.path.join(os.path.dirname(link), target))
     if os.path.isabs(target) or not full.startswith(root + "/"):
         return False
     inside, hidden = os.path.realpath(root) + "/", [*map(real_place, left_out)]
-    ways = list(_links_on_way(link))
     return not any(os.path.isabs(os.readlink(way)) for way in ways) and all(
         place.startswith(inside) and not is_below(place, hidden)
         for place in (*ways, os.path.realpath(link))
