@@ -18,7 +18,7 @@ from wrapper.asked import is_told
 from wrapper.ccache import behind_ccache
 from wrapper.daemon.protocol import Call, LocalRun, Reply
 from wrapper.home import Home
-from wrapper.inputs.macro_trust import is_published
+from wrapper.inputs.package_sources import is_published
 from wrapper.inputs.unit_records import record_of
 from wrapper.ladder import Draft
 from wrapper.result_checks import Unit

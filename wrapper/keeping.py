@@ -11,7 +11,7 @@ import asyncio
 import os
 import stat
 import time
-from collections.abc import Callable, Coroutine, Mapping, Set
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,75 +20,38 @@ from remote_apis.digest import Digest
 from remote_apis.file_copy import is_unchanged
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
 from wrapper.action import BuiltAction, command_of
-from wrapper.asked import names_asked
-from wrapper.build_scripts.accesses import Seen
 from wrapper.build_scripts.names import with_places
 from wrapper.build_scripts.program_names import named_by_keys, needs_name
-from wrapper.build_scripts.reads import CLOCK_STEP_NS, changed_since
+from wrapper.build_scripts.reads import CLOCK_STEP_NS
+from wrapper.compiled import (
+    Compiled,
+    check_learned_unchanged,
+    check_unchanged,
+    dep_info_of,
+    whose_result,
+)
 from wrapper.dep_info import rewrite_dep_info, rewrite_messages
-from wrapper.hidden_paths import are_handed, is_opaque, pieces_in
 from wrapper.inputs.collect import Collector
 from wrapper.inputs.file_digests import FileDigests
 from wrapper.inputs.inputs import Inputs, staged_or_refuse
 from wrapper.inputs.snapshot import Source
 from wrapper.inputs.unit_records import NOTHING, Learned
-from wrapper.inputs.upwards import Upwards
-from wrapper.ladder import Draft, build
 from wrapper.learned import note_of
 from wrapper.local_tier import LocalTier, stamp_made_here
 from wrapper.macro_watch import check_reads, check_watched_ways
 from wrapper.notes import Notes, publish_note
 from wrapper.recorded import NotKept, Recorded, keep_and_share
 from wrapper.remote import Remote
-from wrapper.result_checks import (
-    CompileHere,
-    HandsOn,
-    Unit,
-    paths_put_in,
-    read_and_not_staged,
-)
+from wrapper.result_checks import CompileHere, read_and_not_staged
 from wrapper.roots import OUTPUTS, ROOT_DIRECTORY, Roots
 from wrapper.rustc.arguments import NotUnderstood
-from wrapper.rustc.outputs import debug_objects, dep_info_name, may_be_linked, output_names
-from wrapper.searching import any_contains
-from wrapper.whose import (
-    Whose,
-    fewest,
-    fewest_with_pieces,
-    key_for,
-    names_checkout,
-    paths_of_checkout,
-    real_paths,
-)
+from wrapper.rustc.outputs import may_be_linked
+from wrapper.unit_action import action_of
+from wrapper.whose import Whose, key_for
 
 _SETTLED_SECONDS = 0.5
 _ROOT = f"/{ROOT_DIRECTORY}"
 """Stands for the input root in what is kept, as a worker's would."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Compiled:
-    """A compile that has ended here with success.
-
-    `outputs` are the files that it left, by name, where they are and as they were before cargo went
-    on; `learned` what it turned out to read; `stderr` is rustc's own; `accesses` what a watcher
-    noted of it; `shares`: servers may have the result.
-    """
-
-    unit: Unit
-    draft: Draft
-    outputs: Mapping[str, tuple[str, os.stat_result]]
-    learned: Learned
-    stderr: bytes
-    started_ns: int
-    seconds: float
-    shares: bool
-    accesses: bytes | None = None
-
-    @property
-    def known(self) -> Learned:
-        """All that it is known to read."""
-        return self.draft.learned | self.learned
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +153,7 @@ class Keeper:
 
         Raises NotKept, CompileHere, NotUnderstood, DistbuildError and OSError.
         """
-        _check_unchanged(compiled)
+        check_unchanged(compiled)
         found = await asyncio.to_thread(self._prepare, compiled)
         await self._store(compiled, found.blobs)
         await self._local.keep(instance, found.action.digest, found.result)
@@ -205,7 +168,7 @@ class Keeper:
 
         Raises NotKept, CompileHere, NotUnderstood and OSError.
         """
-        _, dep_info = _dep_info(compiled)
+        _, dep_info = dep_info_of(compiled)
         unit = compiled.unit
         # of other packages of registries it has no names by itself
         roots = with_places(unit.roots, unit.environment)
@@ -215,7 +178,7 @@ class Keeper:
         _, action = self._keys(compiled, dep_info)
         if named:
             action = self._action_with(named, compiled)
-        _check_unchanged(compiled)
+        check_unchanged(compiled)
         (path,) = (path for name, (path, _) in compiled.outputs.items() if "." not in name)
         return self._files.digest(path), action.digest
 
@@ -226,12 +189,12 @@ class Keeper:
         inputs = self._collector.collect(unit.invocation, unit.roots, unit.environment, known.files)
         others = {staged_or_refuse(unit.roots, path): each for path, each in named.items()}
         files = {path: others.get(path, digest) for path, digest in inputs.files.items()}
-        return build(unit, replace(inputs, files=files), known)
+        return action_of(unit, replace(inputs, files=files), known)
 
     def _prepare(self, compiled: Compiled) -> _Result:
         """Raises NotKept, CompileHere, NotUnderstood and OSError."""
         roots, known = compiled.unit.roots, compiled.known
-        dep_info_path, dep_info = _dep_info(compiled)
+        dep_info_path, dep_info = dep_info_of(compiled)
         base, action = self._keys(compiled, dep_info)
         result = re_pb.ActionResult(stdout_raw=f"{_ROOT}\n".encode())
         blobs: dict[Digest, Source] = {}
@@ -259,7 +222,7 @@ class Keeper:
         started = end - int(compiled.seconds * 1e9)
         stamp_made_here(result, started, end, shares=compiled.shares)
         hands_on = partial(self._collector.hands_on, compiled.unit.invocation)
-        whose = _whose(compiled, dep_info, known, hands_on)
+        whose = whose_result(compiled, dep_info, known, hands_on)
         action = key_for(whose, action, roots)
         return _Result(action, result, blobs, whose, compiled.shares, base, known)
 
@@ -279,12 +242,12 @@ class Keeper:
             )  # fmt: skip
 
         inputs = collect(draft.learned.files, compiled.started_ns + int(compiled.seconds * 1e9))
-        before = build(unit, inputs, draft.learned)
+        before = action_of(unit, inputs, draft.learned)
         # what was changed and put back since may have been read in between
         is_touched = inputs.changed_ns != draft.inputs.changed_ns
         if is_touched or before.digest != draft.action.digest:
             raise NotKept("its inputs changed while it was compiled")
-        _check_learned_unchanged(compiled)
+        check_learned_unchanged(compiled)
         if known.files != draft.learned.files:
             # nothing says what lay around them before
             was_changed_ns = max(inputs.changed_ns, compiled.started_ns - CLOCK_STEP_NS)
@@ -298,8 +261,8 @@ class Keeper:
             check_watched_ways(compiled.accesses, unit, inputs)
         if known == NOTHING:
             return before, before
-        base = build(unit, collect((), None), NOTHING)
-        return base, before if known == draft.learned else build(unit, inputs, known)
+        base = action_of(unit, collect((), None), NOTHING)
+        return base, before if known == draft.learned else action_of(unit, inputs, known)
 
     async def _store(self, compiled: Compiled, blobs: Mapping[Digest, Source]) -> None:
         files = {path: (status, name) for name, (path, status) in compiled.outputs.items()}
@@ -315,7 +278,7 @@ class Keeper:
             now = os.stat(source)
             if is_unchanged(now, status):
                 self._files.learn(now, digest)
-        _check_unchanged(compiled)
+        check_unchanged(compiled)
 
 
 async def _share(
@@ -328,92 +291,3 @@ async def _share(
     is_published = await remote.publish(key, everything, kept.result)
     if is_published and kept.whose is Whose.EVERYBODYS:
         on_shared(key)
-
-
-def _dep_info(compiled: Compiled) -> tuple[str, bytes]:
-    """The path and the bytes of the compile's dep-info. Raises OSError."""
-    unit = compiled.unit
-    path = os.path.join(unit.roots.out_dir, dep_info_name(unit.invocation))
-    with open(path, "rb") as file:
-        return path, file.read()
-
-
-def _check_unchanged(compiled: Compiled) -> None:
-    """Raises NotKept when an output is no longer what the compile left, and OSError."""
-    for name, (path, before) in compiled.outputs.items():
-        try:
-            now = os.stat(path)
-        except FileNotFoundError:
-            raise NotKept(f"{name} was made anew meanwhile") from None
-        # cargo dates what `cargo check` makes back to when it began, which is no change
-        is_dated_back = (
-            "link" not in compiled.unit.invocation.emit
-            and (now.st_ino, now.st_size) == (before.st_ino, before.st_size)
-            and now.st_mtime_ns < before.st_mtime_ns
-        )
-        if not is_dated_back and not is_unchanged(now, before):
-            raise NotKept(f"{name} was made anew meanwhile")
-
-
-def _check_learned_unchanged(compiled: Compiled) -> None:
-    """Raises NotKept when a file that it turned out to read is not what it was."""
-    roots, own = compiled.unit.roots, compiled.learned.files
-    upwards = Upwards(roots, compiled.unit.environment)
-    paths = [path for name in own for path in upwards.paths(name)]
-    # of what nothing was above, the key says so afterwards
-    read = Seen(reads={p: "o" for p in paths if p in own or os.path.lexists(p)})
-    ways = (roots.workspace,)
-    changed = changed_since(read, compiled.started_ns, roots.targets, places=ways)
-    if changed is not None:
-        raise NotKept(f"{changed} changed while it was compiled")
-
-
-def _whose(compiled: Compiled, dep_info: bytes, known: Learned, hands_on: HandsOn) -> Whose:
-    """For whom the result is right."""
-    unit, invocation = compiled.unit, compiled.unit.invocation
-    if unit.keeps_paths:
-        return Whose.THE_CHECKOUTS
-    said = paths_put_in(unit, dep_info, known.names, hands_on)
-    # what it makes of such a value may not look like a path any more
-    if any(names_checkout(unit.environment.get(name, ""), unit.roots) for name in said):
-        return Whose.THE_CHECKOUTS
-    asked = compiled.draft.inputs.macros.variables | known.asked | _seen_asking(compiled)
-    is_hidden = bool(said) or are_handed(asked, unit.roots, unit.environment)
-    is_lost = is_hidden and is_opaque(invocation)
-    if is_lost and any(
-        names_checkout(unit.environment.get(name, ""), unit.roots) for name in asked
-    ):
-        return Whose.THE_CHECKOUTS
-    outputs = [
-        path
-        for name, (path, st) in compiled.outputs.items()
-        if st.st_size and not name.endswith(".d")
-    ]
-
-    def holds(paths: list[str]) -> bool:
-        recorded = (place.recorded for place in unit.roots.places)
-        needles = fewest(paths)
-        hidden = pieces_in(invocation, fewest_with_pieces(paths), recorded) if is_hidden else ()
-        return any_contains(outputs, [*needles, *hidden])
-
-    if not (said or is_lost or holds(real_paths(unit.roots))):
-        return Whose.EVERYBODYS
-    is_here = holds(paths_of_checkout(unit.roots))
-    return Whose.THE_CHECKOUTS if is_here else Whose.THE_USERS
-
-
-def _seen_asking(compiled: Compiled) -> Set[str]:
-    """The variables for which macros were seen to ask; any, where they were not watched."""
-    if compiled.accesses is not None:
-        return names_asked(compiled.accesses)
-    return compiled.unit.environment.keys() if compiled.draft.inputs.has_macros else frozenset()
-
-
-def outputs_of(unit: Unit, moved: Mapping[str, str]) -> dict[str, tuple[str, os.stat_result]]:
-    """The files that a compile has left; `moved` are the paths of those that are elsewhere now."""
-    found = {}
-    for name in (*output_names(unit.invocation), *debug_objects(unit.invocation)):
-        path = moved.get(name) or os.path.join(unit.roots.out_dir, name)
-        with suppress(FileNotFoundError):
-            found[name] = path, os.stat(path)
-    return found

@@ -9,32 +9,27 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
-from remote_apis import link_set
 from remote_apis.digest import Digest
 from remote_apis.errors import DistbuildError, OutOfSpace
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
-from wrapper.action import BuiltAction, build_action, platform_of
+from wrapper.action import BuiltAction
 from wrapper.build_scripts.names import ABOVE
 from wrapper.fetching import fetch_blobs
 from wrapper.found import Found, Result, usable
 from wrapper.from_server import FailedThere, execute, look_up
 from wrapper.inputs.apart import is_apart
 from wrapper.inputs.collect import Collector
-from wrapper.inputs.environment import OF_CLIPPY, environment_of_action
 from wrapper.inputs.inputs import Inputs
-from wrapper.inputs.macro_trust import is_published
-from wrapper.inputs.toolchain import machine
+from wrapper.inputs.package_sources import is_published
 from wrapper.inputs.unit_records import NOTHING, Learned
 from wrapper.keys.journal import KeyJournal, Subject
 from wrapper.learned import find_learned, note_name, note_of
 from wrapper.local_tier import LocalTier
 from wrapper.notes import Notes, publish_note
-from wrapper.qualifiers import check_linker, qualifiers
 from wrapper.remote import Remote
 from wrapper.result_checks import (
     CompileHere,
@@ -45,9 +40,9 @@ from wrapper.result_checks import (
 )
 from wrapper.roots import OUTPUTS, Roots
 from wrapper.rustc.arguments import NotUnderstood
-from wrapper.rustc.by_name import BY_NAME, compiler_by_name
 from wrapper.rustc.incremental import is_fresh
 from wrapper.rustc.outputs import dep_info_name, early_names
+from wrapper.unit_action import action_of
 from wrapper.whose import keys
 from wrapper.wording import trouble
 
@@ -187,7 +182,7 @@ class Ladder:
             )
         except OSError as error:
             raise CompileHere(f"cannot read {error.filename}: {error.strerror}") from error
-        action = build(unit, inputs, learned)
+        action = action_of(unit, inputs, learned)
         is_edited = _is_edited(unit, last_key, action)
         return Draft(action=action, inputs=inputs, learned=learned, is_edited=is_edited)
 
@@ -394,58 +389,6 @@ def _trouble(remote: Remote, error: DistbuildError, draft: Draft) -> Miss:
 def _is_edited(unit: Unit, last_key: str, action: BuiltAction) -> bool:
     """Whether rustc's own incremental state will serve the user better than a worker."""
     return last_key not in ("", action.digest.hash) and not is_fresh(unit.invocation)
-
-
-def build(unit: Unit, inputs: Inputs, learned: Learned) -> BuiltAction:
-    """The unit's action under its shared key. Raises NotUnderstood."""
-    if inputs.macros.suspect is not None and not inputs.macros.is_seen:
-        raise NotUnderstood(f"a macro may read what no key names: {inputs.macros.suspect}")
-    if BY_NAME in learned.asked and not compiler_by_name(unit.invocation.driver, unit.environment):
-        raise NotUnderstood("a macro runs rustc, and on this user's PATH that is another")
-    if learned.libraries:
-        inputs = replace(inputs, attributed=inputs.attributed | learned.libraries)
-    variables = learned.names | inputs.macros.variables
-    if unit.invocation.is_clippy:
-        variables |= OF_CLIPPY
-    set_digest = None
-    if unit.invocation.links_with_system:
-        linker = unit.invocation.codegen("linker")
-        check_linker(linker, unit.environment, unit.roots.workspace)
-        set_digest = link_set.link_set()
-    return build_action(
-        invocation=unit.invocation,
-        roots=unit.roots,
-        environment=environment_of_action(unit.environment, variables),
-        absent=_absent(unit, inputs, learned),
-        inputs=inputs,
-        platform=platform_of(unit.invocation, machine(), set_digest),
-        qualifiers=qualifiers(unit.invocation, unit.roots, inputs, unit.environment)
-        | _ages(inputs, learned)
-        | _loaded(inputs),
-    )
-
-
-def _absent(unit: Unit, inputs: Inputs, learned: Learned) -> frozenset[str]:
-    """Variables and files for which macros looked, by the names that all have for them, that are
-    not there: else the key would be as if nobody had looked. And what is in directories above."""
-    found = inputs.files.keys() | inputs.upwards.keys() | inputs.kinds.keys()
-    invocation, roots = unit.invocation, unit.roots
-    beside = (path for path in learned.files if not is_apart(path, invocation, roots))
-    files = {roots.staged(path) or path for path in beside} - found
-    upwards = {inputs.upwards[name] for name in learned.files if name in inputs.upwards}
-    return (learned.asked - unit.environment.keys()) | files | upwards
-
-
-def _loaded(inputs: Inputs) -> dict[str, str]:
-    """The compiler's libraries that no input root has: workers have others."""
-    names = {os.path.basename(path): digest.hash for path, digest in inputs.loaded.items()}
-    return {f"library {name} of the compiler": hash_ for name, hash_ in sorted(names.items())}
-
-
-def _ages(inputs: Inputs, learned: Learned) -> dict[str, str]:
-    """How old the files are at which macros may look, where they ask, as one digest."""
-    said = [inputs.ages[name] for name in ("", *sorted(learned.files)) if name in inputs.ages]
-    return {"ages": Digest.of("\n".join(said).encode(), inputs.function).hash} if said else {}
 
 
 def check(unit: Unit) -> None:

@@ -14,7 +14,7 @@ from wrapper.hidden_paths import is_opaque, is_optimized
 from wrapper.inputs.apart import is_apart
 from wrapper.inputs.environment import OF_CLIPPY, environment_of_action
 from wrapper.inputs.inputs import Inputs
-from wrapper.inputs.macro_trust import is_published
+from wrapper.inputs.package_sources import is_published
 from wrapper.inputs.unit_records import NOTHING, Learned
 from wrapper.path_values import explains, uses_value
 from wrapper.roots import Roots

@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Iterator
 
-from wrapper.inputs.macro_trust import is_published
+from wrapper.inputs.package_sources import is_published
 from wrapper.inputs.rust_text import (
     has_own_quote,
     without_comments,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+from collections import OrderedDict
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, replace
+from itertools import islice
 
 from remote_apis.digest import Digest
 from remote_apis.errors import DistbuildError, InvalidRequest
@@ -41,6 +43,8 @@ class LiveOutputs:
         self._streams = streams
         self._store = store
         self._pairs: dict[str, LivePair] = {}
+        # A client may come to see that an action runs when its lease is over already.
+        self._readable: OrderedDict[tuple[str, Digest], LivePair] = OrderedDict()
 
     def begin(self, worker: str, instance: str, digest: Digest) -> LivePair | None:
         """The worker has a new lease. None when there can be no more streams."""
@@ -55,6 +59,8 @@ class LiveOutputs:
             _LOG.info("no live output of %s: %s", digest, error)
             return None
         self._pairs[worker] = pair
+        self._readable[worker, digest] = pair
+        self._forget_removed()
         return pair
 
     def keep(self, worker: str) -> None:
@@ -87,8 +93,16 @@ class LiveOutputs:
 
     def names(self, worker: str, digest: Digest) -> tuple[str, str] | None:
         """Where clients read what a worker's action prints."""
-        pair = self._pairs.get(worker)
-        return pair.readable if pair is not None and pair.digest == digest else None
+        pair = self._readable.get((worker, digest))
+        return None if pair is None else pair.readable
+
+    def _forget_removed(self) -> None:
+        """Look at two for each that comes: there are at most twice as many as have streams."""
+        for lease, pair in list(islice(self._readable.items(), 2)):
+            if self._streams.has(pair.stdout):
+                self._readable.move_to_end(lease)
+            else:
+                del self._readable[lease]
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from google.longrunning import operations_pb2
 
+from remote_apis.digest import Digest
+from remote_apis.digest_functions import DigestFunction
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
 from remote_apis.stubs.build.bazel.remote.logstream.v1 import remote_logstream_pb2 as ls_pb
 from remote_apis.stubs.buildbarn.remoteworker import remoteworker_pb2 as rw_pb
@@ -132,6 +134,23 @@ async def test_every_lease_has_streams_of_its_own(streams: LogStreams) -> None:
             await worker.completed(work)
             assert response_of([operation async for operation in call][-1])
         assert len(seen) == 5
+
+
+async def test_who_comes_to_see_it_when_it_is_over_is_told_the_streams_all_the_same(
+    streams: LogStreams,
+) -> None:
+    live = LiveOutputs(streams, MemoryBlobStore())
+    first, *others = (Digest.of(b"%d" % number, DigestFunction.SHA256) for number in range(3))
+    pair = live.begin("worker", "", first)
+    assert pair is not None
+    live.end("worker")
+    assert live.names("worker", first) == pair.readable
+    assert live.begin("worker", "", others[0]) is not None
+    assert live.names("worker", first) == pair.readable
+    assert live.begin("worker", "", others[1]) is not None  # and the first ones are gone
+    assert live.names("worker", first) is None
+    assert all(live.names("worker", other) for other in others)
+    assert live.names("another", first) is None
 
 
 async def test_without_room_for_streams_actions_run_all_the_same(streams: LogStreams) -> None:

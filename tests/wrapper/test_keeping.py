@@ -16,11 +16,12 @@ from server.blobstore.disk import DiskBlobStore
 from server.blobstore.evicting import EvictingBlobStore
 from tests.wrapper.reason_texts import provokes
 from tests.wrapper.test_reasons import Rung, connected, rung
+from wrapper.compiled import Compiled, outputs_of
 from wrapper.found import Result
 from wrapper.home import Home
 from wrapper.inputs.file_digests import FileDigests
 from wrapper.inputs.unit_records import Learned, record_of
-from wrapper.keeping import Compiled, Keeper, outputs_of
+from wrapper.keeping import Keeper
 from wrapper.keys.explain import Explainer
 from wrapper.keys.journal import Ended, Subject
 from wrapper.ladder import EDITED, NEW, Ask, Miss

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from wrapper.inputs.build_starts import BuildStarts
-from wrapper.inputs.macro_trust import MacroTrust, reads_of
+from wrapper.inputs.code_reads import reads_of
+from wrapper.inputs.macro_trust import MacroTrust
 from wrapper.inputs.package_states import PublishedStates
 
 

@@ -8,8 +8,8 @@ import pytest
 
 from remote_apis.digest import Digest
 from tests.wrapper.reason_texts import provokes
+from wrapper.inputs.code_reads import Reads
 from wrapper.inputs.inputs import Inputs
-from wrapper.inputs.macro_trust import Reads
 from wrapper.linked import LIBRARY
 from wrapper.macro_watch import check_reads
 from wrapper.preferred import PREFERRED

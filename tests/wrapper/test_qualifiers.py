@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from wrapper.inputs.code_reads import Reads
 from wrapper.inputs.inputs import Inputs
-from wrapper.inputs.macro_trust import Reads
 from wrapper.preferred import PREFERRED
 from wrapper.qualifiers import qualifiers
 from wrapper.roots import Place, Roots

@@ -26,7 +26,7 @@ from wrapper.build_scripts.run import NotWorthKeeping, Watched, key_of, run_vari
 from wrapper.build_scripts.texts import texts_read
 from wrapper.hidden_paths import BITCODE, OBJECT, pieces_together
 from wrapper.inputs.file_digests import FileDigests
-from wrapper.inputs.macro_trust import is_published
+from wrapper.inputs.package_sources import is_published
 from wrapper.inputs.snapshot import Source, is_probe
 from wrapper.local_tier import stamp_made_here
 from wrapper.recorded import NotKept

@@ -18,9 +18,9 @@ from wrapper.action import BuiltAction
 from wrapper.dep_info import environment_read, files_read
 from wrapper.inputs.file_digests import FileDigests
 from wrapper.inputs.inputs import Inputs
-from wrapper.inputs.macro_trust import is_published
 from wrapper.inputs.macros import artifacts
 from wrapper.inputs.moved_units import made_of
+from wrapper.inputs.package_sources import is_published
 from wrapper.inputs.unit_records import UnitRecord
 from wrapper.notes import Notes, naming_action
 from wrapper.result_checks import Unit

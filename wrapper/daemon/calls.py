@@ -15,6 +15,7 @@ from remote_apis.digest import Digest
 from remote_apis.errors import DistbuildError
 from wrapper.build_scripts.launcher import install_launchers
 from wrapper.build_scripts.names import is_below
+from wrapper.compiled import Compiled, outputs_of
 from wrapper.daemon.parts import Keyed, Parts
 from wrapper.daemon.protocol import Call, Reply
 from wrapper.daemon.tally import Tally, build_of
@@ -25,7 +26,6 @@ from wrapper.here import METADATA, WATCHED, is_raised
 from wrapper.home import RemoteSettings
 from wrapper.inputs.moved_units import made_of
 from wrapper.inputs.unit_records import Learned, UnitRecord, record_of
-from wrapper.keeping import Compiled, outputs_of
 from wrapper.keys.journal import Ended, Subject
 from wrapper.ladder import Ask, Draft, check, sources_of
 from wrapper.macro_watch import learned_watching

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Iterator
 
 from wrapper.build_scripts.names import is_below
 from wrapper.inputs.inputs import Inputs, is_of_system
-from wrapper.inputs.macro_trust import is_published
+from wrapper.inputs.package_sources import is_published
 from wrapper.inputs.snapshot import is_left_out
 from wrapper.roots import Roots
 from wrapper.rustc.arguments import Invocation

@@ -18,9 +18,10 @@ from wrapper.inputs.inputs import (
     staged_or_refuse,
     without_dots_or_refuse,
 )
-from wrapper.inputs.macro_trust import MacroTrust, is_published
+from wrapper.inputs.macro_trust import MacroTrust
 from wrapper.inputs.macros import Macros, artifacts
 from wrapper.inputs.moved_units import MovedUnits
+from wrapper.inputs.package_sources import is_published
 from wrapper.inputs.package_states import PublishedStates, State
 from wrapper.inputs.snapshot import (
     NotSendable,

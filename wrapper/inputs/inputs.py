@@ -10,7 +10,7 @@ from remote_apis.bubblewrap import SHOWN
 from remote_apis.digest import Digest
 from remote_apis.digest_functions import DigestFunction
 from wrapper.build_scripts.names import is_below
-from wrapper.inputs.macro_trust import Reads
+from wrapper.inputs.code_reads import Reads
 from wrapper.inputs.snapshot import RealPlaces, Snapshot, Source
 from wrapper.roots import Roots, without_dots
 from wrapper.rustc.arguments import NotUnderstood

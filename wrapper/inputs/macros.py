@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
-from wrapper.inputs.macro_trust import MacroTrust, Reads
+from wrapper.inputs.code_reads import Reads
+from wrapper.inputs.macro_trust import MacroTrust
 from wrapper.inputs.unit_records import UnitRecord, UnitRecords
 from wrapper.rustc.arguments import NotUnderstood
 from wrapper.rustc.outputs import library_name

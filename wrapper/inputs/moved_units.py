@@ -14,8 +14,8 @@ from dataclasses import replace
 
 from wrapper.build_scripts.names import is_below
 from wrapper.inputs.file_digests import FileDigests
-from wrapper.inputs.macro_trust import is_published
 from wrapper.inputs.macros import artifacts
+from wrapper.inputs.package_sources import is_published
 from wrapper.inputs.unit_records import UnitRecord, UnitRecords
 from wrapper.rustc.arguments import NotUnderstood
 

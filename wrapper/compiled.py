@@ -1,0 +1,143 @@
+"""A compile that has ended here with success: what it left, and for whom that is right."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Set
+from contextlib import suppress
+from dataclasses import dataclass
+
+from remote_apis.file_copy import is_unchanged
+from wrapper.asked import names_asked
+from wrapper.build_scripts.accesses import Seen
+from wrapper.build_scripts.reads import changed_since
+from wrapper.hidden_paths import are_handed, is_opaque, pieces_in
+from wrapper.inputs.unit_records import Learned
+from wrapper.inputs.upwards import Upwards
+from wrapper.ladder import Draft
+from wrapper.recorded import NotKept
+from wrapper.result_checks import HandsOn, Unit, paths_put_in
+from wrapper.rustc.outputs import debug_objects, dep_info_name, output_names
+from wrapper.searching import any_contains
+from wrapper.whose import (
+    Whose,
+    fewest,
+    fewest_with_pieces,
+    names_checkout,
+    paths_of_checkout,
+    real_paths,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compiled:
+    """A compile that has ended here with success.
+
+    `outputs` are the files that it left, by name, where they are and as they were before cargo went
+    on; `learned` what it turned out to read; `stderr` is rustc's own; `accesses` what a watcher
+    noted of it; `shares`: servers may have the result.
+    """
+
+    unit: Unit
+    draft: Draft
+    outputs: Mapping[str, tuple[str, os.stat_result]]
+    learned: Learned
+    stderr: bytes
+    started_ns: int
+    seconds: float
+    shares: bool
+    accesses: bytes | None = None
+
+    @property
+    def known(self) -> Learned:
+        """All that it is known to read."""
+        return self.draft.learned | self.learned
+
+
+def dep_info_of(compiled: Compiled) -> tuple[str, bytes]:
+    """The path and the bytes of the compile's dep-info. Raises OSError."""
+    unit = compiled.unit
+    path = os.path.join(unit.roots.out_dir, dep_info_name(unit.invocation))
+    with open(path, "rb") as file:
+        return path, file.read()
+
+
+def check_unchanged(compiled: Compiled) -> None:
+    """Raises NotKept when an output is no longer what the compile left, and OSError."""
+    for name, (path, before) in compiled.outputs.items():
+        try:
+            now = os.stat(path)
+        except FileNotFoundError:
+            raise NotKept(f"{name} was made anew meanwhile") from None
+        # cargo dates what `cargo check` makes back to when it began, which is no change
+        is_dated_back = (
+            "link" not in compiled.unit.invocation.emit
+            and (now.st_ino, now.st_size) == (before.st_ino, before.st_size)
+            and now.st_mtime_ns < before.st_mtime_ns
+        )
+        if not is_dated_back and not is_unchanged(now, before):
+            raise NotKept(f"{name} was made anew meanwhile")
+
+
+def check_learned_unchanged(compiled: Compiled) -> None:
+    """Raises NotKept when a file that it turned out to read is not what it was."""
+    roots, own = compiled.unit.roots, compiled.learned.files
+    upwards = Upwards(roots, compiled.unit.environment)
+    paths = [path for name in own for path in upwards.paths(name)]
+    # of what nothing was above, the key says so afterwards
+    read = Seen(reads={p: "o" for p in paths if p in own or os.path.lexists(p)})
+    ways = (roots.workspace,)
+    changed = changed_since(read, compiled.started_ns, roots.targets, places=ways)
+    if changed is not None:
+        raise NotKept(f"{changed} changed while it was compiled")
+
+
+def whose_result(compiled: Compiled, dep_info: bytes, known: Learned, hands_on: HandsOn) -> Whose:
+    """For whom the result is right."""
+    unit, invocation = compiled.unit, compiled.unit.invocation
+    if unit.keeps_paths:
+        return Whose.THE_CHECKOUTS
+    said = paths_put_in(unit, dep_info, known.names, hands_on)
+    # what it makes of such a value may not look like a path any more
+    if any(names_checkout(unit.environment.get(name, ""), unit.roots) for name in said):
+        return Whose.THE_CHECKOUTS
+    asked = compiled.draft.inputs.macros.variables | known.asked | _seen_asking(compiled)
+    is_hidden = bool(said) or are_handed(asked, unit.roots, unit.environment)
+    is_lost = is_hidden and is_opaque(invocation)
+    if is_lost and any(
+        names_checkout(unit.environment.get(name, ""), unit.roots) for name in asked
+    ):
+        return Whose.THE_CHECKOUTS
+    outputs = [
+        path
+        for name, (path, st) in compiled.outputs.items()
+        if st.st_size and not name.endswith(".d")
+    ]
+
+    def holds(paths: list[str]) -> bool:
+        recorded = (place.recorded for place in unit.roots.places)
+        needles = fewest(paths)
+        hidden = pieces_in(invocation, fewest_with_pieces(paths), recorded) if is_hidden else ()
+        return any_contains(outputs, [*needles, *hidden])
+
+    if not (said or is_lost or holds(real_paths(unit.roots))):
+        return Whose.EVERYBODYS
+    is_here = holds(paths_of_checkout(unit.roots))
+    return Whose.THE_CHECKOUTS if is_here else Whose.THE_USERS
+
+
+def _seen_asking(compiled: Compiled) -> Set[str]:
+    """The variables for which macros were seen to ask; any, where they were not watched."""
+    if compiled.accesses is not None:
+        return names_asked(compiled.accesses)
+    return compiled.unit.environment.keys() if compiled.draft.inputs.has_macros else frozenset()
+
+
+def outputs_of(unit: Unit, moved: Mapping[str, str]) -> dict[str, tuple[str, os.stat_result]]:
+    """The files that a compile has left; `moved` are the paths of those that are elsewhere now."""
+    found = {}
+    for name in (*output_names(unit.invocation), *debug_objects(unit.invocation)):
+        path = moved.get(name) or os.path.join(unit.roots.out_dir, name)
+        with suppress(FileNotFoundError):
+            found[name] = path, os.stat(path)
+    return found
