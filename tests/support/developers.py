@@ -121,8 +121,17 @@ def developer(
 
 def away_from(directory: Path) -> tuple[str, ...]:
     """A prefix for programs that find the directory empty, as on another machine."""
+    return _with_mount("-t tmpfs tmpfs", directory)
+
+
+def with_files_of(files: Path, directory: Path) -> tuple[str, ...]:
+    """A prefix for programs that find in the directory what is in `files`, too."""
+    return _with_mount(f"-t overlay -o lowerdir={files}:{directory} overlay", directory)
+
+
+def _with_mount(options: str, directory: Path) -> tuple[str, ...]:
     own_user = () if os.geteuid() == 0 else ("--user", "--map-root-user")
-    script = 'mount -t tmpfs tmpfs "$0" && exec "$@"'
+    script = f'mount {options} "$0" && exec "$@"'
     return ("unshare", *own_user, "--mount", "sh", "-c", script, str(directory))
 
 

@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from developers import Developer
+from developers import Developer, with_files_of
 
 pytestmark = [pytest.mark.cargo, pytest.mark.timeout(600)]
 
@@ -67,9 +67,10 @@ def test_a_system_library_that_is_replaced(dev: Developer, tmp_path: Path, how: 
     asked = subprocess.run(
         ["cc", "-print-file-name=libc.so"], capture_output=True, text=True, check=True
     )
-    libraries = Path(asked.stdout.strip()).resolve().parent
-    name = f"distbuild_test_{tmp_path.parent.name.replace('-', '_')}"
-    archive = libraries / f"lib{name}.a"
+    more = tmp_path / "more"
+    more.mkdir()
+    dev.prefix = with_files_of(more, Path(asked.stdout.strip()).resolve().parent)
+    name = "distbuild_test"
     main = 'extern "C" { fn answer() -> i32; }\nfn main() { println!("{}", unsafe { answer() }); }'
     build = f'fn main() {{ println!("cargo::rustc-link-lib={how}={name}"); }}'
     if how == "attribute":
@@ -80,14 +81,12 @@ def test_a_system_library_that_is_replaced(dev: Developer, tmp_path: Path, how: 
             std::fs::write(path, format!("{made}")).unwrap();
         }}"""
     checkout = program(tmp_path / "one", main, build)
-    try:
-        for answer, outcome in ((1, "local"), (1, "hit-local"), (2, "local"), (2, "hit-local")):
-            (tmp_path / "a.c").write_text(f"int answer(void) {{ return {answer}; }}\n")
-            subprocess.run(["cc", "-c", "a.c", "-o", "a.o"], cwd=tmp_path, check=True)
-            archive.unlink(missing_ok=True)
-            subprocess.run(["ar", "rcs", archive, "a.o"], cwd=tmp_path, check=True)
-            assert built(dev, checkout) == outcome
-            said = dev.run(checkout / "target/debug/app", cwd=checkout).stdout
-            assert said == f"{answer}\n"
-    finally:
+    for answer, outcome in ((1, "local"), (1, "hit-local"), (2, "local"), (2, "hit-local")):
+        (tmp_path / "a.c").write_text(f"int answer(void) {{ return {answer}; }}\n")
+        subprocess.run(["cc", "-c", "a.c", "-o", "a.o"], cwd=tmp_path, check=True)
+        archive = more / f"lib{name}.a"
         archive.unlink(missing_ok=True)
+        subprocess.run(["ar", "rcs", archive, "a.o"], cwd=tmp_path, check=True)
+        assert built(dev, checkout) == outcome
+        said = dev.run(checkout / "target/debug/app", cwd=checkout).stdout
+        assert said == f"{answer}\n"
