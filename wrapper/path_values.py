@@ -11,16 +11,16 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 
-from wrapper.inputs.rust_text import without_comments, without_literals, without_tests
+from wrapper.inputs.rust_text import OF_STD, without_comments, without_literals, without_tests
 
 _INCLUDE = re.compile(
-    rb"(?<!\w)include(_str|_bytes)?!\s*[(\[{]\s*(concat!\s*[(\[{]\s*)?((core|std)::)?"
-    rb"(?:option_)?env!\s*[(\[{]\s*(?:r#*)?$"
-)
+    rb"(?<!\w)include(?:_str|_bytes)?!\s*[(\[{]\s*(?:" + OF_STD + rb"concat!\s*[(\[{]\s*)?"
+    + OF_STD + rb"(?:option_)?env!\s*[(\[{]\s*(?:r#*)?$"
+)  # fmt: skip
 _TAKEN = re.compile(
-    rb"(?<!\w)(?:PathBuf\s*::\s*from|Path\s*::\s*new)\s*\(\s*(?:concat!\s*\(\s*)?((core|std)::)?"
-    rb"env!\s*[(\[{]\s*(?:r#*)?$"
-)
+    rb"(?<!\w)(?:PathBuf\s*::\s*from|Path\s*::\s*new)\s*\(\s*(?:" + OF_STD
+    + rb"concat!\s*\(\s*)?" + OF_STD + rb"env!\s*[(\[{]\s*(?:r#*)?$"
+)  # fmt: skip
 """Taken by the program as it is: without optimizations it stands in what is made of that, if it is
 of any use there."""
 
@@ -31,7 +31,7 @@ _ASKED = re.compile(rb'\b(?:option_)?env!\s*[(\[{]\s*(?:(?:r#*)?"(\w+)"|(?!r?#*"
 _ASKED_IN_TEXT = re.compile(rb'\benv!\s*[(\[{]\s*\\?"(\w+)\\?"')
 """In a literal that a macro makes code of, or elsewhere."""
 
-_BEGINS = re.compile(rb'(?:(?:core|std)\s*::\s*)?concat!\s*[(\[{]\s*"(\w+)"')
+_BEGINS = re.compile(OF_STD + rb'concat!\s*[(\[{]\s*"(\w+)"')
 """How a name begins that is put together."""
 
 _VARIABLE = re.compile(rb'"([A-Z][A-Z0-9_]+)"')

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping
 
 from wrapper.inputs.cargo_manifests import library_root
 from wrapper.inputs.code_reads import Reads, cropped
-from wrapper.inputs.rust_text import without_comments
+from wrapper.inputs.rust_text import OF_STD, without_comments
 
 _ELSEWHERE = re.compile(
     rb'\bpath\s*=\s*"(?:[^"]*\.\./|[^"]*(?<!\.rs)")|\bstd\s*::\s*\$'
@@ -22,8 +22,9 @@ _ANYWHERE = re.compile(rb'#\s*\[[^\]]*\bpath\s*=\s*(?:r#*"|"/|"[^"]*\\)')
 
 _INCLUDED = rb'\binclude\s*!\s*[(\[{]\s*"((?:[\w-][\w.-]*/)*[\w-][\w.-]*)"'
 _KNOWN = re.compile(
-    rb'\binclude\s*!\s*[(\[{]\s*concat\s*!\s*[(\[{]\s*env\s*!\s*[(\[{]\s*"OUT_DIR"|' + _INCLUDED
-)
+    rb"\binclude\s*!\s*[(\[{]\s*" + OF_STD + rb"concat\s*!\s*[(\[{]\s*" + OF_STD
+    + rb'env\s*!\s*[(\[{]\s*"OUT_DIR"|' + _INCLUDED
+)  # fmt: skip
 """Code that a build script makes, and what lies beside or below a source."""
 
 _UPWARDS = re.compile(rb'\bpath\s*=\s*"((?:\.\./)+)((?:[\w-]+/)*[\w-]+\.rs)"')

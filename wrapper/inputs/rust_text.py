@@ -9,6 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+OF_STD = rb"(?:(?:::\s*)?(?:core|std)\s*::\s*)?"
+"""What may stand before the name of a macro of the standard library's."""
+
 _TOKEN = re.compile(
     rb"(?P<line>//[^\n]*)|(?P<block>/\*)"
     rb"|b?'(?:\\[^\n']*.|[^'\\\n])'"
