@@ -36,7 +36,7 @@ from wrapper.result_checks import (
     Unit,
     check_ways,
     environment_not_carried,
-    undefined_variables,
+    missed,
 )
 from wrapper.roots import OUTPUTS, Roots
 from wrapper.rustc.arguments import NotUnderstood
@@ -146,16 +146,16 @@ class Ladder:
                 found = found or await self._made(ask, draft)
                 if isinstance(found, Miss):
                     return found
-                unknown = self._not_carried(unit, found, draft)
+                more = Learned(frozenset(self._not_carried(unit, found, draft)))
             except FailedThere as failed:
-                unknown = undefined_variables(failed.stderr, unit.environment) - learned.names
-                if not unknown:
+                more = missed(failed.stderr, unit)
+                if learned | more == learned:
                     return Miss(str(failed), replace(draft, has_failed=True))
             else:
-                if not unknown:
+                if more == NOTHING:
                     await self._note(ask, draft, found)
                     return _of_draft(found, unit, draft)
-            learned |= Learned(frozenset(unknown))
+            learned |= more
         raise CompileHere("reads ever more of the environment")
 
     async def notes(self, unit: Unit, found: Result) -> list[tuple[BuiltAction, bytes]]:

@@ -17,7 +17,7 @@ from wrapper.inputs.inputs import Inputs
 from wrapper.inputs.package_sources import is_published
 from wrapper.inputs.unit_records import NOTHING, Learned
 from wrapper.path_values import explains, uses_value
-from wrapper.roots import Roots
+from wrapper.roots import ROOT_DIRECTORY, Roots
 from wrapper.rustc.arguments import Invocation
 from wrapper.rustc.outputs import dep_info_name
 from wrapper.source_names import finds_by_name
@@ -30,6 +30,7 @@ HandsOn = Callable[[str], bool]
 """Whether a macro of a dependency's may ask for a variable's value where it is used."""
 
 _UNDEFINED = re.compile(rb"environment variable `([^`\\]+)` not defined at compile time")
+_UNREAD = re.compile(rb"couldn't read `?([^`:\\]+)`?: No such file")
 
 
 class CompileHere(Exception):
@@ -56,9 +57,22 @@ class Unit:
         return finds_by_name(self.invocation, self.roots.package)
 
 
-def undefined_variables(stderr: bytes, environment: Mapping[str, str]) -> set[str]:
-    """Variables that rustc missed on the worker and that are set here."""
-    return {name.decode() for name in _UNDEFINED.findall(stderr)} & environment.keys()
+def missed(stderr: bytes, unit: Unit) -> Learned:
+    """Variables and files that rustc missed on the worker and that are here. Blocks."""
+    variables = {name.decode() for name in _UNDEFINED.findall(stderr)}
+    texts = dict.fromkeys(os.fsdecode(each) for each in _UNREAD.findall(stderr))
+    files = [path for path in (_of_worker(unit, each) for each in texts) if os.path.isfile(path)]
+    return Learned(
+        frozenset(variables & unit.environment.keys()),
+        tuple(path for path in files if _is_beside(unit, path)),
+    )
+
+
+def _of_worker(unit: Unit, text: str) -> str:
+    """What is here at a path that a worker has written."""
+    _, is_absolute, staged = text.partition(f"/{ROOT_DIRECTORY}/")
+    path = unit.roots.real(os.path.normpath(staged)) if is_absolute else None
+    return _normal(unit, path or text)[0]
 
 
 def environment_not_carried(
@@ -139,16 +153,19 @@ def files_outside(unit: Unit, dep_info: bytes) -> list[str]:
     """Files that the compile read outside of its package and OUT_DIR and that can be staged, and
     those in what a package's compile may go without."""
     roots, invocation = unit.roots, unit.invocation
-    inside = (roots.package + "/", unit.environment.get("OUT_DIR", roots.package) + "/")
     names = list(files_read(dep_info))
     named = (os.path.join(roots.workspace, name) for name in names)
     ways = (way for path in named for way in roots.left_upwards(path))
-    found = [
-        path
-        for path in (_normal(unit, name)[0] for name in names)
-        if (not path.startswith(inside) and roots.staged(path)) or is_apart(path, invocation, roots)
-    ]
+    found = [path for path in (_normal(unit, name)[0] for name in names) if _is_beside(unit, path)]
     return [*found, *dict.fromkeys(way for way in ways if is_apart(way, invocation, roots))]
+
+
+def _is_beside(unit: Unit, path: str) -> bool:
+    """Whether a key has a file's name where it was read, and not otherwise."""
+    roots = unit.roots
+    inside = (roots.package, unit.environment.get("OUT_DIR", roots.package))
+    is_outside = not is_below(path, inside) and roots.staged(path) is not None
+    return is_outside or is_apart(path, unit.invocation, roots)
 
 
 def learned_by(unit: Unit) -> Learned:

@@ -8,7 +8,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from developers import Developer, outcomes, write
+from developers import Developer, developer, outcomes, write
+from running import running_server
 
 pytestmark = [pytest.mark.cargo, pytest.mark.timeout(300)]
 
@@ -68,6 +69,26 @@ CASES = {
         },
     ),
     "by a test": ("tests/x", {"src/main.rs": includes("../tests/x"), "tests/t.rs": ""}),
+    "what its root names": ("LICENSE", {"src/main.rs": includes("../LICENSE")}),
+    "what its root names otherwise": (
+        "assets/x",
+        {"src/main.rs": prints('include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/assets/x"))')},
+    ),
+    "what a module names": (
+        "assets/x",
+        {
+            "src/main.rs": "mod text;" + prints("text::X"),
+            "src/text.rs": 'pub const X: &str = include_str!("../assets/x");',
+        },
+    ),
+    "of a package inside": (
+        "crates/other/x",
+        {
+            "src/main.rs": "mod text;" + prints("text::X"),
+            "src/text.rs": 'pub const X: &str = include_str!("../crates/other/x");',
+            "crates/other/Cargo.toml": PACKAGE.format("other") + "[workspace]\n",
+        },
+    ),
 }
 
 
@@ -329,6 +350,7 @@ def test_a_moved_checkout(dev: Developer) -> None:
 
 def test_what_nobody_reads(dev: Developer) -> None:
     files = {"src/lib.rs": "", "src/main.rs": "fn main() {}", "build.rs": "fn main() {}"}
+    files["README.md"] = "that there is one cargo tells in a variable"
     one = workspace_of(dev.directory / "one", files)
     dev.build(one)
     dev.run("cargo", "distbuild", "stop", cwd=one)
@@ -341,7 +363,35 @@ def test_what_nobody_reads(dev: Developer) -> None:
             "docs/x": "",
             ".github/x": "",
             "examples/x.rs": "fn main() {}",
+            "README.md": "another",
+            "justfile": "",
+            "assets/x": "",
+            "crates/other/Cargo.toml": PACKAGE.format("other") + "[workspace]\n",
+            "crates/other/src/lib.rs": "",
         },
     )
     units = [unit for unit in dev.build(two) if unit["kind"] != "script-run"]
     assert outcomes(units) == {"hit-local"}
+
+
+@pytest.mark.parametrize("path", ["../assets/x", "../../beside"])
+def test_a_worker_that_was_not_given_a_file(tmp_path: Path, path: str) -> None:
+    """It says which, and gets it."""
+    files = {
+        "Cargo.toml": '[workspace]\nresolver = "2"\nmembers = ["app"]\n',
+        "app/Cargo.toml": PACKAGE.format("app"),
+        "app/src/main.rs": "mod text;" + prints("text::X"),
+        "app/src/text.rs": f'pub const X: &str = include_str!("{path}");',
+        "app/assets/x": "read",
+        "beside": "read",
+    }
+    with (
+        running_server(tmp_path / "server", "--workers", "1") as server,
+        developer(tmp_path / "one", server.url) as one,
+        developer(tmp_path / "two", server.url) as two,
+    ):
+        for person, outcome in ((one, "remote"), (two, "hit-remote")):
+            workspace = write(person.directory / "ws", files)
+            assert outcomes(person.build(workspace)) == {outcome}
+            said = person.run(workspace / "target/debug/app", cwd=workspace).stdout
+            assert said == "read\n"

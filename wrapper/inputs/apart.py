@@ -1,4 +1,4 @@
-"""What lies in a package and is seldom a part of a compile: other targets' sources, and texts.
+"""What lies in a package and is seldom a part of a compile: other targets, packages and texts.
 
 A compile's key has none of it until it was read: many commits touch nothing else, and the work is
 the same.
@@ -6,10 +6,13 @@ the same.
 
 from __future__ import annotations
 
+import functools
 import os
+import re
 from collections.abc import Collection, Iterable, Iterator
 
 from wrapper.build_scripts.names import is_below
+from wrapper.inputs.cargo_manifests import library_root
 from wrapper.inputs.inputs import Inputs, is_of_system
 from wrapper.inputs.package_sources import is_published
 from wrapper.inputs.snapshot import is_left_out
@@ -19,7 +22,9 @@ from wrapper.rustc.arguments import Invocation
 _LIBRARIES = (b"\x7fELF", b"!<ar", b"!<th", b"\0asm")
 """What those begin with."""
 
-_DIRECTORIES = ("tests", "benches", "examples", "fuzz", "doc", "docs", "proptest-regressions")
+_ALWAYS = ("src", "Cargo.toml")
+_NAMED = re.compile(rb'"(?:(?:\.\./)+|/)([^/"\\]+)')
+"""The first name of a path upwards, or from the package's directory."""
 
 
 def is_apart(path: str, invocation: Invocation, roots: Roots) -> bool:
@@ -32,11 +37,8 @@ def is_apart(path: str, invocation: Invocation, roots: Roots) -> bool:
         return False
     if is_below(path, (roots.target,)):
         return False
-    top = _top(path, package)
-    if not _is_apart(top, package):
-        return False
     source = os.path.normpath(os.path.join(roots.workspace, invocation.source))
-    return not is_below(source, (os.path.join(package, top),))
+    return _is_apart(_top(path, package), package, source)
 
 
 def apart_for(
@@ -91,24 +93,42 @@ def _has_script(directory: str) -> bool:
 
 
 def ways_apart(package: str, kept: Collection[str]) -> Iterator[frozenset[str]]:
-    """The paths that a package's compiles may have gone without which read `kept`. Blocks. Raises
-    OSError."""
+    """The paths that a package's library may have gone without which has read `kept`. Blocks.
+    Raises OSError."""
     names = set(os.listdir(package)) - _tops(kept, package)
+    source = os.path.join(package, library_root(package))
     yield frozenset()
-    yield frozenset(os.path.join(package, name) for name in names if _is_apart(name, package))
+    yield frozenset(
+        os.path.join(package, name) for name in names if _is_apart(name, package, source)
+    )
 
 
-def _is_apart(name: str, package: str) -> bool:
-    """The same of a name in the package's directory."""
-    is_directory = name in _DIRECTORIES
-    is_text = name.endswith(".md") and not name.startswith("README")
-    if not (is_directory or is_text or name.startswith(".")) or is_left_out(name):
+def _is_apart(name: str, package: str, source: str) -> bool:
+    """The same of a name in the package's directory, for who compiles what begins at `source`."""
+    if name in _ALWAYS or name.endswith(".rs") or is_left_out(name):
         return False
-    if os.path.exists(f"{package}/{name}/CACHEDIR.TAG"):
-        return False  # of which no key has anything
-    # rustc looks for both forms of a module, in vain for one of them
-    forms = (f"{package}/{name}.rs", f"{package}/{name}/mod.rs")
-    return not (is_directory and any(map(os.path.exists, forms)))
+    path = os.path.join(package, name)
+    # of a directory with the tag no key has anything; of a module rustc looks for both forms
+    others = (f"{path}/CACHEDIR.TAG", f"{path}.rs", f"{path}/mod.rs")
+    if is_below(source, (path,)) or any(map(os.path.exists, others)):
+        return False
+    return os.fsencode(name) not in _named_in(source)
+
+
+def _named_in(source: str) -> frozenset[bytes]:
+    """The names in its package's directory by which a source most likely reads something. Who did
+    so before it was known would do it in vain on a worker, and each finder look twice."""
+    try:
+        st = os.stat(source)
+        return _named(source, (st.st_ino, st.st_size, st.st_mtime_ns, st.st_ctime_ns))
+    except OSError:
+        return frozenset()
+
+
+@functools.lru_cache(maxsize=4000)
+def _named(source: str, _state: tuple[int, ...]) -> frozenset[bytes]:
+    with open(source, "rb") as file:
+        return frozenset(_NAMED.findall(file.read()))
 
 
 def _tops(paths: Collection[str], package: str) -> set[str]:
