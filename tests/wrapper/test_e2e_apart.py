@@ -374,14 +374,17 @@ def test_what_nobody_reads(dev: Developer) -> None:
     assert outcomes(units) == {"hit-local"}
 
 
-@pytest.mark.parametrize("path", ["../assets/x", "../../beside"])
+@pytest.mark.parametrize(
+    "path",
+    ['"../assets/x"', '"../../beside"', 'concat!(env!("CARGO_MANIFEST_DIR"), "/assets/x")'],
+)
 def test_a_worker_that_was_not_given_a_file(tmp_path: Path, path: str) -> None:
     """It says which, and gets it."""
     files = {
         "Cargo.toml": '[workspace]\nresolver = "2"\nmembers = ["app"]\n',
         "app/Cargo.toml": PACKAGE.format("app"),
         "app/src/main.rs": "mod text;" + prints("text::X"),
-        "app/src/text.rs": f'pub const X: &str = include_str!("{path}");',
+        "app/src/text.rs": f"pub const X: &str = include_str!({path});",
         "app/assets/x": "read",
         "beside": "read",
     }
