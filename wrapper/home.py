@@ -63,6 +63,11 @@ class Home:
         return self.path / "daemon.lock"
 
     @property
+    def daemon_failed(self) -> Path:
+        """There, as old as that is, where the daemon could not be started the last time."""
+        return self.path / "daemon.failed"
+
+    @property
     def builds(self) -> Path:
         """One file of statistics a build."""
         return self.path / "builds"

@@ -60,6 +60,14 @@ def start_build(home: Home, build: str) -> None:
     build_file(home, build).touch()
 
 
+def was_without_daemon(home: Home, build: str) -> bool:
+    """Whether the daemon could not be started since the build began."""
+    began, _, _ = build.partition("-")
+    with contextlib.suppress(FileNotFoundError):
+        return home.daemon_failed.stat().st_mtime_ns > int(began)
+    return False
+
+
 def forget_old_builds(home: Home) -> None:
     """Keep the newest builds only."""
     for _, old in _by_age(home)[:-KEPT_BUILDS]:

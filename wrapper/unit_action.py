@@ -9,7 +9,7 @@ from remote_apis import link_set
 from remote_apis.digest import Digest
 from wrapper.action import BuiltAction, build_action, platform_of
 from wrapper.inputs.apart import is_apart
-from wrapper.inputs.environment import OF_CLIPPY, environment_of_action
+from wrapper.inputs.environment import OF_CLIPPY, environment_of_action, of_target
 from wrapper.inputs.inputs import Inputs
 from wrapper.inputs.toolchain import machine
 from wrapper.inputs.unit_records import Learned
@@ -21,28 +21,29 @@ from wrapper.rustc.by_name import BY_NAME, compiler_by_name
 
 def action_of(unit: Unit, inputs: Inputs, learned: Learned) -> BuiltAction:
     """The action of a unit that turned out to read `learned`. Raises NotUnderstood."""
+    invocation = unit.invocation
     if inputs.macros.suspect is not None and not inputs.macros.is_seen:
         raise NotUnderstood(f"a macro may read what no key names: {inputs.macros.suspect}")
-    if BY_NAME in learned.asked and not compiler_by_name(unit.invocation.driver, unit.environment):
+    if BY_NAME in learned.asked and not compiler_by_name(invocation.driver, unit.environment):
         raise NotUnderstood("a macro runs rustc, and on this user's PATH that is another")
     if learned.libraries:
         inputs = replace(inputs, attributed=inputs.attributed | learned.libraries)
-    variables = learned.names | inputs.macros.variables
-    if unit.invocation.is_clippy:
+    variables = learned.names | inputs.macros.variables | of_target(invocation)
+    if invocation.is_clippy:
         variables |= OF_CLIPPY
     set_digest = None
-    if unit.invocation.links_with_system:
-        linker = unit.invocation.codegen("linker")
+    if invocation.links_with_system:
+        linker = invocation.codegen("linker")
         check_linker(linker, unit.environment, unit.roots.workspace)
         set_digest = link_set.link_set()
     return build_action(
-        invocation=unit.invocation,
+        invocation=invocation,
         roots=unit.roots,
         environment=environment_of_action(unit.environment, variables),
         absent=_absent(unit, inputs, learned),
         inputs=inputs,
-        platform=platform_of(unit.invocation, machine(), set_digest),
-        qualifiers=qualifiers(unit.invocation, unit.roots, inputs, unit.environment)
+        platform=platform_of(invocation, machine(), set_digest),
+        qualifiers=qualifiers(invocation, unit.roots, inputs, unit.environment)
         | _ages(inputs, learned)
         | _loaded(inputs),
     )

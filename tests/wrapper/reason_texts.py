@@ -75,7 +75,14 @@ def reasons_of_keeping() -> set[str]:
     """Why units that were compiled here are not kept, as far as that turns out by then."""
     return _not_kept_in(
         ROOT / "wrapper" / name
-        for name in ("here.py", "linked.py", "macro_watch.py", "keeping.py", "recorded.py")
+        for name in (
+            "here.py",
+            "linked.py",
+            "macro_watch.py",
+            "keeping.py",
+            "compiled.py",
+            "recorded.py",
+        )
     )
 
 

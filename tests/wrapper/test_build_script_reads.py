@@ -126,8 +126,10 @@ def test_what_counts_as_read() -> None:
 def test_paths_are_taken_by_their_normal_form(tmp_path: Path) -> None:
     (tmp_path / "real" / "deep").mkdir(parents=True)
     (tmp_path / "link").symlink_to("real/deep")
-    seen = sorted_out(f"o{tmp_path}/link/../file", "o/a//b/./c", "s/w/outer")
-    assert set(seen.reads) == {f"{tmp_path}/real/file", "/a/b/c", "/w/outer"}
+    seen = sorted_out(f"o{tmp_path}/link/../file", "o/a//b/./c", "s/w/outer", "o/usr/../opt/x")
+    assert set(seen.reads) == {f"{tmp_path}/real/file", "/a/b/c", "/w/outer", "/opt/x"}
+    seen = sorted_out("o/../opt/x", "o/a/../..", "o/usr/../proc/1/environ")
+    assert set(seen.reads) == {"/opt/x", "/"} and seen.trouble == "it reads /proc/1/environ"
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ from wrapper.local_tier import LocalTier
 from wrapper.notes import Notes
 from wrapper.preferred import PREFERRED
 from wrapper.recorded import NotKept
+from wrapper.roots import cargo_home
 
 
 @dataclass
@@ -309,6 +310,16 @@ async def test_where_cargo_puts_what_it_builds(tmp_path: Path) -> None:
         looks = [("s", str(apart)), ("o", f"{apart}/libc.so.6"), ("o", f"{apart}/libown.so")]
         seen = what_was_seen(run, looks, str(tmp_path / "home"))
         assert list(seen.reads) == [f"{apart}/libown.so"], "what is there counts"
+
+
+@pytest.mark.parametrize(("notes", "kind"), [([".global-cache-journal"], "s"), ([], "o")])
+async def test_cargo_writes_out_its_notes(tmp_path: Path, notes: list[str], kind: str) -> None:
+    """For which it opens its directory, and lists nothing."""
+    async with placed(tmp_path) as place:
+        home = cargo_home(place.run.environment)
+        looks = [*(("c", f"{home}/{name}") for name in notes), ("o", home)]
+        seen = what_was_seen(place.run, looks, str(tmp_path / "home"))
+        assert (seen.reads, seen.trouble) == ({home: kind}, None)
 
 
 @pytest.mark.parametrize("name", ["openssl-sys-0.9.112", "libmimalloc-sys-0.1.44", "other-1.0.0"])

@@ -105,6 +105,32 @@ def test_warnings_are_replayed(server: RunningServer, tmp_path: Path) -> None:
             assert outcomes(dev.units(crate)) == {expected}
 
 
+def test_a_daemon_that_cannot_be_started(tmp_path: Path) -> None:
+    """As where the installation is gone by which the start's script was written."""
+    crate = write_crate(tmp_path / "crate", "fn main() {}")
+
+    def broken(dev: Developer) -> None:
+        dev.run("cargo", "distbuild", "stop", cwd=crate)
+        script = dev.home / "bin/start-daemon"
+        script.write_text(script.read_text().replace("python", "gone"))
+        dev.run("cargo", "clean", cwd=crate)
+
+    with developer(tmp_path / "dev", None) as dev:
+        dev.build(crate)
+        broken(dev)
+        done = dev.run("cargo", "distbuild", "build", cwd=crate)
+        assert done.stderr.count("warning: distbuild: the daemon could not be started") == 1
+        dev.run("cargo", "clean", cwd=crate)
+        done = dev.run("cargo", "distbuild", "build", cwd=crate)  # has another script written
+        assert "warning" not in done.stderr
+        assert outcomes(dev.units(crate)) == {"hit-local"}
+        broken(dev)
+        for _ in range(2):
+            dev.run("cargo", "clean", cwd=crate)
+            dev.run("cargo", "build", cwd=crate, RUSTC_WRAPPER="cargo-distbuild-wrapper")
+        assert outcomes(dev.units(crate)) == {"hit-local"}
+
+
 def test_killed_daemon_is_started_again(server: RunningServer, tmp_path: Path) -> None:
     with developer(tmp_path / "dev", server.url) as dev:
         checkout = dev.checkout("workspace")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from wrapper.inputs.environment import build_script_variables, environment_of_action
+from wrapper.inputs.environment import build_script_variables, environment_of_action, of_target
 from wrapper.inputs.unit_records import UnitRecord, UnitRecords, native_paths, record_of, stem_of
 from wrapper.rustc.arguments import Invocation, NotUnderstood, parse
 from wrapper.wording import BUILT_ELSEWHERE
@@ -133,7 +133,6 @@ CARGO = {
     "CARGO_MANIFEST_LINKS": "z",
     "CARGO_TARGET_TMPDIR": "/t/tmp",
     "RUSTC_BOOTSTRAP": "1",
-    "SOURCE_DATE_EPOCH": "1",
 }
 OTHERS = {
     "CLIPPY_ARGS": "-Dwarnings",
@@ -159,11 +158,31 @@ OTHERS = {
     "AWS_SECRET_ACCESS_KEY": "s",
     "MY_VALUE": "1",
     "XCARGO_PKG_NAME": "x",
+    "SOURCE_DATE_EPOCH": "1",
 }
 
 
 def test_cargos_own_variables_and_no_others() -> None:
     assert environment_of_action(CARGO | OTHERS) == CARGO
+
+
+@pytest.mark.parametrize(
+    ("target", "counts"),
+    [
+        ("", ""),
+        ("x86_64-unknown-linux-musl", ""),
+        ("x86_64-pc-windows-gnu", "SOURCE_DATE_EPOCH"),
+        ("x86_64-unknown-uefi", "SOURCE_DATE_EPOCH"),
+        ("aarch64-apple-ios", "IPHONEOS_DEPLOYMENT_TARGET MACOSX_DEPLOYMENT_TARGET"),
+        ("/specs/own.json", "MACOSX_DEPLOYMENT_TARGET SOURCE_DATE_EPOCH"),
+    ],
+)
+def test_what_a_targets_tools_ask_for(target: str, counts: str) -> None:
+    options = f"--crate-name a src/lib.rs --emit=link --out-dir /t {target and '--target'} {target}"
+    found = of_target(parse(["/tc/bin/rustc", *options.split()]))
+    assert found >= set(counts.split())
+    assert ("SOURCE_DATE_EPOCH" in found) == ("SOURCE" in counts)
+    assert ("MACOSX_DEPLOYMENT_TARGET" in found) == ("MACOSX" in counts)
 
 
 def test_the_order_is_always_the_same() -> None:

@@ -155,7 +155,7 @@ async def test_a_source_that_is_written_anew_afterwards(desk: Desk) -> None:
 @pytest.mark.parametrize("way", ["a directory", "a link"])
 async def test_another_directory_in_the_place_of_one(desk: Desk, way: str) -> None:
     """And the first one back: what was read in between may have been the other's."""
-    package = desk.package
+    package = desk.package / "src"
     for name in ("one", "two"):
         (package / name).mkdir()
         (package / name / "text").write_text(name)

@@ -63,14 +63,14 @@ def test_command_lines(reason: str) -> None:
 
 
 def _many_files(alice: Checkout) -> None:
-    directory = alice.workspace / "crates/core/many"
+    directory = alice.workspace / "crates/core/src/many"
     directory.mkdir()
     for number in range(MAX_FILES + 1):
         (directory / str(number)).touch()
 
 
 def _odd_name(alice: Checkout) -> None:
-    (alice.workspace / os.fsdecode(b"crates/core/\xff")).touch()
+    (alice.workspace / os.fsdecode(b"crates/core/src/\xff")).touch()
 
 
 def _without_dependency(alice: Checkout) -> None:

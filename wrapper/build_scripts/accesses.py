@@ -161,5 +161,5 @@ def _normal(path: str, places: RealPlaces) -> str:
     if path.startswith("//"):
         path = "/" + path.lstrip("/")
     if match := _UPWARDS.match(path):  # what a link leads to may have another parent
-        path = places.directory(match.group()) + path[match.end() :]
+        path = places.directory(match.group()).rstrip("/") + path[match.end() :] or "/"
     return os.path.normpath(path) if "//" in path or "/." in path or path.endswith("/") else path

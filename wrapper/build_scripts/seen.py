@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Collection
 
 from wrapper.build_scripts.accesses import Seen, Surroundings, left_behind, sort_out
 from wrapper.build_scripts.names import is_below
@@ -13,13 +13,17 @@ from wrapper.layout import is_of_script
 from wrapper.roots import Roots, cargo_home
 from wrapper.sandbox import jobserver_fifo
 
-_OF_CARGO = (".package-cache", ".package-cache-mutate", ".global-cache", ".global-cache-journal")
+_JOURNAL = ".global-cache-journal"
+_OF_CARGO = (".package-cache", ".package-cache-mutate", ".global-cache", _JOURNAL)
 
 
-def what_was_seen(run: Run, accesses: Iterable[tuple[str, str]], home: str) -> Seen:
+def what_was_seen(run: Run, accesses: Collection[tuple[str, str]], home: str) -> Seen:
     """What of the accesses of a run, which has ended, its result depends on; `home` is
     DISTBUILD_HOME. Blocks."""
     seen = sort_out(accesses, _around(run, home))
+    of_cargo = cargo_home(run.environment)
+    if of_cargo in seen.reads and any(path == f"{of_cargo}/{_JOURNAL}" for _, path in accesses):
+        seen.reads[of_cargo] = "s"  # opened to have what is in it last, and not to list that
     listed = {p for p, kind in seen.reads.items() if kind == "o" and _is_cargos(p, run.roots)}
     seen.reads = {
         path: kind

@@ -74,7 +74,7 @@ def check_sockets(home: Home, environment: Mapping[str, str]) -> Finding:
 
 def check_daemon(home: Home) -> Finding:
     """The daemon runs, or nothing says that it cannot."""
-    failed = home.path / "daemon.failed"
+    failed = home.daemon_failed
     if failed.exists() and time.time() - failed.stat().st_mtime < _RECENT:
         remedy = f"look into {home.path / 'daemon.log'}"
         return fail("daemon", "it did not start, less than a minute ago", remedy)

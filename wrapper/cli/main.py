@@ -194,9 +194,12 @@ def _is_given(variable: str) -> bool:
 def _end_build(home: Home, build: str, code: int) -> int:
     """Say how the build went, and forget old ones; returns `code`."""
     from wrapper.cli.stats_command import print_summary
-    from wrapper.stats import forget_old_builds
+    from wrapper.stats import forget_old_builds, was_without_daemon
 
     print_summary(home, build)
+    if was_without_daemon(home, build):
+        said = "the daemon could not be started, so that rustc ran here without a cache"
+        print(f"warning: distbuild: {said}; see `cargo distbuild doctor`", file=sys.stderr)
     forget_old_builds(home)
     return code
 

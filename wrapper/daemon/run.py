@@ -49,7 +49,7 @@ async def run(home: Home, question: CompilerQuestion, ahead: Ahead | None) -> No
         parts.keyed(PREFERRED).files.expect(ahead)
     function = parts.remotes.expected_function(RemoteSettings.of(os.environ).url)
     parts.keyed(function).beginnings.hash_compiler(question, os.environ)
-    (home.path / "daemon.failed").unlink(missing_ok=True)
+    home.daemon_failed.unlink(missing_ok=True)
     home.daemon_state.write_text(json.dumps({"pid": os.getpid(), "stamp": code_stamp()}))
     try:
         await DaemonServer(parts).serve(stop)

@@ -6,17 +6,24 @@ import re
 from collections.abc import Iterable, Mapping
 
 from wrapper.layout import said_by_script
+from wrapper.rustc.arguments import Invocation
 
 _ALLOWED = re.compile(
     r"CARGO_PKG_\w+|CARGO_BIN_EXE_.+|CARGO_(CRATE|BIN)_NAME|CARGO_MANIFEST_(DIR|PATH|LINKS)"
-    r"|CARGO_TARGET_TMPDIR|OUT_DIR|RUSTC_BOOTSTRAP|SOURCE_DATE_EPOCH"
-    r"|MACOSX_DEPLOYMENT_TARGET"
+    r"|CARGO_TARGET_TMPDIR|OUT_DIR|RUSTC_BOOTSTRAP"
 )
 OF_CLIPPY = frozenset(
     {"CARGO_PRIMARY_PACKAGE", "CLIPPY_ARGS", "CLIPPY_CONF_DIR", "CLIPPY_DISABLE_DOCS_LINKS"}
 )
 """What clippy goes by, whose `--no-deps` looks at packages alone for which cargo was asked. All
 that it does not look at is compiled without it, and the same."""
+
+_OF_APPLE = frozenset(
+    f"{system}_DEPLOYMENT_TARGET" for system in ("MACOSX", "IPHONEOS", "TVOS", "WATCHOS", "XROS")
+)
+_OF_DATES = frozenset({"SOURCE_DATE_EPOCH"})
+_DATED = re.compile(r"windows|uefi|cygwin")
+"""Targets whose linkers put the time into what they make, and ask for it there."""
 
 _RUSTC_ENV = re.compile(rb"^cargo::?rustc-env=([^=\n]+)=", re.MULTILINE)
 
@@ -32,6 +39,15 @@ def environment_of_action(
     names.update(build_script_variables(environment.get("OUT_DIR")))
     names.update(learned)
     return {name: environment[name] for name in sorted(names) if name in environment}
+
+
+def of_target(invocation: Invocation) -> frozenset[str]:
+    """What rustc and linkers ask for by themselves where they compile for some targets; for one
+    that a file specifies, all of it."""
+    target, is_any = invocation.target or "", invocation.target_file is not None
+    of_apple = _OF_APPLE if is_any or "apple" in target else frozenset()
+    of_dates = _OF_DATES if is_any or _DATED.search(target) else frozenset()
+    return of_apple | of_dates
 
 
 def is_in_every_key(name: str) -> bool:

@@ -86,7 +86,8 @@ def write_start_script(home: Home) -> None:
     # it may lie in a workspace, where nothing in it is a source
     _write_if_changed(home.path / "CACHEDIR.TAG", _CACHE)
     _write_if_changed(home.path / ".gitignore", b"*\n")
-    _write_if_changed(home.start_daemon, _start_script(home))
+    if _write_if_changed(home.start_daemon, _start_script(home)):
+        home.daemon_failed.unlink(missing_ok=True)  # another may do better
 
 
 def _stamp(program: Path) -> Path:
@@ -130,13 +131,14 @@ def _start_script(home: Home) -> bytes:
         f"DISTBUILD_STARTED_IN=$PWD\nexport DISTBUILD_STARTED_IN\n"
         f"cd / && {shlex.quote(sys.executable)} -m wrapper.daemon {home_path} "
         # a daemon that was killed had started
-        f"|| [ $? -gt 128 ] || : > {home_path}/daemon.failed\n"
+        f"|| [ $? -gt 128 ] || : > {shlex.quote(str(home.daemon_failed))}\n"
     ).encode()
 
 
-def _write_if_changed(path: Path, content: bytes) -> None:
+def _write_if_changed(path: Path, content: bytes) -> bool:
     if path.exists() and path.read_bytes() == content:
-        return
+        return False
     temporary = path.with_name(f".{path.name}-{os.getpid()}")
     temporary.write_bytes(content)
     os.replace(temporary, path)
+    return True
