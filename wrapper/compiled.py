@@ -81,7 +81,8 @@ def check_unchanged(compiled: Compiled) -> None:
 
 def check_learned_unchanged(compiled: Compiled) -> None:
     """Raises NotKept when a file that it turned out to read is not what it was."""
-    roots, own = compiled.unit.roots, compiled.learned.files
+    roots = compiled.unit.roots
+    own = [name.removesuffix("/") for name in compiled.learned.files]
     upwards = Upwards(roots, compiled.unit.environment)
     paths = [path for name in own for path in upwards.paths(name)]
     # of what nothing was above, the key says so afterwards

@@ -259,6 +259,8 @@ class Keeper:
             raise NotKept(f"it reads {hidden}, which is no input")
         if compiled.accesses is not None:
             check_watched_ways(compiled.accesses, unit, inputs)
+            if known.directories:  # which leave out something themselves
+                check_reads(compiled.accesses, unit, inputs, known)
         if known == NOTHING:
             return before, before
         base = action_of(unit, collect((), None), NOTHING)

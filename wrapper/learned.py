@@ -68,7 +68,7 @@ def _load(note: bytes, roots: Roots) -> Learned:
     for name in names:
         is_upwards = name.startswith(ABOVE) and "/" not in name
         path = name if is_upwards else roots.real(name)
-        if path is None or os.path.normpath(path) != path:
+        if path is None or os.path.normpath(path) != path.removesuffix("/"):
             raise ValueError(f"it names {name}, which is no input's place")
         files.append(path)
     return Learned(

@@ -101,10 +101,10 @@ def check_reads(accesses: bytes, unit: Unit, inputs: Inputs, learned: Learned = 
     # cargo has programs look for libraries, and rustc for crates, where dependencies are
     deps = [path for kind, path in unit.invocation.library_paths if kind == "dependency"]
     _check_made(noted, unit, inputs, {unit.roots.out_dir, *deps})
-    # of a directory beside the package the key says that it is one
+    # of a directory beside the package the key says that it is one, or has all that is in it
     directories = set(filter(os.path.isdir, learned.files))
     known = _added(set(learned.files) - directories, unit, inputs)
-    places = _Places(inputs, unit.roots, [*known, *deps])
+    places = _Places(inputs, unit.roots, [*known, *deps, *learned.directories])
     _check_others(others, unit, inputs, places)
     check_linked(
         (path for path, kind in sorted(others.reads.items()) if kind == "o"), unit, inputs, learned
@@ -208,15 +208,16 @@ def _beside(noted: Collection[tuple[str, str]], unit: Unit, inputs: Inputs) -> t
         return tuple(apart)
     reads = sort_out(outside, _surroundings(unit)).reads
     places = _Places(inputs, roots, ())
+    lying = [path for path in sorted(reads) if is_below(path, around)]
     return (
         *names,
         *apart,
         *(
-            path
-            for path, kind in sorted(reads.items())
-            if is_below(path, around)
-            and not is_below(path, (roots.target,))
-            and not (places.has(path, is_opened=kind == "o") or _is_listed(path, kind))
+            f"{path}/" if _is_listed(path, reads[path]) else path
+            for path in lying
+            if not is_below(path, (roots.target,))
+            and not places.has(path, is_opened=reads[path] == "o")
+            and not (_is_listed(path, reads[path]) and not _may_be_taken(path, roots))
             and (is_apart(path, unit.invocation, roots) or not inputs.is_left_out(path))
         ),
     )
@@ -242,6 +243,16 @@ def _without_dots(path: str, places: RealPlaces) -> str:
 def _is_listed(path: str, kind: str) -> bool:
     """Whether it is a directory, and more was asked than that."""
     return kind == "o" and os.path.isdir(path)
+
+
+def _may_be_taken(directory: str, roots: Roots) -> bool:
+    """Whether a key may have a directory with all that is in it, which is more than its names, but
+    what whoever lists it reads then. Not one of a package, of which keys have all that counts, nor
+    around what they have otherwise."""
+    inside = (roots.package, roots.target, roots.out_dir, *(each.real for each in roots.places))
+    return not is_below(directory, (roots.package,)) and not any(
+        is_below(each, (directory,)) for each in inside
+    )
 
 
 def _is_of_rustc(path: str, unit: Unit, inputs: Inputs) -> bool:

@@ -53,6 +53,7 @@ def _absent(unit: Unit, inputs: Inputs, learned: Learned) -> frozenset[str]:
     """Variables and files for which macros looked, by the names that all have for them, that are
     not there: else the key would be as if nobody had looked. And what is in directories above."""
     found = inputs.files.keys() | inputs.upwards.keys() | inputs.kinds.keys()
+    found |= {f"{name}/" for name in inputs.directories}
     invocation, roots = unit.invocation, unit.roots
     beside = (path for path in learned.files if not is_apart(path, invocation, roots))
     files = {roots.staged(path) or path for path in beside} - found

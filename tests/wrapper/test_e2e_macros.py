@@ -274,7 +274,10 @@ def test_what_no_key_has(dev: Developer, tmp_path: Path, macro: str, word: str) 
         else:
             (tmp_path / "beside" / "file").unlink(missing_ok=True)
         seen.append(built(dev, checkout))
-    provokes("the compile reads …, which no key names", reason_of(dev, checkout))
+    if word == "text/out":
+        provokes("reads …, which has no shared name", reason_of(dev, checkout))
+    else:
+        provokes("the compile reads …, which no key names", reason_of(dev, checkout))
     gone, there = ("nothing", "there") if macro is CONTENT else ("false", "true")
     assert seen == [("local", gone), ("local", there), ("local", gone)]
 

@@ -34,7 +34,13 @@ from wrapper.inputs.snapshot import (
     take_snapshot,
 )
 from wrapper.inputs.toolchain import Toolchain, Toolchains
-from wrapper.inputs.unit_records import UnitRecord, UnitRecords, native_paths, record_of
+from wrapper.inputs.unit_records import (
+    UnitRecord,
+    UnitRecords,
+    directories_in,
+    native_paths,
+    record_of,
+)
 from wrapper.inputs.upwards import Upwards
 from wrapper.roots import Roots, find_roots
 from wrapper.rustc.arguments import Invocation, NotUnderstood
@@ -201,7 +207,7 @@ class Collector:
 
     def _add_files(
         self,
-        paths: Iterable[str],
+        paths: Collection[str],
         invocation: Invocation,
         roots: Roots,
         environment: Mapping[str, str],
@@ -209,7 +215,9 @@ class Collector:
     ) -> None:
         """Files outside of the package as far as they are there."""
         upwards = Upwards(roots, environment)
-        for path in paths:
+        for directory in filter(os.path.isdir, directories_in(paths)):
+            self._add_listed(directory, roots, inputs)
+        for path in (each for each in paths if not each.endswith("/")):
             if is_apart(path, invocation, roots):
                 refuse_left_out(path, roots, inputs)
                 continue  # taken with all that lies around it
@@ -222,6 +230,12 @@ class Collector:
             if kind:
                 inputs.kinds[roots.staged(path) or path] = kind
 
+    def _add_listed(self, directory: str, roots: Roots, inputs: Inputs) -> None:
+        """A directory with all that is in it."""
+        refuse_left_out(directory, roots, inputs)
+        taken = self._snapshot(directory, skip_in_package(roots.target), within=roots.workspace)
+        inputs.add(staged_or_refuse(roots, directory), taken, directory)
+
     def _add_file(self, path: str, roots: Roots, inputs: Inputs) -> None:
         """A file outside of the package, if it is there."""
         if os.path.isfile(path):
@@ -230,7 +244,7 @@ class Collector:
 
     def _ages(
         self,
-        paths: Iterable[str],
+        paths: Collection[str],
         roots: Roots,
         environment: Mapping[str, str],
         native: Iterable[str],
@@ -240,6 +254,8 @@ class Collector:
         trees = [(roots.package, skip_in_package(roots.target))]
         beside = (environment.get("OUT_DIR", ""), *native)
         trees += [(each, skip_in_out_dir) for each in beside if os.path.isdir(each)]
+        listed = filter(os.path.isdir, directories_in(paths))
+        trees += [(each, skip_in_package(roots.target)) for each in listed]
         below = (self._snapshot(*tree, within=roots.workspace, with_ages=True) for tree in trees)
         ages = {"": "\n".join(chain.from_iterable(each.ages for each in below))}
         upwards = Upwards(roots, environment)

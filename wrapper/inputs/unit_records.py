@@ -11,11 +11,12 @@ import os
 import sqlite3
 import threading
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from wrapper.build_scripts.names import is_below
 from wrapper.rustc.arguments import Invocation, NotUnderstood
 
 _SCHEMA = "CREATE TABLE IF NOT EXISTS units (stem BLOB PRIMARY KEY, record TEXT NOT NULL)"
@@ -24,15 +25,20 @@ _SCHEMA = "CREATE TABLE IF NOT EXISTS units (stem BLOB PRIMARY KEY, record TEXT 
 @dataclass(frozen=True, slots=True)
 class Learned:
     """What a compile turned out to read: variables by name, beside cargo's own, real paths of files
-    outside of its package and OUT_DIR, the variables for which macros asked, and the system's
-    libraries, by name, that the linker took beside those that it was told of. Of all but the first
-    it counts also that they are not there; what rustc itself reads, its dep-info tells with every
-    result."""
+    outside of its package and OUT_DIR, or, with a slash at the end, of directories with all that is
+    in them, the variables for which macros asked, and the system's libraries, by name, that the
+    linker took beside those that it was told of. Of all but the first it counts also that they are
+    not there; what rustc itself reads, its dep-info tells with every result."""
 
     variables: frozenset[str] = frozenset()
     files: tuple[str, ...] = ()
     asked: frozenset[str] = frozenset()
     libraries: frozenset[str] = frozenset()
+
+    @property
+    def directories(self) -> tuple[str, ...]:
+        """The directories with all that is in them."""
+        return directories_in(self.files)
 
     @property
     def names(self) -> frozenset[str]:
@@ -42,10 +48,24 @@ class Learned:
     def __or__(self, other: Learned) -> Learned:
         return Learned(
             self.variables | other.variables,
-            tuple(sorted({*self.files, *other.files})),
+            tuple(sorted(_outermost({*self.files, *other.files}))),
             self.asked | other.asked,
             self.libraries | other.libraries,
         )
+
+
+def directories_in(files: Iterable[str]) -> tuple[str, ...]:
+    """Those of what was learned that are directories with all that is in them."""
+    return tuple(path[:-1] for path in files if path.endswith("/"))
+
+
+def _outermost(files: Collection[str]) -> Iterator[str]:
+    """The same without what lies in one of these directories."""
+    directories = directories_in(files)
+    for path in files:
+        around = (each for each in directories if f"{each}/" != path)
+        if not is_below(path, around):
+            yield path
 
 
 NOTHING = Learned()
