@@ -12,10 +12,10 @@ from collections.abc import Iterator
 OF_STD = rb"(?:(?:::\s*)?(?:core|std)\s*::\s*)?"
 """What may stand before the name of a macro of the standard library's."""
 
+_RAW = b"|".join(b'(?<=r%s").*?"%s' % (hashes, hashes) for hashes in (b"#" * n for n in range(9)))
 _TOKEN = re.compile(
-    rb"(?P<line>//[^\n]*)|(?P<block>/\*)"
-    rb"|b?'(?:\\[^\n']*.|[^'\\\n])'"
-    rb'|r(?P<hashes>#*)".*?"(?P=hashes)|"(?:\\.|[^"\\])*"',
+    # each begins with one character of its own: that is what a search is quick for
+    rb"//[^\n]*|/\*|'(?:\\[^\n']*.|[^'\\\n])'" + rb'|"(?:' + _RAW + rb'|(?:\\.|[^"\\])*")',
     re.DOTALL,
 )
 _BLOCK_END = re.compile(rb"/\*|\*/")
@@ -33,7 +33,7 @@ _OTHER_QUOTE = re.compile(
     rb"\bmacro_rules\s*!\s*(?:parse_)?quote(?:_spanned)?\b|\bas\s+(?:parse_)?quote(?:_spanned)?\b"
 )
 _BRACKET = re.compile(rb"[(){}\[\]]")
-_NOT_NEWLINE = re.compile(rb"[^\n]")
+_BLANKS = bytes(each if each == ord("\n") else ord(" ") for each in range(256))
 
 
 def without_comments(source: bytes) -> bytes:
@@ -87,12 +87,17 @@ def has_own_quote(text: bytes) -> bool:
 
 def _tokens(source: bytes) -> Iterator[tuple[int, int, bool]]:
     """Comments and literals: where each begins and ends, and whether it is a comment."""
-    position = 0
-    while match := _TOKEN.search(source, position):
-        position = match.end()
-        if match.group("block"):
-            position = _end_of_block(source, position)
-        yield match.start(), position, match.group("line") is not None or bool(match.group("block"))
+    position: int | None = 0
+    while position is not None:
+        tokens, position = _TOKEN.finditer(source, position), None
+        for match in tokens:
+            start, end = match.span()
+            is_block = source.startswith(b"/*", start)
+            if is_block:
+                end = position = _end_of_block(source, end)
+            yield start, end, is_block or source.startswith(b"/", start)
+            if is_block:
+                break
 
 
 def _end_of_block(source: bytes, position: int) -> int:
@@ -119,4 +124,4 @@ def _cut(text: bytes, start: int, end: int) -> bytes:
 
 
 def _blanks(text: bytes) -> bytes:
-    return _NOT_NEWLINE.sub(b" ", text)
+    return text.translate(_BLANKS)
