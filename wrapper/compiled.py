@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Set
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from remote_apis.file_copy import is_unchanged
 from wrapper.asked import names_asked
-from wrapper.build_scripts.accesses import Seen
+from wrapper.build_scripts.accesses import Seen, decode
 from wrapper.build_scripts.reads import changed_since
 from wrapper.hidden_paths import are_handed, is_opaque, pieces_in
+from wrapper.inputs.apart import is_apart, tops
+from wrapper.inputs.snapshot import RealPlaces
 from wrapper.inputs.unit_records import Learned
 from wrapper.inputs.upwards import Upwards
 from wrapper.ladder import Draft
@@ -50,8 +52,23 @@ class Compiled:
 
     @property
     def known(self) -> Learned:
-        """All that it is known to read."""
-        return self.draft.learned | self.learned
+        """All that it is known to read, but for what only compiles before read of its package."""
+        return _still_read(self) | self.learned
+
+
+def _still_read(compiled: Compiled) -> Learned:
+    """What it was known to read, without that of which a package's compile may go without and of
+    which this one opened nothing: it would stay in the key for ever. Blocks."""
+    learned, unit = compiled.draft.learned, compiled.unit
+    roots, places = unit.roots, RealPlaces()
+    apart = [path for path in learned.files if is_apart(path, unit.invocation, roots)]
+    if compiled.accesses is None or not apart:
+        return learned
+    opened: set[str] = set()
+    for _, path in decode(compiled.accesses):
+        opened |= tops((path, places.of(path), *roots.left_upwards(path)), roots.package)
+    left = {path for path in apart if not opened & tops([path], roots.package)}
+    return replace(learned, files=tuple(path for path in learned.files if path not in left))
 
 
 def dep_info_of(compiled: Compiled) -> tuple[str, bytes]:

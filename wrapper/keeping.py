@@ -259,9 +259,10 @@ class Keeper:
             raise NotKept(f"it reads {hidden}, which is no input")
         if compiled.accesses is not None:
             check_watched_ways(compiled.accesses, unit, inputs)
-            if known.directories:  # which leave out something themselves
+            # directories leave out something themselves, and what was read before may be left
+            if known.directories or known | draft.learned != known:
                 check_reads(compiled.accesses, unit, inputs, known)
-        if known == NOTHING:
+        if known == NOTHING == draft.learned:
             return before, before
         base = action_of(unit, collect((), None), NOTHING)
         return base, before if known == draft.learned else action_of(unit, inputs, known)

@@ -156,7 +156,7 @@ class Ladder:
                     await self._note(ask, draft, found)
                     return _of_draft(found, unit, draft)
             learned |= more
-        raise CompileHere("reads ever more of the environment")
+        return Miss("reads ever more than it is given", replace(draft, has_failed=True))
 
     async def notes(self, unit: Unit, found: Result) -> list[tuple[BuiltAction, bytes]]:
         """What others have to know to find a result. Raises CompileHere and NotUnderstood."""

@@ -269,6 +269,36 @@ def test_who_once_read_more(dev: Developer) -> None:
     assert outcomes(dev.build(one)) == {"hit-local"}
 
 
+def test_what_is_read_no_more(tmp_path: Path) -> None:
+    """It counts no more, for whoever comes after."""
+    reads = {"src/main.rs": "mod m;" + prints("m::X"), "docs/x": "one", "docs/y": "one"}
+    reads["src/m.rs"] = 'pub const X: &str = include_str!("../docs/x");'
+    with (
+        running_server(tmp_path / "server", "--workers", "0") as server,
+        developer(tmp_path / "one", server.url) as one,
+        developer(tmp_path / "two", server.url) as two,
+    ):
+        first = workspace_of(one.directory / "ws", reads)
+        less = {**reads, "src/m.rs": 'pub const X: &str = "none";'}
+        second = workspace_of(two.directory / "ws", less)
+
+        def built(person: Developer, workspace: Path) -> tuple[str, set[str]]:
+            shutil.rmtree(workspace / "target", ignore_errors=True)
+            found = outcomes(person.build(workspace))
+            person.run("cargo", "distbuild", "stop", cwd=workspace)
+            return person.run(workspace / "target/debug/app", cwd=workspace).stdout, found
+
+        assert built(one, first) == ("one\n", {"local"})
+        write(first, {"src/m.rs": less["src/m.rs"]})
+        assert built(one, first) == ("none\n", {"local"})
+        assert built(two, second) == ("none\n", {"hit-remote"})
+        for person, workspace, text in ((two, second, "two"), (one, first, "three")):
+            write(workspace, {"docs/y": text})
+            assert built(person, workspace) == ("none\n", {"hit-local"})
+        write(first, {"src/m.rs": reads["src/m.rs"]})
+        assert built(one, first) == ("one\n", {"local"})
+
+
 SCRIPT = """fn main() {
     let here = std::env::var("CARGO_MANIFEST_DIR").unwrap();
     println!("cargo:rustc-link-search={here}/more\\ncargo:rerun-if-changed=build.rs{}");
@@ -323,6 +353,18 @@ def test_another_form_of_a_module(dev: Developer) -> None:
     shutil.rmtree(workspace / "target")
     done = dev.run("cargo", "distbuild", "build", cwd=workspace, check=False)
     assert "E0761" in done.stderr
+
+
+def test_a_library_that_a_script_of_the_systems_names(dev: Developer) -> None:
+    """The linker looks for it where it is started."""
+    workspace = workspace_of(dev.directory / "ws", {"src/main.rs": prints("1")})
+    dev.build(workspace)
+    dev.run("cargo", "distbuild", "stop", cwd=workspace)
+    shutil.rmtree(workspace / "target")
+    write(workspace, {"libgcc_s.so.1": "no library"})
+    for command in ("build", "distbuild build"):
+        done = dev.run("cargo", *command.split(), cwd=workspace, check=False)
+        assert "libgcc_s.so.1" in done.stderr
 
 
 def test_a_moved_checkout(dev: Developer) -> None:

@@ -12,7 +12,7 @@ import pytest
 from developers import Developer, developer
 from running import running_server
 
-from tests.wrapper.reason_texts import provokes
+from tests.wrapper.reason_texts import fits, provokes
 from wrapper.inputs.toolchain import machine
 
 pytestmark = [pytest.mark.cargo, pytest.mark.timeout(600)]
@@ -274,10 +274,11 @@ def test_what_no_key_has(dev: Developer, tmp_path: Path, macro: str, word: str) 
         else:
             (tmp_path / "beside" / "file").unlink(missing_ok=True)
         seen.append(built(dev, checkout))
+    reason = reason_of(dev, checkout)
     if word == "text/out":
-        provokes("reads …, which has no shared name", reason_of(dev, checkout))
+        assert fits("reads …, which has no shared name", reason)
     else:
-        provokes("the compile reads …, which no key names", reason_of(dev, checkout))
+        provokes("the compile reads …, which no key names", reason)
     gone, there = ("nothing", "there") if macro is CONTENT else ("false", "true")
     assert seen == [("local", gone), ("local", there), ("local", gone)]
 

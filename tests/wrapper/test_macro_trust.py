@@ -54,6 +54,7 @@ def test_what_computes(source: bytes) -> None:
         b"File::open(x)",
         b"std::process::Command::new(x)",
         b"if path.exists() {}",
+        b"if path.r#exists() {}",
         b"for x in dir.read_dir()? {}",
         b'extern "C" { fn open(x: *const u8) -> i32; }',
         b"libc::open(x)",

@@ -60,7 +60,7 @@ def apart_for(
     named = filter(None, (*files, *native, invocation.target_file))
     paths = [os.path.normpath(os.path.join(roots.workspace, each)) for each in named]
     kept = [*paths, *map(os.path.realpath, paths)]
-    names = set(os.listdir(package)) - _tops(kept, package)
+    names = set(os.listdir(package)) - tops(kept, package)
     there = (os.path.join(package, name) for name in names)
     return frozenset(path for path in there if is_apart(path, invocation, roots))
 
@@ -95,7 +95,7 @@ def _has_script(directory: str) -> bool:
 def ways_apart(package: str, kept: Collection[str]) -> Iterator[frozenset[str]]:
     """The paths that a package's library may have gone without which has read `kept`. Blocks.
     Raises OSError."""
-    names = set(os.listdir(package)) - _tops(kept, package)
+    names = set(os.listdir(package)) - tops(kept, package)
     source = os.path.join(package, library_root(package))
     yield frozenset()
     yield frozenset(
@@ -105,7 +105,9 @@ def ways_apart(package: str, kept: Collection[str]) -> Iterator[frozenset[str]]:
 
 def _is_apart(name: str, package: str, source: str) -> bool:
     """The same of a name in the package's directory, for who compiles what begins at `source`."""
-    if name in _ALWAYS or name.endswith(".rs") or is_left_out(name):
+    # linkers look where they are started for the libraries that scripts of the system's name
+    is_library = ".so" in name or name.endswith((".a", ".o"))
+    if name in _ALWAYS or name.endswith(".rs") or is_library or is_left_out(name):
         return False
     path = os.path.join(package, name)
     # of a directory with the tag no key has anything; of a module rustc looks for both forms
@@ -131,7 +133,8 @@ def _named(source: str, _state: tuple[int, ...]) -> frozenset[bytes]:
         return frozenset(_NAMED.findall(file.read()))
 
 
-def _tops(paths: Collection[str], package: str) -> set[str]:
+def tops(paths: Collection[str], package: str) -> set[str]:
+    """The first names of those paths that lie in a package."""
     return {_top(path, package) for path in paths if path.startswith(f"{package}/")}
 
 

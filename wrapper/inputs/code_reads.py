@@ -19,7 +19,7 @@ _NAMED = re.compile(rb'\benv\s*::\s*var(?:_os)?\s*\(\s*"(\w+)"\s*\)')
 _MODULES = ("env", "fs", "process", "libc", "rustix", "nix", "windows_sys", "linux_raw_sys")
 _TYPES = ("File", "OpenOptions", "TcpStream", "UdpSocket", "UnixStream")
 _LOOK = (
-    r"(?:exists|try_exists|metadata|symlink_metadata|canonicalize|read_dir|read_link"
+    r"(?:r#)?(?:exists|try_exists|metadata|symlink_metadata|canonicalize|read_dir|read_link"
     r"|is_file|is_dir|is_symlink)"
 )
 _BLOCK = r"\s*(?:r?#*\"[^\"]*\"#*\s*)?\{"
@@ -62,7 +62,7 @@ _OF_THE_SYSTEM = (
 
 _IMPORTED = r"\s*::\s*(?:\{[^}]*\b)?"
 _UNSEEN = _any_of(
-    [r"\.\s*(?:accessed|atime(?:_nsec)?)\s*\(\s*\)"],
+    [r"\.\s*(?:r#)?(?:accessed|atime(?:_nsec)?)\s*\(\s*\)"],
     {
         "env": rf"{_IMPORTED}vars(?:_os)?\b",
         "vars": r"(?:_os)?\s*\(\s*\)",
@@ -78,7 +78,7 @@ _UNSEEN = _any_of(
 """What may be read without the watcher's being told, by other than names in a key."""
 
 _AGES = _any_of(
-    [r"\.\s*(?:modified|created|[mc]time(?:_nsec)?)\s*\(\s*\)"],
+    [r"\.\s*(?:r#)?(?:modified|created|[mc]time(?:_nsec)?)\s*\(\s*\)"],
     {
         "st_mtim": r"\w*",
         "st_ctim": r"\w*",
