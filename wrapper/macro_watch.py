@@ -248,7 +248,9 @@ def _is_listed(path: str, kind: str) -> bool:
 def _may_be_taken(directory: str, roots: Roots) -> bool:
     """Whether a key may have a directory with all that is in it, which is more than its names, but
     what whoever lists it reads then. Not one of a package, of which keys have all that counts, nor
-    around what they have otherwise."""
+    around what they have otherwise, nor of what no package has."""
+    if any(map(is_left_out, directory.split("/"))):
+        return False
     inside = (roots.package, roots.target, roots.out_dir, *(each.real for each in roots.places))
     return not is_below(directory, (roots.package,)) and not any(
         is_below(each, (directory,)) for each in inside

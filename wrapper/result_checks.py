@@ -30,7 +30,8 @@ HandsOn = Callable[[str], bool]
 """Whether a macro of a dependency's may ask for a variable's value where it is used."""
 
 _UNDEFINED = re.compile(rb"environment variable `([^`\\]+)` not defined at compile time")
-_UNREAD = re.compile(rb"couldn't read `?([^`:\\]+)`?: No such file")
+_UNREAD = re.compile(rb"couldn't read (?:`([^`\\]+)`|([^`:\\]+)): No such file")
+"""The latter as older versions have it."""
 
 
 class CompileHere(Exception):
@@ -60,7 +61,7 @@ class Unit:
 def missed(stderr: bytes, unit: Unit) -> Learned:
     """Variables and files that rustc missed on the worker and that are here. Blocks."""
     variables = {name.decode() for name in _UNDEFINED.findall(stderr)}
-    texts = dict.fromkeys(os.fsdecode(each) for each in _UNREAD.findall(stderr))
+    texts = dict.fromkeys(os.fsdecode(a or b) for a, b in _UNREAD.findall(stderr))
     files = [path for path in (_of_worker(unit, each) for each in texts) if os.path.isfile(path)]
     return Learned(
         frozenset(variables & unit.environment.keys()),
