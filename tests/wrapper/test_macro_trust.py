@@ -8,9 +8,14 @@ from pathlib import Path
 import pytest
 
 from wrapper.inputs.build_starts import BuildStarts
-from wrapper.inputs.code_reads import reads_of
+from wrapper.inputs.code_reads import Reads, reads_of_all
 from wrapper.inputs.macro_trust import MacroTrust
 from wrapper.inputs.package_states import PublishedStates
+
+
+def reads_of(source: bytes) -> Reads:
+    """What a package may read that is this source alone."""
+    return reads_of_all({"/p/src/lib.rs": source})
 
 
 @pytest.mark.parametrize(

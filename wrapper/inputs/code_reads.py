@@ -132,11 +132,6 @@ def reads_of_all(sources: Mapping[str, bytes]) -> Reads:
     )
 
 
-def reads_of(source: bytes) -> Reads:
-    """What one source file may read."""
-    return _reads_of(without_comments(source), cuts_quotes=not has_own_quote(source))
-
-
 def _asks_by_itself(sources: Iterable[bytes]) -> str | None:
     """What code with system calls of its own may ask for, of that which libraries tell of."""
     codes = [without_comments(each) for each in sources]
