@@ -208,7 +208,7 @@ def test_what_was_read_beside_the_package_is_learned(server: RunningServer, tmp_
             said = dev.run(workspace / "target/debug/a", cwd=workspace).stdout
             assert said == f"{text} {name}\n"
             seen.append(unit["outcome"])
-        assert seen == ["local", "hit-local", "remote", "remote", "hit-local"]
+        assert seen == ["remote", "hit-local", "remote", "remote", "hit-local"]
 
 
 def test_a_home_where_no_program_starts(tmp_path: Path) -> None:
