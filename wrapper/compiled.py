@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Set
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from remote_apis.file_copy import is_unchanged
 from wrapper.asked import names_asked
@@ -31,7 +32,7 @@ from wrapper.whose import (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Compiled:
     """A compile that has ended here with success.
 
@@ -50,7 +51,7 @@ class Compiled:
     shares: bool
     accesses: bytes | None = None
 
-    @property
+    @cached_property
     def known(self) -> Learned:
         """All that it is known to read, but for what only compiles before read of its package."""
         return _still_read(self) | self.learned

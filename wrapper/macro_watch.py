@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from wrapper.asked import asked_for, is_told, other_than_variables
 from wrapper.build_scripts.accesses import (
@@ -207,20 +207,26 @@ def _beside(noted: Collection[tuple[str, str]], unit: Unit, inputs: Inputs) -> t
     if not names and not any(is_below(path, around) for _, path in outside):
         return tuple(apart)
     reads = sort_out(outside, _surroundings(unit)).reads
+    return (*names, *apart, *_taken(reads, around, unit, inputs))
+
+
+def _taken(
+    reads: Mapping[str, str], around: Collection[str], unit: Unit, inputs: Inputs
+) -> Iterator[str]:
+    """What of some reads a key can have, of what lies in some directories and it has not."""
+    roots = unit.roots
     places = _Places(inputs, roots, ())
-    lying = [path for path in sorted(reads) if is_below(path, around)]
-    return (
-        *names,
-        *apart,
-        *(
-            f"{path}/" if _is_listed(path, reads[path]) else path
-            for path in lying
-            if not is_below(path, (roots.target,))
-            and not places.has(path, is_opened=reads[path] == "o")
-            and not (_is_listed(path, reads[path]) and not _may_be_taken(path, roots))
-            and (is_apart(path, unit.invocation, roots) or not inputs.is_left_out(path))
-        ),
-    )
+    for path, kind in sorted(reads.items()):
+        if not is_below(path, around) or is_below(path, (roots.target,)):
+            continue
+        if places.has(path, is_opened=kind == "o"):
+            continue
+        if inputs.is_left_out(path) and not is_apart(path, unit.invocation, roots):
+            continue
+        if not _is_listed(path, kind):
+            yield path
+        elif _may_be_taken(path, roots):
+            yield f"{path}/"
 
 
 def _is_outside(path: str, unit: Unit) -> bool:
