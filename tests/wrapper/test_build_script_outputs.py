@@ -17,7 +17,6 @@ from wrapper.build_scripts.outputs import (
     NotStorable,
     empty_directory,
     empty_tree,
-    leads_out,
     stamps,
     take_outputs,
 )
@@ -25,7 +24,7 @@ from wrapper.build_scripts.placing import SMALL, put_outputs
 from wrapper.inputs.file_digests import FileDigests
 from wrapper.inputs.snapshot import Source
 from wrapper.preferred import PREFERRED
-from wrapper.roots import ROOT, Roots
+from wrapper.roots import Roots
 
 
 def filled(directory: Path, roots: Roots) -> Path:
@@ -182,17 +181,6 @@ def test_stamps_tell_what_was_changed(tmp_path: Path) -> None:
     shutil.rmtree(out)
     with pytest.raises(OSError, match="out"):
         stamps(str(out))
-
-
-@pytest.mark.parametrize(
-    ("target", "wanted"),
-    [
-        ("b", False), ("../b", False), ("..", False), ("../../b", True), ("/usr/b", True),
-        (f"{ROOT}/workspace/b", False), ("../../out/b", False), ("../../outer", True),
-    ],
-)  # fmt: skip
-def test_links_that_hold_in_this_checkout_alone(target: str, wanted: bool) -> None:
-    assert leads_out(re_pb.OutputSymlink(path="out/deep/link", target=target)) == wanted
 
 
 def test_emptying(tmp_path: Path) -> None:

@@ -27,8 +27,9 @@ from wrapper.build_scripts.accesses import (
 )
 from wrapper.build_scripts.c_flags import c_flags
 from wrapper.build_scripts.keys import DependsOn, run_action, script_action
+from wrapper.build_scripts.links import links_out
 from wrapper.build_scripts.names import Names, with_places
-from wrapper.build_scripts.outputs import links_out, staged, times, unstaged
+from wrapper.build_scripts.outputs import staged, times, unstaged
 from wrapper.build_scripts.reads import (
     NotNameable,
     Record,

@@ -7,6 +7,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from wrapper.build_scripts.links import ways_to
 from wrapper.build_scripts.machine import FACTS
 from wrapper.build_scripts.names import above, is_below
 from wrapper.inputs.snapshot import RealPlaces
@@ -45,12 +46,13 @@ OTHER_RIGHTS = "it runs a program with another user's rights"
 class Surroundings:
     """What a run may do as it likes: `own` are paths below which it may write; `unseen` those that
     do not count; `temporary` where names are made up. `links` are those below `own` that lead out,
-    and where to."""
+    and where to; `left` those that it may leave elsewhere."""
 
     own: str
     unseen: tuple[str, ...]
     temporary: str
     links: Mapping[str, str] = field(default_factory=dict)
+    left: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -59,8 +61,8 @@ class Seen:
     they are there; `programs` are the paths of what was run; `made` what was made where names are
     made up; `asked` the variables that it asked for; `own_programs` those that it had made and ran
     itself; `there` are the paths read where something was when the run had ended; `upwards`: of
-    paths read, how they were named with `..`; `trouble` says, if anything does, why the run must
-    not be kept."""
+    paths read, how they were named with `..`; `left` the links that it leaves elsewhere;
+    `trouble` says, if anything does, why the run must not be kept."""
 
     reads: dict[str, str] = field(default_factory=dict)
     programs: set[str] = field(default_factory=set)
@@ -69,6 +71,7 @@ class Seen:
     own_programs: set[str] = field(default_factory=set)
     there: set[str] = field(default_factory=set)
     upwards: dict[str, set[str]] = field(default_factory=dict)
+    left: Mapping[str, str] = field(default_factory=dict)
     trouble: str | None = None
 
 
@@ -80,21 +83,21 @@ def decode(data: bytes) -> list[tuple[str, str]]:
 
 def sort_out(accesses: Iterable[tuple[str, str]], around: Surroundings) -> Seen:
     """What of the accesses the run's result depends on."""
-    seen, places = Seen(), RealPlaces()
+    seen, places, ways = Seen(left=around.left), RealPlaces(), ways_to(around.left)
     for kind, named in accesses:
         if kind in "!v":
             _note_word(seen, kind, named)
             continue
         path = _led(_normal(named, places), kind, around)
-        if is_below(path, (around.own, *around.unseen)) or _is_neutral(kind, path):
+        is_left = kind in "cms" and (path in around.left or path in ways)
+        if is_left or is_below(path, (around.own, *around.unseen)) or _is_neutral(kind, path):
             _note_own(seen, kind, path, around.own)
             continue
         if (path == around.temporary and kind != "o") or (seen.made and _is_made(path, seen.made)):
             _note_own(seen, kind, path)
             continue
         if kind == "l":
-            if os.path.realpath(path) not in around.links.values():
-                seen.trouble = seen.trouble or f"it makes a link to {path} that is gone"
+            _note_target(seen, path, around)
         elif kind == "c" and _is_made_up(path, around.temporary):
             seen.made.add(path)
         elif kind in "cm":
@@ -129,11 +132,18 @@ def left_behind(seen: Seen) -> str | None:
 
 def _led(path: str, kind: str, around: Surroundings) -> str:
     """Where a path through a link that leads out of OUT_DIR really lies."""
+    if path in around.left and kind in "ox":
+        return around.left[path]
     if around.links and is_below(path, (around.own,)):
         for each in (path, *above(path)):
             if each in around.links and (each != path or kind in "osx"):
                 return around.links[each] + path[len(each) :]
     return path
+
+
+def _note_target(seen: Seen, path: str, around: Surroundings) -> None:
+    if os.path.realpath(path) not in (*around.links.values(), *around.left.values()):
+        seen.trouble = seen.trouble or f"it makes a link to {path} that is gone"
 
 
 def _note_word(seen: Seen, kind: str, word: str) -> None:

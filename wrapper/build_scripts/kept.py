@@ -11,6 +11,7 @@ from wrapper.action import BuiltAction
 from wrapper.build_scripts.accesses import Seen
 from wrapper.build_scripts.environment import may_count
 from wrapper.build_scripts.held import held_by
+from wrapper.build_scripts.links import add_link, leads_out, named_beside
 from wrapper.build_scripts.machine import facts_told
 from wrapper.build_scripts.named_variables import (
     declared,
@@ -19,7 +20,7 @@ from wrapper.build_scripts.named_variables import (
     tokens_of,
 )
 from wrapper.build_scripts.names import Names, above, is_below
-from wrapper.build_scripts.outputs import empty_tree, leads_out, staged, take_outputs
+from wrapper.build_scripts.outputs import empty_tree, staged, take_outputs
 from wrapper.build_scripts.reach import reach_of
 from wrapper.build_scripts.reads import Record, Values, changed_since, named
 from wrapper.build_scripts.run import NotWorthKeeping, Watched, key_of, run_variables
@@ -122,6 +123,8 @@ def result_of(
     """The run's result and its blobs. Raises NotKept, NotStorable and OSError."""
     run = watched.run
     result, blobs = take_outputs(run.out_dir, files, run.roots, run.umask)
+    for name, path in named_beside(watched.seen.left, run.roots):
+        add_link(result, name, path, run.roots)
     for data, target in (
         (watched.stdout, result.stdout_digest),
         (watched.stderr, result.stderr_digest),

@@ -11,9 +11,10 @@ from collections.abc import Iterable
 from remote_apis.digest import Digest
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
 from wrapper.build_scripts.keys import OUTPUTS
+from wrapper.build_scripts.links import add_link
 from wrapper.inputs.file_digests import FileDigests
 from wrapper.inputs.snapshot import Source, is_note, is_text
-from wrapper.roots import ROOT, Roots
+from wrapper.roots import Roots
 
 _STAGED = "distbuild-staged-paths"
 _NOTE_SIZE = 1 << 20
@@ -69,8 +70,7 @@ def take_outputs(
             if not is_text(name + target):
                 raise NotStorable("it makes a file whose name is not UTF-8")
             if target:
-                target = roots.stage_text(target)
-                result.output_symlinks.add(path=f"{prefix}/{name}", target=target)
+                add_link(result, f"{prefix}/{name}", path, roots)
             elif stat.S_ISREG(st.st_mode):
                 file, digest, source = _output(path, st, files, roots)
                 file.path = f"{prefix}/{name}"
@@ -135,27 +135,6 @@ def stamps(directory: str) -> dict[str, tuple[int, int, int]]:
 
 def _identity(st: os.stat_result) -> tuple[int, int, int]:
     return st.st_ino, st.st_size, st.st_mtime_ns
-
-
-def links_out(out_dir: str) -> dict[str, str]:
-    """The links below a directory that lead out of it, and where to."""
-    found = {}
-    real = os.path.realpath(out_dir)
-    for directory, names, others in os.walk(out_dir):
-        for path in (os.path.join(directory, name) for name in (*names, *others)):
-            if os.path.islink(path):
-                target = os.path.realpath(path)
-                if target != real and not target.startswith(real + "/"):
-                    found[path] = target
-    return found
-
-
-def leads_out(link: re_pb.OutputSymlink) -> bool:
-    """Whether a link leads from OUT_DIR to where it lies in this checkout alone."""
-    if link.target.startswith(ROOT):
-        return False
-    target = os.path.normpath(os.path.join(os.path.dirname(link.path), link.target))
-    return target != OUTPUTS and not target.startswith(f"{OUTPUTS}/")
 
 
 def is_staged(file: re_pb.OutputFile) -> bool:

@@ -13,6 +13,7 @@ from remote_apis.digest_functions import DigestFunction
 from remote_apis.errors import BlobNotFound
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
 from wrapper.build_scripts.keys import OUTPUTS
+from wrapper.build_scripts.links import is_beside, put_beside, target_of
 from wrapper.build_scripts.outputs import is_staged, unstaged
 from wrapper.materialise import copy_file, open_new, write_all
 from wrapper.roots import Roots
@@ -42,6 +43,7 @@ def put_outputs(
     os.mkdir(whole)
     try:
         placed = _fill(whole, result, function, path_of, roots, umask)
+        put_beside(filter(is_beside, result.output_symlinks), roots)
         os.rename(whole, out_dir)  # takes an empty directory's place
     except BaseException:
         shutil.rmtree(whole, ignore_errors=True)
@@ -79,7 +81,9 @@ def _fill(
         finally:
             os.close(fd)
     for link in result.output_symlinks:
-        os.symlink(roots.unstage_text(link.target), tree.path(link.path))
+        if not is_beside(link):
+            path = tree.path(link.path)
+            os.symlink(target_of(link, path, roots), path)
     return placed
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from wrapper.build_scripts.accesses import Seen, Surroundings, left_behind, sort_out
+from wrapper.build_scripts.links import links_beside, links_out
 from wrapper.build_scripts.names import is_below
-from wrapper.build_scripts.outputs import links_out
 from wrapper.build_scripts.run import Run
 from wrapper.layout import is_of_script
 from wrapper.roots import Roots, cargo_home
@@ -20,7 +20,7 @@ _OF_CARGO = (".package-cache", ".package-cache-mutate", ".global-cache", _JOURNA
 def what_was_seen(run: Run, accesses: Collection[tuple[str, str]], home: str) -> Seen:
     """What of the accesses of a run, which has ended, its result depends on; `home` is
     DISTBUILD_HOME. Blocks."""
-    seen = sort_out(accesses, _around(run, home))
+    seen = sort_out(accesses, _around(run, home, links_beside(accesses, run.roots)))
     of_cargo = cargo_home(run.environment)
     if of_cargo in seen.reads and any(path == f"{of_cargo}/{_JOURNAL}" for _, path in accesses):
         seen.reads[of_cargo] = "s"  # opened to have what is in it last, and not to list that
@@ -41,7 +41,7 @@ def what_was_seen(run: Run, accesses: Collection[tuple[str, str]], home: str) ->
     return seen
 
 
-def _around(run: Run, home: str) -> Surroundings:
+def _around(run: Run, home: str, left: Mapping[str, str]) -> Surroundings:
     environment = run.environment
     unseen = [home, os.path.dirname(run.program)]
     unseen.append(os.path.realpath(run.out_dir))
@@ -57,6 +57,7 @@ def _around(run: Run, home: str) -> Surroundings:
         unseen=tuple(unseen),
         temporary=temporary,
         links=links_out(run.out_dir),
+        left=left,
     )
 
 
