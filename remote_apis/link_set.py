@@ -12,6 +12,7 @@ import hashlib
 import os
 import re
 import shutil
+import stat
 import subprocess
 import threading
 from collections.abc import Iterable
@@ -117,9 +118,14 @@ def _named_by(archive: str | None) -> list[str]:
 
 
 def _seen(path: str) -> tuple[int, int, int, int] | None:
-    if not os.path.isabs(path) or not os.path.isfile(path):
+    if not os.path.isabs(path):
         return None
-    st = os.stat(path)
+    try:
+        st = os.stat(path)
+    except OSError:
+        return None
+    if not stat.S_ISREG(st.st_mode):
+        return None
     return st.st_ino, st.st_size, st.st_mtime_ns, st.st_ctime_ns
 
 

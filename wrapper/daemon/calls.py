@@ -38,7 +38,13 @@ from wrapper.roots import OUTPUTS, OutsideRoots
 from wrapper.rustc.arguments import Invocation, NotUnderstood, Probe, parse
 from wrapper.rustc.by_name import path_of_driver
 from wrapper.rustc.incremental import is_fresh, without_incremental
-from wrapper.rustc.outputs import dep_info_name, may_be_linked, metadata_name, unit_kind
+from wrapper.rustc.outputs import (
+    dep_info_name,
+    is_last,
+    may_be_linked,
+    metadata_name,
+    unit_kind,
+)
 from wrapper.stats import UnitStat, made_in_seconds
 from wrapper.wording import not_kept, trouble
 
@@ -132,6 +138,7 @@ class CallHandler:
             reason = not_kept(reason, why_not_kept)
         stat = self._count(invocation, "local", reason=reason)
         if compiled is not None:
+            compiled = await self._seen(compiled)
             self._submit(compiled, stat, remote if isinstance(remote, Remote) else None)
 
     def _unit(self, invocation: Invocation) -> Unit:
@@ -252,13 +259,8 @@ class CallHandler:
             return None, ended.why_not_kept
         moved = install_launchers(self.parts.home, unit)
         learned = await asyncio.to_thread(learned_by, unit)
-        if ended.accesses is not None and draft is not None:
-            seen = (ended.accesses, unit, draft.inputs)
-            learned |= await asyncio.to_thread(learned_watching, *seen)
-        stem, record = _record(unit, learned, key, sources_of(unit, draft, learned))
-        made = self.parts.units.last(invocation).made  # by a dependent that began early
-        self.parts.units.add(stem, replace(record, made=made))
         if draft is None or ended.why_not_kept is not None:
+            self._note_learned(unit, draft, learned)
             return None, ended.why_not_kept
         compiled = Compiled(
             unit=unit,
@@ -272,8 +274,27 @@ class CallHandler:
             # how old files are is the same nowhere else
             shares=was_fresh and not draft.inputs.macros.asks_ages,
         )
-        await self._name_program(compiled)
         return compiled, None
+
+    async def _seen(self, compiled: Compiled) -> Compiled:
+        """The compile with what it was seen to read; cargo goes on before, where no other unit of
+        the build can ask for that."""
+        unit, draft = compiled.unit, compiled.draft
+        if is_last(unit.invocation):
+            self.reply.let_stand()
+        if compiled.accesses is not None:
+            seen = (compiled.accesses, unit, draft.inputs)
+            learned = compiled.learned | await asyncio.to_thread(learned_watching, *seen)
+            compiled = replace(compiled, learned=learned)
+        self._note_learned(unit, draft, compiled.learned)
+        await self._name_program(compiled)
+        return compiled
+
+    def _note_learned(self, unit: Unit, draft: Draft | None, learned: Learned) -> None:
+        key = draft.action.digest.hash if draft else ""
+        stem, record = _record(unit, learned, key, sources_of(unit, draft, learned))
+        made = self.parts.units.last(unit.invocation).made  # by a dependent that began early
+        self.parts.units.add(stem, replace(record, made=made))
 
     def _call_here(self, unit: Unit, draft: Draft | None) -> Call:
         """The call, without incremental state where none is needed, or dependents have the metadata

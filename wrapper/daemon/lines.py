@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import os
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -15,6 +17,10 @@ from wrapper.stats import Totals, build_file, forget_old_builds
 from wrapper.wording import totals_line
 
 _BUILDS = 100
+_LATER_SECONDS = 2.0
+"""Until old builds are forgotten: cargo waits for what is added."""
+
+_LOG = logging.getLogger("distbuild.lines")
 
 
 class BuildLines:
@@ -31,7 +37,7 @@ class BuildLines:
             totals = self._totals[build] = Totals()
             if len(self._totals) > _BUILDS:
                 self._totals.popitem(last=False)
-            forget_old_builds(self._home)
+            asyncio.get_running_loop().call_later(_LATER_SECONDS, self._forget_old)
         totals.add(line)
         path = build_file(self._home, build).with_suffix(".line")
         text = f"   Distbuild {totals_line(totals.rounded())}\n".encode()
@@ -42,3 +48,9 @@ class BuildLines:
             os.ftruncate(fd, len(text))
         finally:
             os.close(fd)
+
+    def _forget_old(self) -> None:
+        try:
+            forget_old_builds(self._home)
+        except OSError as error:
+            _LOG.warning("old builds are not forgotten: %s", error)

@@ -130,3 +130,8 @@ def unit_kind(invocation: Invocation) -> str:
         return "bench"
     first = invocation.crate_types[0]
     return "lib" if first in ("lib", "rlib") else first
+
+
+def is_last(invocation: Invocation) -> bool:
+    """Whether no other unit is made with this one: programs, tests and benchmarks."""
+    return unit_kind(invocation) in ("bin", "test", "bench")
