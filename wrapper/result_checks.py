@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from wrapper.build_scripts.names import is_below
@@ -15,7 +15,7 @@ from wrapper.inputs.apart import is_apart
 from wrapper.inputs.environment import OF_CLIPPY, environment_of_action
 from wrapper.inputs.inputs import Inputs
 from wrapper.inputs.package_sources import is_published
-from wrapper.inputs.unit_records import NOTHING, Learned
+from wrapper.inputs.unit_records import NOTHING, Learned, UnitRecord, record_of
 from wrapper.path_values import explains, uses_value
 from wrapper.roots import ROOT_DIRECTORY, Roots
 from wrapper.rustc.arguments import Invocation
@@ -56,6 +56,12 @@ class Unit:
         if self.invocation.keeps_paths or is_outside:
             return True
         return finds_by_name(self.invocation, self.roots.package)
+
+    def record(self, learned: Learned, key: str, sources: str = "") -> tuple[str, UnitRecord]:
+        """The stem under which it is known to its dependents, and what is known."""
+        roots = self.roots
+        stem, record = record_of(self.invocation, learned, key, roots.package, roots.outside)
+        return stem, replace(record, sources=sources)
 
 
 def missed(stderr: bytes, unit: Unit) -> Learned:
