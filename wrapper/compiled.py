@@ -9,13 +9,15 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from remote_apis.file_copy import is_unchanged
-from wrapper.asked import names_asked
+from wrapper.asked import is_told, names_asked
 from wrapper.build_scripts.accesses import Seen, decode
+from wrapper.build_scripts.names import is_below
 from wrapper.build_scripts.reads import changed_since
+from wrapper.dep_info import files_read
 from wrapper.hidden_paths import are_handed, is_opaque, pieces_in
 from wrapper.inputs.apart import is_apart, tops
 from wrapper.inputs.snapshot import RealPlaces
-from wrapper.inputs.unit_records import Learned
+from wrapper.inputs.unit_records import NOTHING, Learned
 from wrapper.inputs.upwards import Upwards
 from wrapper.ladder import Draft
 from wrapper.recorded import NotKept
@@ -38,7 +40,7 @@ class Compiled:
 
     `outputs` are the files that it left, by name, where they are and as they were before cargo went
     on; `learned` what it turned out to read; `stderr` is rustc's own; `accesses` what a watcher
-    noted of it; `shares`: servers may have the result.
+    noted of it; `was_fresh`: rustc began from nothing.
     """
 
     unit: Unit
@@ -48,28 +50,55 @@ class Compiled:
     stderr: bytes
     started_ns: int
     seconds: float
-    shares: bool
+    was_fresh: bool
     accesses: bytes | None = None
+
+    @property
+    def shares(self) -> bool:
+        """Whether servers may have the result: how old files are is the same nowhere else."""
+        return self.was_fresh and not self.draft.inputs.macros.asks_ages
 
     @cached_property
     def known(self) -> Learned:
-        """All that it is known to read, but for what only compiles before read of its package."""
+        """All that it is known to read, but for what only compiles before did."""
         return _still_read(self) | self.learned
 
 
 def _still_read(compiled: Compiled) -> Learned:
-    """What it was known to read, without that of which a package's compile may go without and of
-    which this one opened nothing: it would stay in the key for ever. Blocks."""
-    learned, unit = compiled.draft.learned, compiled.unit
-    roots, places = unit.roots, RealPlaces()
-    apart = [path for path in learned.files if is_apart(path, unit.invocation, roots)]
-    if compiled.accesses is None or not apart:
+    """What it was known to read, without what it did not read now: that would stay in the key for
+    ever. rustc that goes on from before reads not all again. Blocks."""
+    learned = compiled.draft.learned
+    if compiled.accesses is None or not compiled.was_fresh or learned == NOTHING:
         return learned
-    opened: set[str] = set()
-    for _, path in decode(compiled.accesses):
-        opened |= tops((path, places.of(path), *roots.left_upwards(path)), roots.package)
-    left = {path for path in apart if not opened & tops([path], roots.package)}
-    return replace(learned, files=tuple(path for path in learned.files if path not in left))
+    looked = _Looked(compiled.accesses, compiled.unit)
+    return replace(
+        learned,
+        variables=compiled.learned.variables,
+        files=tuple(filter(looked.at, learned.files)),
+        asked=compiled.learned.asked if is_told(compiled.accesses) else learned.asked,
+    )
+
+
+class _Looked:
+    """What a watched compile looked at."""
+
+    def __init__(self, accesses: bytes, unit: Unit) -> None:
+        places = RealPlaces()
+        noted = [path for _, path in decode(accesses)]
+        self._unit = unit
+        self._paths = {form for path in noted for form in (path, places.of(path))}
+        self._paths |= {os.path.normpath(path) for path in noted}
+        ways = (way for path in noted for way in unit.roots.left_upwards(path))
+        self._tops = tops((*self._paths, *ways), unit.roots.package)
+        self._upwards = Upwards(unit.roots, unit.environment)
+
+    def at(self, name: str) -> bool:
+        """Whether it looked at a file by this name, or at something in a directory."""
+        roots = self._unit.roots
+        if is_apart(name, self._unit.invocation, roots):
+            return not self._tops.isdisjoint(tops([name], roots.package))
+        paths = [path.removesuffix("/") for path in self._upwards.paths(name)]
+        return any(is_below(each, paths) for each in self._paths)
 
 
 def dep_info_of(compiled: Compiled) -> tuple[str, bytes]:
@@ -97,10 +126,22 @@ def check_unchanged(compiled: Compiled) -> None:
             raise NotKept(f"{name} was made anew meanwhile")
 
 
-def check_learned_unchanged(compiled: Compiled) -> None:
-    """Raises NotKept when a file that it turned out to read is not what it was."""
+def check_state(compiled: Compiled) -> None:
+    """Raises NotKept where rustc may have taken over, from a compile before, what the assembler had
+    read then. Raises OSError."""
+    unit = compiled.unit
+    _, dep_info = dep_info_of(compiled)
+    sources = (os.path.join(unit.roots.workspace, name) for name in files_read(dep_info))
+    if not compiled.was_fresh and any_contains(sources, [b"asm!"]):
+        raise NotKept("it has assembly, and rustc went on from where it was")
+
+
+def check_known_unchanged(compiled: Compiled) -> None:
+    """Raises NotKept when a file that it is known to read, or a directory that it listed, is not
+    what it was: it may have been another thing while it was read."""
     roots = compiled.unit.roots
-    own = [name.removesuffix("/") for name in compiled.learned.files]
+    own = [name.removesuffix("/") for name in compiled.known.files]
+    own += _listed(compiled)
     upwards = Upwards(roots, compiled.unit.environment)
     paths = [path for name in own for path in upwards.paths(name)]
     # of what nothing was above, the key says so afterwards
@@ -109,6 +150,16 @@ def check_learned_unchanged(compiled: Compiled) -> None:
     changed = changed_since(read, compiled.started_ns, roots.targets, places=ways)
     if changed is not None:
         raise NotKept(f"{changed} changed while it was compiled")
+
+
+def _listed(compiled: Compiled) -> list[str]:
+    """The directories of the workspace, and of the package, that rustc itself listed."""
+    roots = compiled.unit.roots
+    noted = decode(compiled.accesses or b"")
+    opened = {os.path.normpath(path) for kind, path in noted if kind == "o"}
+    around = (roots.workspace, roots.package)
+    inside = (p for p in opened if is_below(p, around) and not is_below(p, roots.targets))
+    return list(filter(os.path.isdir, inside))
 
 
 def whose_result(compiled: Compiled, dep_info: bytes, known: Learned, hands_on: HandsOn) -> Whose:

@@ -25,7 +25,8 @@ from wrapper.build_scripts.program_names import named_by_keys, needs_name
 from wrapper.build_scripts.reads import CLOCK_STEP_NS
 from wrapper.compiled import (
     Compiled,
-    check_learned_unchanged,
+    check_known_unchanged,
+    check_state,
     check_unchanged,
     dep_info_of,
     whose_result,
@@ -193,6 +194,7 @@ class Keeper:
 
     def _prepare(self, compiled: Compiled) -> _Result:
         """Raises NotKept, CompileHere, NotUnderstood and OSError."""
+        check_state(compiled)
         roots, known = compiled.unit.roots, compiled.known
         dep_info_path, dep_info = dep_info_of(compiled)
         base, action = self._keys(compiled, dep_info)
@@ -247,7 +249,7 @@ class Keeper:
         is_touched = inputs.changed_ns != draft.inputs.changed_ns
         if is_touched or before.digest != draft.action.digest:
             raise NotKept("its inputs changed while it was compiled")
-        check_learned_unchanged(compiled)
+        check_known_unchanged(compiled)
         if known.files != draft.learned.files:
             # nothing says what lay around them before
             was_changed_ns = max(inputs.changed_ns, compiled.started_ns - CLOCK_STEP_NS)

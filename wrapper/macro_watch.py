@@ -104,7 +104,8 @@ def check_reads(accesses: bytes, unit: Unit, inputs: Inputs, learned: Learned = 
     # of a directory beside the package the key says that it is one, or has all that is in it
     directories = set(filter(os.path.isdir, learned.files))
     known = _added(set(learned.files) - directories, unit, inputs)
-    places = _Places(inputs, unit.roots, [*known, *deps, *learned.directories])
+    listed = filter(os.path.isdir, learned.directories)
+    places = _Places(inputs, unit.roots, [*known, *deps, *listed])
     _check_others(others, unit, inputs, places)
     check_linked(
         (path for path, kind in sorted(others.reads.items()) if kind == "o"), unit, inputs, learned
@@ -255,7 +256,8 @@ def _may_be_taken(directory: str, roots: Roots) -> bool:
     """Whether a key may have a directory with all that is in it, which is more than its names, but
     what whoever lists it reads then. Not one of a package, of which keys have all that counts, nor
     around what they have otherwise, nor of what no package has."""
-    if any(map(is_left_out, directory.split("/"))):
+    names = directory.removeprefix(f"{roots.workspace}/").split("/")
+    if any(map(is_left_out, names)):
         return False
     inside = (roots.package, roots.target, roots.out_dir, *(each.real for each in roots.places))
     return not is_below(directory, (roots.package,)) and not any(

@@ -25,6 +25,8 @@ SCRIPT_RUN = "script-run"
 """The kind of a build script's run, which is no unit and counts by itself."""
 
 KEPT_BUILDS = 50
+_RETRIED_NS = 60 * 10**9
+"""The shim tries again to start a daemon after so long (`shim/daemon.c`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,10 +63,11 @@ def start_build(home: Home, build: str) -> None:
 
 
 def was_without_daemon(home: Home, build: str) -> bool:
-    """Whether the daemon could not be started since the build began."""
+    """Whether the daemon could not be started since the build began, or so short before that
+    nobody has tried again."""
     began, _, _ = build.partition("-")
     with contextlib.suppress(FileNotFoundError):
-        return home.daemon_failed.stat().st_mtime_ns > int(began)
+        return home.daemon_failed.stat().st_mtime_ns > int(began) - _RETRIED_NS
     return False
 
 

@@ -51,14 +51,17 @@ def action_of(unit: Unit, inputs: Inputs, learned: Learned) -> BuiltAction:
 
 def _absent(unit: Unit, inputs: Inputs, learned: Learned) -> frozenset[str]:
     """Variables and files for which macros looked, by the names that all have for them, that are
-    not there: else the key would be as if nobody had looked. And what is in directories above."""
+    not there: else the key would be as if nobody had looked. What is in directories above, and
+    which directories were listed: one in which nothing else is than what others read by its name
+    makes the same input root."""
     found = inputs.files.keys() | inputs.upwards.keys() | inputs.kinds.keys()
     found |= {f"{name}/" for name in inputs.directories}
     invocation, roots = unit.invocation, unit.roots
     beside = (path for path in learned.files if not is_apart(path, invocation, roots))
     files = {roots.staged(path) or path for path in beside} - found
     upwards = {inputs.upwards[name] for name in learned.files if name in inputs.upwards}
-    return (learned.asked - unit.environment.keys()) | files | upwards
+    listed = {f"{roots.staged(path) or path}/*" for path in learned.directories}
+    return (learned.asked - unit.environment.keys()) | files | upwards | listed
 
 
 def _loaded(inputs: Inputs) -> dict[str, str]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import socket
 import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -143,6 +146,19 @@ def test_daemons(tmp_path: Path) -> None:
     assert "another version" in place.check_daemon(home).text
     (tmp_path / "daemon.failed").touch()
     assert place.check_daemon(home).grade == Grade.FAIL
+
+
+def test_another_users_daemon(tmp_path: Path) -> None:
+    with contextlib.chdir(tmp_path), socket.socket(socket.AF_UNIX) as others:
+        others.bind("daemon.sock")
+        (tmp_path / "daemon.sock").chmod(0)
+        asked = (
+            "from pathlib import Path; from wrapper.checks import place;"
+            "from wrapper.home import Home;print(place.check_daemon(Home(Path('.'))).text)"
+        )
+        limited = ["setpriv", "--bounding-set", "-dac_override"] if os.geteuid() == 0 else []
+        said = subprocess.check_output([*limited, sys.executable, "-c", asked], text=True)
+    assert said == "daemon.sock is another user's\n"
 
 
 def test_which_server_is_asked(tmp_path: Path) -> None:

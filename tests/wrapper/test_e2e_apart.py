@@ -11,6 +11,8 @@ import pytest
 from developers import Developer, developer, outcomes, write
 from running import running_server
 
+from tests.wrapper.reason_texts import provokes
+
 pytestmark = [pytest.mark.cargo, pytest.mark.timeout(300)]
 
 PACKAGE = '[package]\nname = "{}"\nversion = "0.1.0"\nedition = "2021"\n'
@@ -440,3 +442,61 @@ def test_a_worker_that_was_not_given_a_file(tmp_path: Path, path: str) -> None:
             assert outcomes(person.build(workspace)) == {outcome}
             said = person.run(workspace / "target/debug/app", cwd=workspace).stdout
             assert said == "read\n"
+
+
+INCLUDES_BINARY = """core::arch::global_asm!(
+    ".section .rodata.of_app,\\"a\\"", ".globl of_app", "of_app: .incbin \\"docs/x\\"",
+);
+unsafe extern "C" { static of_app: [u8; 3]; }
+pub fn text() -> &'static str { std::str::from_utf8(unsafe { &*&raw const of_app }).unwrap() }
+"""
+
+
+def test_what_the_assembler_read_before(dev: Developer) -> None:
+    """rustc goes on from what it has assembled, and nothing is opened then."""
+    files = {"src/asm.rs": INCLUDES_BINARY, "src/n.rs": "pub const N: u8 = 1;", "docs/x": "one"}
+    main = "mod asm; mod n;" + prints('format!("{} {}", asm::text(), n::N)')
+    workspace = workspace_of(dev.directory / "ws", files | {"src/main.rs": main})
+
+    def said() -> str:
+        dev.run("cargo", "distbuild", "stop", cwd=workspace)
+        return dev.run(workspace / "target/debug/app", cwd=workspace).stdout.strip()
+
+    dev.build(workspace)
+    assert said() == "one 1"
+    write(workspace, {"src/n.rs": "pub const N: u8 = 2;"})
+    dev.build(workspace)
+    assert said() == "one 2"
+    (unit,) = dev.units(workspace)
+    provokes("it has assembly, and rustc went on from where it was", unit["reason"])
+    write(workspace, {"docs/x": "two"})
+    for outcome in ("local", "hit-local"):
+        shutil.rmtree(workspace / "target")
+        assert outcomes(dev.build(workspace)) == {outcome}
+        assert said() == "two 2"
+
+
+READ_NO_MORE = {
+    "a variable": 'option_env!("REVISION")',
+    "a file beside": 'include_str!("../../beside/x")',
+}
+
+
+@pytest.mark.parametrize("case", READ_NO_MORE)
+def test_what_was_read_before_counts_no_more(dev: Developer, case: str) -> None:
+    around = write(
+        dev.directory / "ws", {"Cargo.toml": '[workspace]\nmembers = ["app"]\n', "beside/x": "one"}
+    )
+    workspace = workspace_of(around / "app", {"src/main.rs": prints('"none"')})
+
+    def built(text: str, revision: str) -> set[str]:
+        write(workspace, {"src/main.rs": prints(text)})
+        dev.run("cargo", "clean", cwd=workspace)
+        units = dev.build(workspace, REVISION=revision)
+        dev.run("cargo", "distbuild", "stop", cwd=workspace)
+        return outcomes(units)
+
+    assert built(f'format!("{{:?}}", {READ_NO_MORE[case]})', "1") == {"local"}
+    assert built('"nothing"', "1") == {"local"}
+    write(around, {"beside/x": "two"})
+    assert built('"nothing"', "2") == {"hit-local"}

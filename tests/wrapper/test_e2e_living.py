@@ -119,6 +119,28 @@ def test_what_a_test_hands_on_to_its_own_cargo(dev: Developer) -> None:
         dev.run("cargo", "distbuild", "stop", cwd=checkout)  # all is kept that will be
 
 
+NESTED = """#[test] fn compiles() {
+    let target = concat!(env!("CARGO_TARGET_TMPDIR"), "/inner");
+    let mut cargo = std::process::Command::new(env!("CARGO"));
+    cargo.args(["build", "--manifest-path", "inner/Cargo.toml", "--target-dir", target]);
+    assert!(cargo.status().unwrap().success());
+    assert!(std::path::Path::new(env!("CARGO_BIN_EXE_app")).exists());
+}"""
+
+
+def test_what_tests_have_compiled_is_the_same_elsewhere(dev: Developer) -> None:
+    """cargo tells tests where the package's programs are, and they tell the cargo that they run."""
+    for place, outcome in (("ws", "local"), ("deep/er/ws", "hit-local")):
+        checkout = package(dev.directory / place)
+        inner = {"Cargo.toml": PACKAGE.format("inner") + "[workspace]\n", "src/lib.rs": ""}
+        write(checkout, {"tests/it.rs": NESTED})
+        write(checkout / "inner", inner)
+        dev.run("cargo", "distbuild", "test", cwd=checkout)
+        dev.run("cargo", "distbuild", "stop", cwd=checkout)
+        units = {unit["crate"]: unit["outcome"] for unit in dev.units(checkout)}
+        assert units["inner"] == outcome
+
+
 @pytest.mark.parametrize("how", ["-q", "--quiet", "CARGO_TERM_QUIET"])
 def test_quiet_builds_are_quiet(dev: Developer, how: str) -> None:
     checkout = package(dev.directory / "ws")

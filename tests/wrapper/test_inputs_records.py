@@ -121,6 +121,35 @@ def test_many_threads(tmp_path: Path, units: UnitRecords) -> None:
     assert len(units.closure(["/d/3-99"])) == 100
 
 
+def test_a_damaged_file_is_begun_anew(tmp_path: Path) -> None:
+    path = tmp_path / "units.sqlite"
+    path.write_bytes(b"this is no database, and long enough to be looked at" * 100)
+    units = UnitRecords(path)
+    units.add("/t/deps/a-1", UnitRecord(externs=()))
+    units.close()
+    again = UnitRecords(path)
+    assert again.find("/t/deps/a-1") == UnitRecord(externs=())
+    again.close()
+
+
+def test_a_file_that_is_damaged_within(tmp_path: Path) -> None:
+    path = tmp_path / "units.sqlite"
+    units = UnitRecords(path)
+    for number in range(500):
+        units.add(f"/t/deps/a-{number}", UnitRecord(externs=(), package="/p" * 100))
+    units.close()
+    data = bytearray(path.read_bytes())
+    data[8192:] = b"?" * (len(data) - 8192)
+    path.write_bytes(data)
+    again = UnitRecords(path)
+    assert [again.find(f"/t/deps/a-{number}") for number in (1, 400)] == [None, None]
+    again.add("/t/deps/a-1", UnitRecord(externs=()))
+    again.close()
+    third = UnitRecords(path)
+    assert third.find("/t/deps/a-1") == UnitRecord(externs=())
+    third.close()
+
+
 CARGO = {
     "CARGO_PKG_NAME": "a",
     "CARGO_PKG_VERSION": "1.0.0",
@@ -164,6 +193,13 @@ OTHERS = {
 
 def test_cargos_own_variables_and_no_others() -> None:
     assert environment_of_action(CARGO | OTHERS) == CARGO
+
+
+def test_where_programs_are_counts_for_tests_and_benches_alone() -> None:
+    others = {name: value for name, value in CARGO.items() if name != "CARGO_TARGET_TMPDIR"}
+    found = environment_of_action(others)
+    assert others.keys() - found.keys() == {"CARGO_BIN_EXE_a-b"}
+    assert environment_of_action(others, ["CARGO_BIN_EXE_a-b"]) == others
 
 
 @pytest.mark.parametrize(

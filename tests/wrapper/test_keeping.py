@@ -71,7 +71,7 @@ class Desk:
         return Compiled(
             unit=unit, draft=found.draft, outputs=outputs_of(unit, {}), learned=learned_by(unit),
             stderr=b"",
-            started_ns=time.time_ns() - 10**9, seconds=1.0, shares=True,
+            started_ns=time.time_ns() - 10**9, seconds=1.0, was_fresh=True,
         )  # fmt: skip
 
     def submit(self, compiled: Compiled, remote: Remote | None = None, reason: str = NEW) -> None:

@@ -47,7 +47,7 @@ def test_every_reason_of_a_run_is_provoked() -> None:
 def test_every_reason_for_keeping_nothing_is_provoked() -> None:
     files = (
         "test_keeping.py", "test_e2e_local.py", "test_e2e_macros.py", "test_macro_watch.py",
-        "test_e2e_places.py",
+        "test_e2e_places.py", "test_e2e_apart.py",
     )  # fmt: skip
     calls = {reason for name in files for reason in _provoked_in(name)}
     assert calls == reasons_of_keeping()

@@ -139,6 +139,25 @@ def test_without_any_daemon_rustc_runs(home: Path) -> None:
     assert run(home, *PLAIN) == RUSTC_RAN
 
 
+WITHOUT_ALL_RIGHTS = ["setpriv", "--bounding-set", "-dac_override"] if os.geteuid() == 0 else []
+
+
+def test_another_users_daemon_is_not_waited_for(home: Path) -> None:
+    """Nor is one of one's own started in its place."""
+    (home / "bin" / "start-daemon").write_text(f"touch '{home}/started'")
+    with contextlib.chdir(home), socket.socket(socket.AF_UNIX) as others:
+        others.bind("daemon.sock")
+        others.listen()
+        (home / "daemon.sock").chmod(0)
+        done = subprocess.run(
+            [*WITHOUT_ALL_RIGHTS, home / "bin" / "rustc-shim", *PLAIN], capture_output=True,
+            stdin=subprocess.DEVNULL, timeout=SECONDS, check=False,
+        )  # fmt: skip
+    assert Done(done.returncode, done.stdout, done.stderr) == RUSTC_RAN
+    assert not (home / "started").exists()
+    assert (home / "daemon.failed").exists()  # by which the build says so
+
+
 START = """cd '{home}' && exec {python} -IS -c '
 import os, socket
 own = "/proc/self/fd/"

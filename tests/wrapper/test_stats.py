@@ -33,6 +33,7 @@ from wrapper.stats import (
     new_build_id,
     start_build,
     summary,
+    was_without_daemon,
 )
 from wrapper.wording import BUILT_ELSEWHERE
 
@@ -212,6 +213,17 @@ def test_odd_texts_survive(home: Home) -> None:
     found = summary(home, "b")["units"]
     assert (found[0]["crate"], found[0]["reason"]) == ("a\n{", reason)
     assert len(found) == 2
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(5, True), (-30, True), (-90, False)])
+def test_a_daemon_that_could_not_be_started(home: Home, seconds: int, said: bool) -> None:
+    """For a minute nobody tries again, and each build of that has no cache."""
+    began = 1_700_000_000
+    assert not was_without_daemon(home, f"{began}{'0' * 9}-1")
+    home.path.mkdir(exist_ok=True)
+    home.daemon_failed.touch()
+    os.utime(home.daemon_failed, (began + seconds, began + seconds))
+    assert was_without_daemon(home, f"{began}{'0' * 9}-1") == said
 
 
 def test_only_the_newest_builds_are_kept(home: Home) -> None:

@@ -74,6 +74,10 @@ def check_sockets(home: Home, environment: Mapping[str, str]) -> Finding:
 
 def check_daemon(home: Home) -> Finding:
     """The daemon runs, or nothing says that it cannot."""
+    socket = home.path / "daemon.sock"
+    if socket.exists() and not os.access(socket, os.W_OK):
+        remedy = "remove it, or have DISTBUILD_HOME name a directory of your own"
+        return fail("daemon", f"{socket} is another user's", remedy)
     failed = home.daemon_failed
     if failed.exists() and time.time() - failed.stat().st_mtime < _RECENT:
         remedy = f"look into {home.path / 'daemon.log'}"

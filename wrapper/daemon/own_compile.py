@@ -70,8 +70,7 @@ class OwnCompile:
             accesses=ended.accesses,
             started_ns=started_ns,
             seconds=time.monotonic() - started,
-            # how old files are is the same nowhere else
-            shares=was_fresh and not draft.inputs.macros.asks_ages,
+            was_fresh=was_fresh,
         )
         return compiled, None
 
@@ -85,7 +84,8 @@ class OwnCompile:
             seen = (compiled.accesses, unit, draft.inputs)
             learned = compiled.learned | await asyncio.to_thread(learned_watching, *seen)
             compiled = replace(compiled, learned=learned)
-        self._note_learned(unit, draft, compiled.learned)
+        # of what is in the key already the watcher's notes were not looked through
+        self._note_learned(unit, draft, await asyncio.to_thread(lambda: compiled.known))
         await self._name_program(compiled)
         return compiled
 

@@ -215,8 +215,14 @@ class Collector:
     ) -> None:
         """Files outside of the package as far as they are there."""
         upwards = Upwards(roots, environment)
-        for directory in filter(os.path.isdir, directories_in(paths)):
-            self._add_listed(directory, roots, inputs)
+        for directory in directories_in(paths):
+            if os.path.isdir(directory):
+                self._add_listed(directory, roots, inputs)
+            else:  # there may be a file in its place
+                self._add_file(directory, roots, inputs)
+            kind = _kind(directory, roots)
+            if kind not in ("", "directory"):
+                inputs.kinds[f"{roots.staged(directory) or directory}/"] = kind
         for path in (each for each in paths if not each.endswith("/")):
             if is_apart(path, invocation, roots):
                 refuse_left_out(path, roots, inputs)

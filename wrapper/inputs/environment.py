@@ -9,9 +9,13 @@ from wrapper.layout import said_by_script
 from wrapper.rustc.arguments import Invocation
 
 _ALLOWED = re.compile(
-    r"CARGO_PKG_\w+|CARGO_BIN_EXE_.+|CARGO_(CRATE|BIN)_NAME|CARGO_MANIFEST_(DIR|PATH|LINKS)"
+    r"CARGO_PKG_\w+|CARGO_(CRATE|BIN)_NAME|CARGO_MANIFEST_(DIR|PATH|LINKS)"
     r"|CARGO_TARGET_TMPDIR|OUT_DIR|RUSTC_BOOTSTRAP"
 )
+_PROGRAM = "CARGO_BIN_EXE_"
+"""cargo sets these for a package's integration tests and benches, and when it runs them: a cargo
+that one starts, as trybuild does, has them from there, and hands them on to all its compiles."""
+
 OF_CLIPPY = frozenset(
     {"CARGO_PRIMARY_PACKAGE", "CLIPPY_ARGS", "CLIPPY_CONF_DIR", "CLIPPY_DISABLE_DOCS_LINKS"}
 )
@@ -36,6 +40,8 @@ def environment_of_action(
     `learned` are names that an earlier result of the same unit turned out to read.
     """
     names = {name for name in environment if is_in_every_key(name)}
+    if "CARGO_TARGET_TMPDIR" in environment:  # set for the same units, and not when they run
+        names |= {name for name in environment if name.startswith(_PROGRAM)}
     names.update(build_script_variables(environment.get("OUT_DIR")))
     names.update(learned)
     return {name: environment[name] for name in sorted(names) if name in environment}

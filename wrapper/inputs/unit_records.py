@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from wrapper.build_scripts.names import is_below
+from wrapper.database import is_damage, open_or_replace, replace_database
 from wrapper.rustc.arguments import Invocation, NotUnderstood
 
 _SCHEMA = "CREATE TABLE IF NOT EXISTS units (stem BLOB PRIMARY KEY, record TEXT NOT NULL)"
@@ -162,11 +163,8 @@ class UnitRecords:
 
     def __init__(self, path: Path) -> None:
         self._lock = threading.Lock()
-        self._database = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-        self._database.execute("PRAGMA journal_mode=WAL")
-        # losing records costs a local compile, never a wrong one
-        self._database.execute("PRAGMA synchronous=OFF")
-        self._database.execute(_SCHEMA)
+        self._path = path
+        self._database = open_or_replace(path, _SCHEMA)
         self._known: dict[str, UnitRecord] = {}
         self._by_name: dict[str, set[str]] | None = None
 
@@ -178,7 +176,7 @@ class UnitRecords:
             self._known[stem] = record
             if self._by_name is not None:
                 self._by_name[os.path.basename(stem)].add(stem)
-            self._database.execute(
+            self._execute(
                 "INSERT OR REPLACE INTO units VALUES (?, ?)",
                 (os.fsencode(stem), json.dumps(asdict(record))),
             )
@@ -189,14 +187,12 @@ class UnitRecords:
         if known is not None:
             return known
         with self._lock:
-            row = self._database.execute(
-                "SELECT record FROM units WHERE stem = ?", (os.fsencode(stem),)
-            ).fetchone()
-        if row is None:
+            rows = self._execute("SELECT record FROM units WHERE stem = ?", (os.fsencode(stem),))
+        if not rows:
             return None
         values: dict[str, Any] = {
             key: value if isinstance(value, str) else tuple(value)
-            for key, value in json.loads(row[0]).items()
+            for key, value in json.loads(rows[0][0]).items()
         }
         return self._known.setdefault(stem, UnitRecord(**values))
 
@@ -205,7 +201,7 @@ class UnitRecords:
         with self._lock:
             if self._by_name is None:
                 self._by_name = defaultdict(set)
-                for (stem,) in self._database.execute("SELECT stem FROM units"):
+                for (stem,) in self._execute("SELECT stem FROM units"):
                     self._by_name[os.path.basename(os.fsdecode(stem))].add(os.fsdecode(stem))
             stems = sorted(self._by_name.get(name, ()))
         return {stem: record for stem in stems if (record := self.find(stem)) is not None}
@@ -235,6 +231,18 @@ class UnitRecords:
                 found[stem] = record = self.get(stem)
                 pending.extend(record.externs)
         return found
+
+    def _execute(self, statement: str, values: tuple[object, ...] = ()) -> list[Any]:
+        """The rows of an answer. What a damaged file had is lost, which costs compiles here. Raises
+        sqlite3.Error."""
+        try:
+            return self._database.execute(statement, values).fetchall()
+        except sqlite3.DatabaseError as error:
+            if not is_damage(error):
+                raise
+            self._database.close()
+            self._database = replace_database(self._path, _SCHEMA, error)
+            return self._database.execute(statement, values).fetchall()
 
     def close(self) -> None:
         """Close the file."""

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from wrapper.database import open_database
 from wrapper.keys.change import Change
 from wrapper.keys.compare import changes
 from wrapper.keys.components import Gone, Messages
-from wrapper.keys.journal import open_database
+from wrapper.keys.journal import SCHEMA
 from wrapper.layout import profile_of
 
 _COLUMNS = (
@@ -78,7 +79,7 @@ class Explainer:
     _messages: Messages = field(init=False)
 
     def __post_init__(self) -> None:
-        self._database = open_database(self.path)
+        self._database = open_database(self.path, SCHEMA)
         self._messages = Messages(self._database)
 
     def close(self) -> None:

@@ -22,6 +22,7 @@ from pathlib import Path
 from remote_apis.digest import Digest
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
 from wrapper.action import BuiltAction
+from wrapper.database import open_or_replace
 from wrapper.layout import name_of_run
 from wrapper.rustc.arguments import Invocation
 from wrapper.rustc.outputs import unit_kind
@@ -33,7 +34,7 @@ KEPT_ACTIONS = 4
 
 _DAY = 86400.0
 _LOG = logging.getLogger("distbuild.daemon")
-_SCHEMA = """
+SCHEMA = """
 CREATE TABLE IF NOT EXISTS messages (
     digest TEXT PRIMARY KEY, data BLOB NOT NULL, used INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS actions (
@@ -120,7 +121,7 @@ class KeyJournal:
         """Open or make the file. One that has grown beyond 64 MiB loses what is oldest."""
         self._clock = clock
         self._lock = threading.Lock()
-        self._database = _open_or_replace(path)
+        self._database = open_or_replace(path, SCHEMA)
         self._stored: set[str] = set()
         self._day = 0
         self._noted: dict[Subject, _Noted] = {}
@@ -266,23 +267,3 @@ class KeyJournal:
     def close(self) -> None:
         """Close the file."""
         self._database.close()
-
-
-def open_database(path: Path) -> sqlite3.Connection:
-    """The journal's file, made if need be. Raises sqlite3.Error."""
-    database = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-    database.execute("PRAGMA journal_mode=WAL")
-    # the journal explains builds; none depends on it
-    database.execute("PRAGMA synchronous=OFF")
-    database.executescript(_SCHEMA)
-    return database
-
-
-def _open_or_replace(path: Path) -> sqlite3.Connection:
-    try:
-        return open_database(path)
-    except sqlite3.DatabaseError as error:
-        _LOG.warning("the journal of keys is begun anew: %s", error)
-        for suffix in ("", "-wal", "-shm"):
-            path.with_name(path.name + suffix).unlink(missing_ok=True)
-        return open_database(path)

@@ -173,7 +173,8 @@ def _check(option: Option) -> None:
     elif name == "-Z" and value is not None and _is_known(value.replace("_", "-")):
         return
     elif name in ("--print", "--sysroot", "--remap-path-prefix", "-o", "-Z"):
-        raise Probe if name == "--print" else NotUnderstood(f"option {name} is used")
+        named = f"-Z {value}" if name == "-Z" else name
+        raise Probe if name == "--print" else NotUnderstood(f"option {named} is used")
     elif name == "" and value is not None and value.startswith("@"):
         raise NotUnderstood("arguments come from a file")
 

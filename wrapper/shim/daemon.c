@@ -52,6 +52,9 @@ uint32_t u32(const char *p) {
     return b[0] | b[1] << 8 | b[2] << 16 | (uint32_t)b[3] << 24;
 }
 
+// Whether a daemon is there that is another user's: there will be no other.
+static int is_others;
+
 // A path under the home directory may be longer than a socket address holds: go through a
 // descriptor of the directory.
 static int connect_daemon(void) {
@@ -61,6 +64,7 @@ static int connect_daemon(void) {
     snprintf(address.sun_path, sizeof address.sun_path, "/proc/self/fd/%d/daemon.sock", dir);
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd >= 0 && connect(fd, (struct sockaddr *)&address, sizeof address) != 0) {
+        is_others = errno == EACCES;
         close(fd);
         fd = -1;
     }
@@ -111,6 +115,7 @@ static int is_starting(void) {
 
 int daemon_socket(void) {
     int fd = connect_daemon();
+    if (fd < 0 && is_others) start_failed(1);
     if (fd >= 0 || start_failed(0) || !can_start()) return fd;
     int start_at = is_starting() ? 1000 : 0; // it may have been killed
     for (int waited = 0; waited < 10000; waited += 5) {
@@ -126,7 +131,7 @@ int daemon_socket(void) {
 void daemon_begin(void) {
     int fd = connect_daemon();
     if (fd >= 0) close(fd);
-    else if (!is_starting() && !start_failed(0)) start_daemon();
+    else if (!is_others && !is_starting() && !start_failed(0)) start_daemon();
 }
 
 pid_t cargo;

@@ -93,6 +93,14 @@ def start_failed() -> bool:
         return False
 
 
+def mark_failed() -> None:
+    """Have nobody try again for a minute."""
+    try:
+        open(f"{HOME}/daemon.failed", "w").close()
+    except OSError:
+        return  # it lies where nobody can write: everybody tries
+
+
 def start_daemon() -> None:
     """Start it; of many started at once one stays (it holds a lock)."""
     subprocess.Popen(
@@ -106,6 +114,8 @@ def begin_daemon() -> None:
     """Have it start where it does not run; returns at once."""
     try:
         connect().close()
+    except PermissionError:
+        return  # another user's
     except OSError:
         if not is_starting() and not start_failed():
             start_daemon()
@@ -120,6 +130,9 @@ def daemon() -> socket.socket:
     """A connection to the daemon, started if it does not run. Raises OSError."""
     try:
         return connect()
+    except PermissionError:
+        mark_failed()  # another user's is there, and there will be no other
+        raise
     except OSError:
         if start_failed():
             raise
@@ -137,7 +150,7 @@ def daemon() -> socket.socket:
             if start_failed():
                 raise
             if time.monotonic() > begun + 10:
-                open(f"{HOME}/daemon.failed", "w").close()
+                mark_failed()
                 raise
 
 
