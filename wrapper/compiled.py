@@ -65,18 +65,20 @@ class Compiled:
 
 
 def _still_read(compiled: Compiled) -> Learned:
-    """What it was known to read, without what it did not read now: that would stay in the key for
-    ever. rustc that goes on from before reads not all again. Blocks."""
+    """What it was known to read, without what only compiles from other sources did: that would stay
+    in the key for ever. rustc that goes on from before reads not all again. Blocks."""
     learned = compiled.draft.learned
     if compiled.accesses is None or not compiled.was_fresh or learned == NOTHING:
         return learned
     looked = _Looked(compiled.accesses, compiled.unit)
-    return replace(
+    now = replace(
         learned,
         variables=compiled.learned.variables,
         files=tuple(filter(looked.at, learned.files)),
         asked=compiled.learned.asked if is_told(compiled.accesses) else learned.asked,
     )
+    # from the same sources it may read that again, as soon as it reads something else elsewhere
+    return now | compiled.draft.told
 
 
 class _Looked:

@@ -59,14 +59,16 @@ EDITED = "being edited: the compiler works on from where it was"
 class Draft:
     """A compile that is about to happen here, and the key under which it may be kept.
 
-    `learned` is in the key; `is_edited`: the unit was compiled before in this place, from something
-    else; `has_failed`: a worker could not compile it.
+    `learned` is in the key, and `told` what of that compiles from the same sources have read;
+    `is_edited`: the unit was compiled before in this place, from something else; `has_failed`: a
+    worker could not compile it.
     """
 
     action: BuiltAction
     inputs: Inputs
     learned: Learned
     is_edited: bool
+    told: Learned = NOTHING
     has_failed: bool = False
 
 
@@ -138,10 +140,11 @@ class Ladder:
         if not self._collector.knows_toolchain(driver, unit.environment):
             await asyncio.to_thread(self._hash_toolchain, driver, unit.environment)
         last = self._collector.last_record(unit.invocation)
-        learned = _of_this_place(last.learned, unit.roots)
+        learned, told = _of_this_place(last.learned, unit.roots), NOTHING
         for number in range(_MAX_ROUNDS):
             draft, found = await self._known(ask, learned, last.key, asks_others=number == 0)
-            learned = draft.learned
+            learned, told = draft.learned, told | draft.told
+            draft = replace(draft, told=told)
             try:
                 found = found or await self._made(ask, draft)
                 if isinstance(found, Miss):
@@ -225,13 +228,13 @@ class Ladder:
         # what reads nothing beside has no note
         others_learned = NOTHING if told is None else told
         if others_learned == learned:
-            return draft, None
+            return replace(draft, told=learned), None
         others = self._draft(ask.unit, others_learned, last_key)
         found = await self._cached(ask, others)
         if found is None and told is None:
             return draft, None
         self._journal.note(Subject.of(ask.unit.invocation), others.action)
-        return others, found
+        return replace(others, told=others_learned), found
 
     async def _cached(self, ask: Ask, draft: Draft) -> Result | Miss | None:
         """A result under either key; the shared one may hold what is right elsewhere only.
