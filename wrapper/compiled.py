@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Set
+from collections.abc import Callable, Mapping, Set
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -16,6 +16,7 @@ from wrapper.build_scripts.reads import changed_since
 from wrapper.dep_info import files_read
 from wrapper.hidden_paths import are_handed, is_opaque, pieces_in
 from wrapper.inputs.apart import is_apart, tops
+from wrapper.inputs.inputs import Inputs
 from wrapper.inputs.snapshot import RealPlaces
 from wrapper.inputs.unit_records import NOTHING, Learned
 from wrapper.inputs.upwards import Upwards
@@ -32,6 +33,9 @@ from wrapper.whose import (
     paths_of_checkout,
     real_paths,
 )
+
+_ASSEMBLY = (b"asm!", b"_asm", b"arch::asm", b"asm as", b"incbin")
+"""By one of these code names the macros for it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,13 +132,15 @@ def check_unchanged(compiled: Compiled) -> None:
             raise NotKept(f"{name} was made anew meanwhile")
 
 
-def check_state(compiled: Compiled) -> None:
+def check_state(compiled: Compiled, assembles: Callable[[Inputs], bool]) -> None:
     """Raises NotKept where rustc may have taken over, from a compile before, what the assembler had
-    read then. Raises OSError."""
+    read then; `assembles`: whether dependencies' code may have it read files. Raises OSError."""
+    if compiled.was_fresh:
+        return
     unit = compiled.unit
     _, dep_info = dep_info_of(compiled)
-    sources = (os.path.join(unit.roots.workspace, name) for name in files_read(dep_info))
-    if not compiled.was_fresh and any_contains(sources, [b"asm!"]):
+    sources = [os.path.join(unit.roots.workspace, name) for name in files_read(dep_info)]
+    if any_contains(sources, _ASSEMBLY) or assembles(compiled.draft.inputs):
         raise NotKept("it has assembly, and rustc went on from where it was")
 
 

@@ -194,7 +194,7 @@ class Keeper:
 
     def _prepare(self, compiled: Compiled) -> _Result:
         """Raises NotKept, CompileHere, NotUnderstood and OSError."""
-        check_state(compiled)
+        check_state(compiled, self._collector.assembles_files)
         roots, known = compiled.unit.roots, compiled.known
         dep_info_path, dep_info = dep_info_of(compiled)
         base, action = self._keys(compiled, dep_info)

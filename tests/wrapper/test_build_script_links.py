@@ -11,8 +11,15 @@ import pytest
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
 from tests.wrapper.test_build_script_reads import roots_of, sorted_out
 from wrapper.build_scripts.accesses import Surroundings
-from wrapper.build_scripts.links import add_link, leads_out, links_beside, put_beside, target_of
-from wrapper.roots import ROOT, Roots
+from wrapper.build_scripts.links import (
+    add_link,
+    leads_out,
+    links_beside,
+    named_beside,
+    put_beside,
+    target_of,
+)
+from wrapper.roots import ROOT, Roots, find_roots
 
 NAME = "target/cxxbridge/app/lib.h"
 
@@ -97,7 +104,7 @@ def test_links_beside_take_the_place_of_others(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "name",
     ["target/other/x", "target/cxxbridge", "target/cxxbridge/../x", "workspace/x", "x", "/x",
-     "target/cxxbridge/app/./x", "target/cxxbridge//x"],
+     "target/cxxbridge/app/./x", "target/cxxbridge//x", "target/a/b/cxxbridge/x"],
 )  # fmt: skip
 def test_no_other_place_is_written_to(tmp_path: Path, name: str) -> None:
     roots, _ = place(tmp_path)
@@ -105,6 +112,38 @@ def test_no_other_place_is_written_to(tmp_path: Path, name: str) -> None:
     with pytest.raises(OSError, match="which is not in OUT_DIR"):
         put_beside([link], roots)
     assert not [path for path in tmp_path.rglob("*") if path.is_symlink()]
+
+
+@pytest.mark.parametrize(
+    ("name", "counts"),
+    [("cxxbridge/x", True), ("x86_64-unknown-linux-gnu/cxxbridge/a/x", True),
+     ("a/b/cxxbridge/x", False), ("cxxbridge", False), ("a/cxxbridge", False)],
+)  # fmt: skip
+def test_where_links_may_be_left(tmp_path: Path, name: str, counts: bool) -> None:
+    """As cargo names a target directory that is configured as `../target`, too."""
+    workspace = tmp_path / "ws"
+    environment = {
+        "CARGO_MANIFEST_DIR": str(workspace), "HOME": str(tmp_path / "home"),
+        "CARGO_HOME": str(tmp_path / "home/.cargo"), "RUSTC": "rustc",
+    }  # fmt: skip
+    target = f"{workspace}/../target"
+    roots = find_roots(
+        cwd=str(workspace), source="build.rs", out_dir=f"{target}/debug/build/app-1",
+        triple=None, environment=environment, sources=None,
+    ).with_links_followed()  # fmt: skip
+    workspace.mkdir()
+    path = tmp_path / "target" / name
+    path.parent.mkdir(parents=True)
+    path.symlink_to("/usr")
+    left = links_beside([("c", f"{target}/{name}")], roots)
+    assert left == ({str(path): "/usr"} if counts else {})
+    result = re_pb.ActionResult()
+    for staged, real in named_beside(left, roots):
+        add_link(result, staged, real, roots)
+        path.unlink()
+        put_beside(result.output_symlinks, roots)
+        assert os.readlink(path) == "/usr"
+    assert len(result.output_symlinks) == counts
 
 
 def test_only_links_that_the_run_made_are_its_own(tmp_path: Path) -> None:

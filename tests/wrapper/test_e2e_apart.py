@@ -6,6 +6,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from developers import Developer, developer, outcomes, write
@@ -444,36 +445,43 @@ def test_a_worker_that_was_not_given_a_file(tmp_path: Path, path: str) -> None:
             assert said == "read\n"
 
 
-INCLUDES_BINARY = """core::arch::global_asm!(
+DIRECTIVES = """core::arch::global_asm!(
     ".section .rodata.of_app,\\"a\\"", ".globl of_app", "of_app: .incbin \\"docs/x\\"",
-);
-unsafe extern "C" { static of_app: [u8; 3]; }
+);"""
+TEXT = """unsafe extern "C" { static of_app: [u8; 3]; }
 pub fn text() -> &'static str { std::str::from_utf8(unsafe { &*&raw const of_app }).unwrap() }
 """
+OF_DEPENDENCY = f"#[macro_export] macro_rules! includes {{ () => {{ {DIRECTIVES} }} }}"
 
 
-def test_what_the_assembler_read_before(dev: Developer) -> None:
+@pytest.mark.parametrize("is_own", [True, False], ids=["its own", "a dependency's"])
+def test_what_the_assembler_read_before(dev: Developer, is_own: bool) -> None:
     """rustc goes on from what it has assembled, and nothing is opened then."""
-    files = {"src/asm.rs": INCLUDES_BINARY, "src/n.rs": "pub const N: u8 = 1;", "docs/x": "one"}
-    main = "mod asm; mod n;" + prints('format!("{} {}", asm::text(), n::N)')
+    assembles = DIRECTIVES if is_own else "beside::includes!();"
+    files = {"src/m.rs": assembles + TEXT, "src/n.rs": "pub const N: u8 = 1;", "docs/x": "one"}
+    main = "mod m; mod n;" + prints('format!("{} {}", m::text(), n::N)')
     workspace = workspace_of(dev.directory / "ws", files | {"src/main.rs": main})
+    beside = {"Cargo.toml": PACKAGE.format("beside"), "src/lib.rs": OF_DEPENDENCY}
+    write(dev.directory / "beside", beside)
+    with (workspace / "Cargo.toml").open("a") as manifest:
+        manifest.write('[dependencies]\nbeside.path = "../beside"\n')
 
-    def said() -> str:
+    def built() -> tuple[dict[str, Any], str]:
+        dev.build(workspace)
         dev.run("cargo", "distbuild", "stop", cwd=workspace)
-        return dev.run(workspace / "target/debug/app", cwd=workspace).stdout.strip()
+        units = {unit["crate"]: unit for unit in dev.units(workspace)}
+        return units["app"], dev.run(workspace / "target/debug/app", cwd=workspace).stdout.strip()
 
-    dev.build(workspace)
-    assert said() == "one 1"
+    assert built()[1] == "one 1"
     write(workspace, {"src/n.rs": "pub const N: u8 = 2;"})
-    dev.build(workspace)
-    assert said() == "one 2"
-    (unit,) = dev.units(workspace)
+    unit, said = built()
+    assert said == "one 2"
     provokes("it has assembly, and rustc went on from where it was", unit["reason"])
     write(workspace, {"docs/x": "two"})
     for outcome in ("local", "hit-local"):
         shutil.rmtree(workspace / "target")
-        assert outcomes(dev.build(workspace)) == {outcome}
-        assert said() == "two 2"
+        unit, said = built()
+        assert (unit["outcome"], said) == (outcome, "two 2")
 
 
 READ_NO_MORE = {

@@ -16,6 +16,8 @@ from remote_apis.digest_functions import DigestFunction
 from remote_apis.link_set import PROPERTY
 from remote_apis.tree_builder import TreeBuilder
 from wrapper.action import BuiltAction, build_action, of_paths
+from wrapper.cli.why_miss import why_miss
+from wrapper.home import Home
 from wrapper.inputs.inputs import Inputs
 from wrapper.keys import journal as journal_module
 from wrapper.keys.change import Change
@@ -339,6 +341,25 @@ def test_a_damaged_file_is_begun_anew(tmp_path: Path) -> None:
     book.add(Compile())
     assert book.compare().entry.crate == "app"
     book.journal.close()
+
+
+def test_a_file_that_is_damaged_within(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    home = Home(tmp_path)
+    book = Book(home.keys)
+    for number in range(60):
+        book.add(Compile(toolchain=f"1.{number}"))
+    book.journal.close()
+    data = bytearray(home.keys.read_bytes())
+    data[4096:] = b"?" * (len(data) - 4096)
+    home.keys.write_bytes(data)
+    assert why_miss(home, ["app"]) == 1
+    assert "keys.sqlite cannot be read: " in capsys.readouterr().err
+    again = Book(home.keys)
+    for _ in range(2):  # the first one is lost by which the damage was seen
+        again.add(Compile())
+    assert again.compare().entry.crate == "app"
+    again.journal.close()
+    assert why_miss(home, ["app"]) == 0
 
 
 def test_a_journal_that_cannot_be_written_stops_nobody(book: Book) -> None:

@@ -6,9 +6,9 @@ other build systems. That is the one thing that a run may leave outside of OUT_D
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
 
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
 from wrapper.build_scripts.keys import OUTPUTS
@@ -17,6 +17,7 @@ from wrapper.roots import ROOT, Roots
 
 _BESIDE = "cxxbridge"
 _RELATIVE = "distbuild-relative-link"
+_numbers = itertools.count()
 
 
 def links_out(out_dir: str) -> dict[str, str]:
@@ -34,9 +35,18 @@ def links_out(out_dir: str) -> dict[str, str]:
 
 def links_beside(accesses: Iterable[tuple[str, str]], roots: Roots) -> dict[str, str]:
     """The links that a run has made where it may leave some, and where they lead to."""
-    around = [f"{target}/{_BESIDE}" for target in roots.targets]
-    made = {path for kind, path in accesses if kind in "cm" and is_below(path, around)}
-    return {path: os.path.realpath(path) for path in sorted(made) if os.path.islink(path)}
+    made = {os.path.normpath(path) for kind, path in accesses if kind in "cm"}
+    found = sorted(path for path in made if _may_be_left(path, roots))
+    return {path: os.path.realpath(path) for path in found if os.path.islink(path)}
+
+
+def _may_be_left(path: str, roots: Roots) -> bool:
+    """Whether it lies in `cxxbridge` of the target directory, or of one there for a target."""
+    for target in map(os.path.normpath, roots.targets):
+        if path.startswith(f"{target}/"):
+            names = path[len(target) + 1 :].split("/")
+            return _BESIDE in names[:-1][:2]
+    return False
 
 
 def ways_to(links: Iterable[str]) -> frozenset[str]:
@@ -103,18 +113,18 @@ def is_beside(link: re_pb.OutputSymlink) -> bool:
 
 
 def put_beside(links: Iterable[re_pb.OutputSymlink], roots: Roots) -> None:
-    """Make links outside of OUT_DIR, in place of others. Raises OSError."""
-    around = f"{roots.target}/{_BESIDE}"
+    """Make links outside of OUT_DIR, in place of others; they may be those of several runs. Raises
+    OSError."""
     for link in links:
-        path = roots.real(link.path) or ""
-        if not path.startswith(f"{around}/") or os.path.normpath(path) != path:
+        path = os.path.normpath(roots.real(link.path) or "/")
+        if os.path.normpath(link.path) != link.path or not _may_be_left(path, roots):
             raise OSError(f"the result names {link.path}, which is not in OUT_DIR")
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        if os.path.islink(path):
-            os.unlink(path)
-        # another run, of the same package, may have been quicker
-        with suppress(FileExistsError):
-            os.symlink(target_of(link, path, roots), path)
+        target = target_of(link, path, roots)
+        if not os.path.islink(path) or os.readlink(path) != target:
+            whole = f"{path}.{os.getpid()}-{next(_numbers)}"
+            os.symlink(target, whole)
+            os.replace(whole, path)
 
 
 def named_beside(links: Mapping[str, str], roots: Roots) -> Iterator[tuple[str, str]]:

@@ -198,7 +198,7 @@ def _end_build(home: Home, build: str, code: int) -> int:
 
     print_summary(home, build)
     if was_without_daemon(home, build):
-        said = "the daemon could not be started, so that rustc ran here without a cache"
+        said = "the daemon could not be started: what is compiled has no cache"
         print(f"warning: distbuild: {said}; see `cargo distbuild doctor`", file=sys.stderr)
     forget_old_builds(home)
     return code

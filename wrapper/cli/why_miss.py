@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sqlite3
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -48,18 +49,28 @@ def why_miss(home: Home, arguments: Sequence[str]) -> int:
     if not home.keys.exists():
         print("error: distbuild: no build has been recorded yet", file=sys.stderr)
         return 1
-    explainer = Explainer(home.keys)
     try:
-        entries = explainer.units(arguments[0])
-        if not entries:
-            print(f"{arguments[0]}: never seen in {home.path}", file=sys.stderr)
-            return 1
-        now = time.time()
-        answers = ["\n".join(answer(explainer.compare(entry), now)) for entry in entries]
-    finally:
-        explainer.close()
+        answers = _answers(home, arguments[0])
+    except sqlite3.Error as error:
+        remedy = "builds begin it anew where it is damaged"
+        print(f"error: distbuild: {home.keys} cannot be read: {error}; {remedy}", file=sys.stderr)
+        return 1
+    if not answers:
+        print(f"{arguments[0]}: never seen in {home.path}", file=sys.stderr)
+        return 1
     print("\n\n".join(answers))
     return 0
+
+
+def _answers(home: Home, crate: str) -> list[str]:
+    """Raises sqlite3.Error."""
+    explainer = Explainer(home.keys)
+    try:
+        now = time.time()
+        entries = explainer.units(crate)
+        return ["\n".join(answer(explainer.compare(entry), now)) for entry in entries]
+    finally:
+        explainer.close()
 
 
 def answer(found: Comparison, now: float) -> Iterator[str]:

@@ -173,6 +173,11 @@ class Collector:
         if is_same and not toolchain.is_shared:
             inputs.shown[named] = None  # rustup names a linked toolchain by the link
 
+    def assembles_files(self, inputs: Inputs) -> bool:
+        """Whether code of a compile's dependencies may have the assembler read a file. Raises
+        OSError."""
+        return any(map(self._trust.assembles_files, (*inputs.unpublished, *inputs.published)))
+
     def last_record(self, invocation: Invocation) -> UnitRecord:
         """What the unit was seen to read, the last time that it was compiled."""
         return self._units.last(invocation)

@@ -41,6 +41,9 @@ _LINKED = re.compile(_LINK + rb'name\s*=\s*(?:r?#*"([\w+.-]+)"|(\$))')
 _COPIED = re.compile(_LINK + rb'kind\s*=\s*(?:r?#*"(?!dylib|framework|raw)|\$)')
 """The kind `static` in an attribute, or an argument of a macro."""
 
+_INCLUDED = re.compile(rb"incbin|\.include[ \t]")
+"""In the text of a directive: `build.include(…)` is C's."""
+
 NAMED_BY_MACRO = "$"
 """Stands for a linked library whose name is an argument of a macro."""
 
@@ -82,6 +85,7 @@ class MacroTrust:
         self._exports: dict[_State, ReExports] = {}
         self._links: dict[_State, frozenset[str]] = {}
         self._copies: dict[_State, bool] = {}
+        self._assembles: dict[_State, bool] = {}
         self._handed_on: dict[_State, frozenset[str] | None] = {}
         self._lock = threading.Lock()
 
@@ -124,6 +128,11 @@ class MacroTrust:
         """Whether rustc may copy a library into the artifact, as a package's own code says. Raises
         OSError."""
         return self._remembered(package, self._copies, _copies_libraries)
+
+    def assembles_files(self, package: str) -> bool:
+        """Whether a package's code, or what its macros make, may have the assembler read a file.
+        Raises OSError."""
+        return self._remembered(package, self._assembles, _assembles_files)
 
     def hands_on_value(self, package: str, variable: str) -> bool:
         """Whether a package's macros ask for a variable where they are used. Raises OSError."""
@@ -175,6 +184,10 @@ def linked_libraries(paths: Iterable[str]) -> frozenset[str]:
 
 def _copies_libraries(paths: Iterable[str]) -> bool:
     return any(map(_COPIED.search, contents(paths).values()))
+
+
+def _assembles_files(paths: Iterable[str]) -> bool:
+    return any(map(_INCLUDED.search, contents(paths).values()))
 
 
 def _exports_of(package: str, paths: Iterable[str]) -> ReExports:

@@ -152,6 +152,15 @@ def record_of(
     return stem, record
 
 
+def _record_from(text: str) -> UnitRecord:
+    """Raises ValueError, TypeError or AttributeError for what is none."""
+    values: dict[str, Any] = {
+        key: value if isinstance(value, str) else tuple(value)
+        for key, value in json.loads(text).items()
+    }
+    return UnitRecord(**values)
+
+
 def native_paths(invocation: Invocation) -> tuple[str, ...]:
     """The directories that `-L` names for native libraries."""
     paths = (path for kind, path in invocation.library_paths if kind in ("native", "all"))
@@ -190,11 +199,10 @@ class UnitRecords:
             rows = self._execute("SELECT record FROM units WHERE stem = ?", (os.fsencode(stem),))
         if not rows:
             return None
-        values: dict[str, Any] = {
-            key: value if isinstance(value, str) else tuple(value)
-            for key, value in json.loads(rows[0][0]).items()
-        }
-        return self._known.setdefault(stem, UnitRecord(**values))
+        try:
+            return self._known.setdefault(stem, _record_from(rows[0][0]))
+        except (ValueError, TypeError, AttributeError):
+            return None  # of another version's form, or damaged
 
     def named(self, name: str) -> dict[str, UnitRecord]:
         """The units whose stems end so, wherever they are."""

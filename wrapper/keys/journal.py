@@ -22,7 +22,7 @@ from pathlib import Path
 from remote_apis.digest import Digest
 from remote_apis.stubs.build.bazel.remote.execution.v2 import remote_execution_pb2 as re_pb
 from wrapper.action import BuiltAction
-from wrapper.database import open_or_replace
+from wrapper.database import is_damage, open_or_replace, replace_database
 from wrapper.layout import name_of_run
 from wrapper.rustc.arguments import Invocation
 from wrapper.rustc.outputs import unit_kind
@@ -121,6 +121,7 @@ class KeyJournal:
         """Open or make the file. One that has grown beyond 64 MiB loses what is oldest."""
         self._clock = clock
         self._lock = threading.Lock()
+        self._path = path
         self._database = open_or_replace(path, SCHEMA)
         self._stored: set[str] = set()
         self._day = 0
@@ -210,6 +211,13 @@ class KeyJournal:
                 _LOG.warning("the journal of keys cannot be written: %s", error)
                 with contextlib.suppress(sqlite3.Error):
                     self._database.execute("ROLLBACK")
+                if isinstance(error, sqlite3.DatabaseError) and is_damage(error):
+                    self._begin_anew(error)
+
+    def _begin_anew(self, error: sqlite3.DatabaseError) -> None:
+        with contextlib.suppress(OSError, sqlite3.Error):  # else the next one tries
+            self._database.close()
+            self._database = replace_database(self._path, SCHEMA, error)
 
     def _keep(self, action: BuiltAction) -> None:
         """Store the messages that are not stored yet."""
