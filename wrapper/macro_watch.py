@@ -24,7 +24,7 @@ from wrapper.inputs.apart import is_apart
 from wrapper.inputs.collect import CLIPPY_SETTINGS
 from wrapper.inputs.inputs import Inputs
 from wrapper.inputs.loaded_libraries import LOADED
-from wrapper.inputs.snapshot import RealPlaces, is_left_out
+from wrapper.inputs.snapshot import RealPlaces, is_left_out, real_place
 from wrapper.inputs.toolchain import OTHER_LIBRARY
 from wrapper.inputs.unit_records import NOTHING, Learned
 from wrapper.inputs.upwards import CONFIGURATION, Upwards
@@ -359,7 +359,8 @@ class _Places:
     def __init__(self, inputs: Inputs, roots: Roots, more: Iterable[str]) -> None:
         # rustc quotes dependencies' sources, which are those of their names and versions
         shown = _both_forms([*inputs.shown, *inputs.published, *more])
-        hidden = _both_forms(inputs.left_out)
+        # what a link among them leads to may be shown by itself
+        hidden = {form for path in inputs.left_out for form in (path, real_place(path))}
         self._is_shown = {**dict.fromkeys(hidden, False), **dict.fromkeys(shown, True)}
         around = _both_forms([roots.workspace, roots.out_dir])
         named = {place.real for place in roots.places if "/../" in place.real}  # as cargo does

@@ -100,6 +100,15 @@ def test_what_a_compile_does(place: Place, access: str) -> None:
     assert place.why("x{t}/bin/rustc", access) is None
 
 
+def test_what_a_link_that_is_left_out_leads_to(place: Place) -> None:
+    """As where a build script links the package's sources into OUT_DIR."""
+    link = place.base / "linked"
+    link.symlink_to(place.package / "src")
+    place.inputs.left_out.append(str(link))
+    assert place.why("x{t}/bin/rustc", "o{p}/src/lib.rs") is None
+    assert place.why("x{t}/bin/rustc", f"o{link}/lib.rs") is not None
+
+
 @pytest.mark.parametrize(
     "access",
     [
