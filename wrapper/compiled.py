@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Set
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -63,6 +63,11 @@ class Compiled:
         return self.was_fresh and not self.draft.inputs.macros.asks_ages
 
     @cached_property
+    def noted(self) -> list[tuple[str, str]]:
+        """The accesses, decoded; none where nothing was watched."""
+        return decode(self.accesses or b"")
+
+    @cached_property
     def known(self) -> Learned:
         """All that it is known to read, but for what only compiles before did."""
         return _still_read(self) | self.learned
@@ -74,7 +79,7 @@ def _still_read(compiled: Compiled) -> Learned:
     learned = compiled.draft.learned
     if compiled.accesses is None or not compiled.was_fresh or learned == NOTHING:
         return learned
-    looked = _Looked(compiled.accesses, compiled.unit)
+    looked = _Looked(compiled.noted, compiled.unit)
     now = replace(
         learned,
         variables=compiled.learned.variables,
@@ -88,13 +93,13 @@ def _still_read(compiled: Compiled) -> Learned:
 class _Looked:
     """What a watched compile looked at."""
 
-    def __init__(self, accesses: bytes, unit: Unit) -> None:
+    def __init__(self, noted: Iterable[tuple[str, str]], unit: Unit) -> None:
         places = RealPlaces()
-        noted = [path for _, path in decode(accesses)]
+        paths = [path for _, path in noted]
         self._unit = unit
-        self._paths = {form for path in noted for form in (path, places.of(path))}
-        self._paths |= {os.path.normpath(path) for path in noted}
-        ways = (way for path in noted for way in unit.roots.left_upwards(path))
+        self._paths = {form for path in paths for form in (path, places.of(path))}
+        self._paths |= set(map(os.path.normpath, paths))
+        ways = (way for path in paths for way in unit.roots.left_upwards(path))
         self._tops = tops((*self._paths, *ways), unit.roots.package)
         self._upwards = Upwards(unit.roots, unit.environment)
 
@@ -132,13 +137,12 @@ def check_unchanged(compiled: Compiled) -> None:
             raise NotKept(f"{name} was made anew meanwhile")
 
 
-def check_state(compiled: Compiled, assembles: Callable[[Inputs], bool]) -> None:
+def check_state(compiled: Compiled, dep_info: bytes, assembles: Callable[[Inputs], bool]) -> None:
     """Raises NotKept where rustc may have taken over, from a compile before, what the assembler had
     read then; `assembles`: whether dependencies' code may have it read files. Raises OSError."""
     if compiled.was_fresh:
         return
     unit = compiled.unit
-    _, dep_info = dep_info_of(compiled)
     sources = [os.path.join(unit.roots.workspace, name) for name in files_read(dep_info)]
     if any_contains(sources, _ASSEMBLY) or assembles(compiled.draft.inputs):
         raise NotKept("it has assembly, and rustc went on from where it was")
@@ -163,8 +167,7 @@ def check_known_unchanged(compiled: Compiled) -> None:
 def _listed(compiled: Compiled) -> list[str]:
     """The directories of the workspace, and of the package, that rustc itself listed."""
     roots = compiled.unit.roots
-    noted = decode(compiled.accesses or b"")
-    opened = {os.path.normpath(path) for kind, path in noted if kind == "o"}
+    opened = {os.path.normpath(path) for kind, path in compiled.noted if kind == "o"}
     around = (roots.workspace, roots.package)
     inside = (p for p in opened if is_below(p, around) and not is_below(p, roots.targets))
     return list(filter(os.path.isdir, inside))

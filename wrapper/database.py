@@ -29,7 +29,7 @@ def open_or_replace(path: Path, schema: str) -> sqlite3.Connection:
         return replace_database(path, schema, error)
 
 
-def is_damage(error: sqlite3.DatabaseError) -> bool:
+def is_damage(error: sqlite3.Error) -> bool:
     """Whether the file is none, or not whole; not where the disk is full or it cannot be read."""
     return type(error) is sqlite3.DatabaseError
 

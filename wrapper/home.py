@@ -16,6 +16,9 @@ BY_HAND = "cargo-distbuild-wrapper"
 
 DEFAULT_CACHE_BYTES = 20 * 1024**3
 
+RETRIED_SECONDS = 60
+"""So long after a daemon could not be started the shim does not try again (`shim/daemon.c`)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Home:

@@ -194,9 +194,9 @@ class Keeper:
 
     def _prepare(self, compiled: Compiled) -> _Result:
         """Raises NotKept, CompileHere, NotUnderstood and OSError."""
-        check_state(compiled, self._collector.assembles_files)
         roots, known = compiled.unit.roots, compiled.known
         dep_info_path, dep_info = dep_info_of(compiled)
+        check_state(compiled, dep_info, self._collector.assembles_files)
         base, action = self._keys(compiled, dep_info)
         result = re_pb.ActionResult(stdout_raw=f"{_ROOT}\n".encode())
         blobs: dict[Digest, Source] = {}

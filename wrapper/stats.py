@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from wrapper.home import Home
+from wrapper.home import RETRIED_SECONDS, Home
 from wrapper.wording import BUILT_ELSEWHERE
 
 if TYPE_CHECKING:
@@ -25,8 +25,6 @@ SCRIPT_RUN = "script-run"
 """The kind of a build script's run, which is no unit and counts by itself."""
 
 KEPT_BUILDS = 50
-_RETRIED_NS = 60 * 10**9
-"""The shim tries again to start a daemon after so long (`shim/daemon.c`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +65,7 @@ def was_without_daemon(home: Home, build: str) -> bool:
     nobody has tried again."""
     began, _, _ = build.partition("-")
     with contextlib.suppress(FileNotFoundError):
-        return home.daemon_failed.stat().st_mtime_ns > int(began) - _RETRIED_NS
+        return home.daemon_failed.stat().st_mtime_ns > int(began) - RETRIED_SECONDS * 10**9
     return False
 
 

@@ -41,6 +41,16 @@ FILES = {
 }
 
 
+def made(dev: Developer, workspace: Path, *, anew: bool = True) -> tuple[str, str]:
+    """What app says that is built now, and where it came from."""
+    if anew:
+        shutil.rmtree(workspace / "target", ignore_errors=True)
+    dev.build(workspace)
+    dev.run("cargo", "distbuild", "stop", cwd=workspace)
+    units = {unit["crate"]: unit["outcome"] for unit in dev.units(workspace)}
+    return dev.run(workspace / "target/debug/app", cwd=workspace).stdout.strip(), units["app"]
+
+
 def test_a_directory_beside_the_package_that_a_macro_lists(tmp_path: Path) -> None:
     """It counts with all that is in it, for everybody."""
     with (
@@ -50,32 +60,25 @@ def test_a_directory_beside_the_package_that_a_macro_lists(tmp_path: Path) -> No
     ):
         first, second = (write(each.directory / "ws", FILES) for each in (one, two))
 
-        def built(person: Developer, workspace: Path) -> tuple[str, str]:
-            shutil.rmtree(workspace / "target", ignore_errors=True)
-            units = {unit["crate"]: unit["outcome"] for unit in person.build(workspace)}
-            person.run("cargo", "distbuild", "stop", cwd=workspace)
-            said = person.run(workspace / "target/debug/app", cwd=workspace).stdout
-            return said.strip(), units["app"]
-
-        assert [built(one, first) for _ in range(2)] == [
+        assert [made(one, first) for _ in range(2)] == [
             ("onetwo", "local"),
             ("onetwo", "hit-local"),
         ]
-        assert built(two, second) == ("onetwo", "hit-remote")
+        assert made(two, second) == ("onetwo", "hit-remote")
         write(second, {"assets/deep/b": "new"})
-        assert built(two, second) == ("newone", "local")
+        assert made(two, second) == ("newone", "local")
         write(second, {"assets/deep/c": "more", "assets/.git/x": "no part"})
-        assert built(two, second)[0] == "morenewno partone"
+        assert made(two, second)[0] == "morenewno partone"
         write(second, {"assets/.git/x": "never part"})
-        assert built(two, second)[0] == "morenever partnewone"
+        assert made(two, second)[0] == "morenever partnewone"
         shutil.rmtree(second / "assets/.git")
-        assert built(two, second) == ("morenewone", "local")
+        assert made(two, second) == ("morenewone", "local")
         write(first, {"assets/deep/c": "more", "assets/deep/b": "new"})
-        assert built(one, first) == ("morenewone", "hit-remote")
+        assert made(one, first) == ("morenewone", "hit-remote")
         (first / "assets/deep/c").unlink()
-        assert built(one, first) == ("newone", "hit-remote")
+        assert made(one, first) == ("newone", "hit-remote")
         shutil.rmtree(first / "assets/deep")
-        assert built(one, first) == ("one", "local")
+        assert made(one, first) == ("one", "local")
 
 
 NAMES = LISTS_BESIDE.replace("if each.is_dir() { walk(each, texts) }", "if false {}").replace(
@@ -88,22 +91,8 @@ def test_names_alone(dev: Developer) -> None:
     workspace = write(dev.directory / "ws", FILES | {"mac/src/lib.rs": NAMES})
     for said in ("adeep", "adeepnode_modules"):
         for outcome in ("local", "hit-local"):
-            shutil.rmtree(workspace / "target", ignore_errors=True)
-            units = {unit["crate"]: unit["outcome"] for unit in dev.build(workspace)}
-            dev.run("cargo", "distbuild", "stop", cwd=workspace)
-            assert dev.run(workspace / "target/debug/app", cwd=workspace).stdout.strip() == said
-            assert units["app"] == outcome
+            assert made(dev, workspace) == (said, outcome)
         (workspace / "assets/node_modules").mkdir(exist_ok=True)
-
-
-def made(dev: Developer, workspace: Path, *, anew: bool = True) -> tuple[str, str]:
-    """What app says that is built now, and where it came from."""
-    if anew:
-        shutil.rmtree(workspace / "target", ignore_errors=True)
-    dev.build(workspace)
-    dev.run("cargo", "distbuild", "stop", cwd=workspace)
-    units = {unit["crate"]: unit["outcome"] for unit in dev.units(workspace)}
-    return dev.run(workspace / "target/debug/app", cwd=workspace).stdout.strip(), units["app"]
 
 
 INCLUDES = """#[proc_macro] pub fn text(_: proc_macro::TokenStream) -> proc_macro::TokenStream {

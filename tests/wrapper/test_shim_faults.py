@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from rights import WITHOUT_ALL_RIGHTS
 
 import wrapper.shim
 
@@ -137,9 +138,6 @@ def test_without_any_daemon_rustc_runs(home: Path) -> None:
     with contextlib.chdir(home), socket.socket(socket.AF_UNIX) as left_behind:
         left_behind.bind("daemon.sock")
     assert run(home, *PLAIN) == RUSTC_RAN
-
-
-WITHOUT_ALL_RIGHTS = ["setpriv", "--bounding-set", "-dac_override"] if os.geteuid() == 0 else []
 
 
 def test_another_users_daemon_is_not_waited_for(home: Path) -> None:

@@ -13,13 +13,18 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from wrapper.checks.finding import Finding, fail, ok, warn
-from wrapper.home import EMBEDDED, Home, RemoteSettings, short_socket_directory
+from wrapper.home import (
+    EMBEDDED,
+    RETRIED_SECONDS,
+    Home,
+    RemoteSettings,
+    short_socket_directory,
+)
 from wrapper.version import code_stamp
 
 LITTLE = 2 << 30
 TOO_LITTLE = 100 << 20
 _SOCKET_PATH = 107
-_RECENT = 60.0
 
 
 def check_home(home: Home) -> Finding:
@@ -79,7 +84,7 @@ def check_daemon(home: Home) -> Finding:
         remedy = "remove it, or have DISTBUILD_HOME name a directory of your own"
         return fail("daemon", f"{socket} is another user's", remedy)
     failed = home.daemon_failed
-    if failed.exists() and time.time() - failed.stat().st_mtime < _RECENT:
+    if failed.exists() and time.time() - failed.stat().st_mtime < RETRIED_SECONDS:
         remedy = f"look into {home.path / 'daemon.log'}"
         return fail("daemon", "it did not start, less than a minute ago", remedy)
     state = _state(home.daemon_state)

@@ -77,16 +77,21 @@ class OwnCompile:
     async def seen(self, compiled: Compiled) -> Compiled:
         """The compile with what it was seen to read; cargo goes on before, where no other unit of
         the build can ask for that."""
-        unit, draft = compiled.unit, compiled.draft
-        if is_last(unit.invocation):
+        if is_last(compiled.unit.invocation):
             self.reply.let_stand()
-        if compiled.accesses is not None:
-            seen = (compiled.accesses, unit, draft.inputs)
-            learned = compiled.learned | await asyncio.to_thread(learned_watching, *seen)
-            compiled = replace(compiled, learned=learned)
-        # of what is in the key already the watcher's notes were not looked through
-        self._note_learned(unit, draft, await asyncio.to_thread(lambda: compiled.known))
+        note = partial(self._note_seen, compiled)
+        # where nothing was watched there is nothing to wait for
+        compiled = note() if compiled.accesses is None else await asyncio.to_thread(note)
         await self._name_program(compiled)
+        return compiled
+
+    def _note_seen(self, compiled: Compiled) -> Compiled:
+        unit, draft = compiled.unit, compiled.draft
+        if compiled.accesses is not None:
+            seen = learned_watching(compiled.accesses, unit, draft.inputs)
+            compiled = replace(compiled, learned=compiled.learned | seen)
+        # of what is in the key already the watcher's notes were not looked through
+        self._note_learned(unit, draft, compiled.known)
         return compiled
 
     def submit(self, compiled: Compiled, stat: UnitStat, server: Remote | None) -> None:

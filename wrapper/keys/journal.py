@@ -211,10 +211,10 @@ class KeyJournal:
                 _LOG.warning("the journal of keys cannot be written: %s", error)
                 with contextlib.suppress(sqlite3.Error):
                     self._database.execute("ROLLBACK")
-                if isinstance(error, sqlite3.DatabaseError) and is_damage(error):
+                if is_damage(error):
                     self._begin_anew(error)
 
-    def _begin_anew(self, error: sqlite3.DatabaseError) -> None:
+    def _begin_anew(self, error: sqlite3.Error) -> None:
         with contextlib.suppress(OSError, sqlite3.Error):  # else the next one tries
             self._database.close()
             self._database = replace_database(self._path, SCHEMA, error)
